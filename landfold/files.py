@@ -1,0 +1,70 @@
+"""Files that are whole or absent: temporary name, then rename; and digests of what they hold."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the target's folder; rename it to ``path`` when the block succeeds.
+
+    When the block raises, the temporary file is removed and an earlier ``path`` is untouched.
+    The temporary name keeps the suffix, by which GDAL and others choose the format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside ``path``; it takes the place of ``path`` on success."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write sorted, indented JSON, so that equal content is equal bytes; NaN is refused."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    with writing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> object:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def digest(*paths: Path) -> str:
+    """SHA-256 over files and folders: names below each folder and content, in sorted order."""
+    total = hashlib.sha256()
+    for path in paths:
+        members = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for member in members:
+            name = member.relative_to(path).as_posix() if path.is_dir() else path.name
+            total.update(name.encode() + b"\0" + file_sha256(member).encode() + b"\n")
+    return total.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, as hexadecimal text."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,103 @@
+"""Spectral indices by name, on reflectance, NaN where undefined.
+
+Names, formulae and default constants are those of the Awesome Spectral Indices list
+(Montero et al. 2023, doi:10.1038/s41597-023-02096-0), read through spyndex.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import spyndex
+from pydantic import field_validator
+
+from landfold import raster
+from landfold.bands import STANDARD_NAMES
+from landfold.errors import LandfoldError
+from landfold.settings import Settings
+
+
+class MissingBandError(LandfoldError):
+    """An index that is unknown or whose bands are absent."""
+
+
+class IndexSettings(Settings):
+    """Section ``indices`` of params.yaml."""
+
+    names: list[str]
+    """indices to add as channels, by their names in the Awesome Spectral Indices list; [] for none"""
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in spyndex.indices:
+                close = get_close_matches(name.upper(), list(spyndex.indices), n=1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                raise ValueError(f"'{name}' is not in the Awesome Spectral Indices list{hint}")
+        if len(set(names)) < len(names):
+            raise ValueError("an index is named twice")
+        return names
+
+
+def required_bands(name: str) -> list[str]:
+    """The standard names of the bands that an index is computed from.
+
+    Raises:
+        MissingBandError: if the index also needs what is neither a band nor a constant (a kernel, say).
+    """
+    parts = [part for part in spyndex.indices[name].bands if part not in spyndex.constants]
+    foreign = [part for part in parts if part not in STANDARD_NAMES]
+    if foreign:
+        raise MissingBandError(
+            f"index {name}: it needs {', '.join(foreign)}, which no optical band provides; choose another"
+        )
+    return parts
+
+
+def check_bands(names: Iterable[str], bands: Sequence[str]) -> None:
+    """Refuse indices that the bands at hand do not allow.
+
+    Raises:
+        MissingBandError: naming the index and the absent bands.
+    """
+    for name in names:
+        missing = [band for band in required_bands(name) if band not in bands]
+        if missing:
+            raise MissingBandError(
+                f"index {name}: it needs band {', '.join(missing)}, but ingest.bands is {', '.join(bands)}; "
+                f"add the band there or take {name} out of indices.names"
+            )
+
+
+def compute(name: str, reflectance: dict[str, np.ndarray]) -> np.ndarray:
+    """One index, (y, x) float32; NaN where a band is NaN or the formula has no finite value."""
+    parameters = {band: reflectance[band].astype(np.float64) for band in required_bands(name)}
+    for part in spyndex.indices[name].bands:
+        if part in spyndex.constants:
+            parameters[part] = spyndex.constants[part].default
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        values = np.asarray(spyndex.computeIndex(name, params=parameters), dtype=np.float32)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def write_indices(
+    scene: Path,
+    settings: IndexSettings,
+    target: Path,
+    *,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> None:
+    """Compute the indices of a scene by windows into ``target``, float32 with NaN as nodata."""
+    with raster.Raster.open(scene) as source:
+        check_bands(settings.names, source.names)
+        bands = sorted({band for name in settings.names for band in required_bands(name)})
+        done = 0
+        with raster.create(target, source.grid, settings.names, dtype="float32", nodata=np.nan) as writer:
+            for window in source.grid.blocks():
+                reflectance = dict(zip(bands, source.read(window, bands), strict=True))
+                writer.write(window, np.stack([compute(name, reflectance) for name in settings.names]))
+                done += int(window.width * window.height)
+                progress(done / (source.grid.height * source.grid.width))

@@ -1,0 +1,178 @@
+"""The only pixel input and output: windows of scenes read, rasters written whole or not at all.
+
+A scene raster of Landfold is a tiled GeoTIFF with a name for each band, a per-dataset mask
+(255 valid, 0 nodata), and, for reflectance stored as integers, GDAL's scale and offset tags.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from landfold.bands import Radiometry
+from landfold.errors import LandfoldError
+from landfold.files import writing
+from landfold.grid import Grid
+
+TILE_PX = 256
+GDAL_OPTIONS = {"GDAL_TIFF_INTERNAL_MASK": True, "GDAL_CACHEMAX": 256}
+"""The mask inside the file, and at most 256 MB of decoded blocks in memory."""
+
+
+class RasterError(LandfoldError):
+    """A raster file that cannot be read or lacks what Landfold needs of it."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A rasterio dataset, closed at the end.
+
+    Raises:
+        RasterError: if the file is absent, or GDAL cannot read it, now or later in the block.
+    """
+    try:
+        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
+            yield dataset
+    except RasterioError as error:
+        reason = str(error.__cause__ or error)
+        raise RasterError(
+            f"{path}: cannot be read ({reason}); the file is truncated, corrupt or no raster: fetch it again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Raster:
+    """An open raster of Landfold's own: one grid, named channels, one mask for all of them."""
+
+    dataset: Any
+    grid: Grid
+    names: tuple[str, ...]
+    radiometry: tuple[Radiometry, ...]
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator["Raster"]:
+        """Open a raster that Landfold has written.
+
+        Raises:
+            RasterError: if it cannot be read, or a band has no name.
+        """
+        with opened(path) as dataset:
+            if any(name is None for name in dataset.descriptions):
+                raise RasterError(f"{path}: a band without a name; the file was not written by Landfold")
+            radiometry = tuple(Radiometry(s, o) for s, o in zip(dataset.scales, dataset.offsets, strict=True))
+            yield cls(dataset, Grid.of(dataset), tuple(dataset.descriptions), radiometry)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether numbers are stored as integers."""
+        return np.issubdtype(np.dtype(self.dataset.dtypes[0]), np.integer)
+
+    def stored(self, window: Window, names: Sequence[str] | None = None) -> np.ndarray:
+        """Numbers as stored, (channel, y, x); what lies under the mask is arbitrary."""
+        return self.dataset.read(self._indexes(names), window=window)
+
+    def valid(self, window: Window) -> np.ndarray:
+        """Which pixels hold data, (y, x) bool."""
+        return self.dataset.read_masks(1, window=window) > 0
+
+    def read(self, window: Window, names: Sequence[str] | None = None) -> np.ndarray:
+        """Reflectance, or the float channels as they are: (channel, y, x) float32, NaN where not valid."""
+        stored = self.stored(window, names)
+        wanted = [self.radiometry[i - 1] for i in self._indexes(names)]
+        values = np.stack([r.reflectance(a) for r, a in zip(wanted, stored, strict=True)])
+        values[:, ~self.valid(window)] = np.nan
+        return values
+
+    def _indexes(self, names: Sequence[str] | None) -> list[int]:
+        if names is None:
+            return list(range(1, len(self.names) + 1))
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise RasterError(f"{self.dataset.name}: no channel {', '.join(missing)}; it has {', '.join(self.names)}")
+        return [self.names.index(name) + 1 for name in names]
+
+
+class RasterWriter:
+    """Writes windows into a raster under its temporary name; made by `create`."""
+
+    def __init__(self, dataset: Any) -> None:
+        """Wrap an open rasterio dataset in write mode."""
+        self.dataset = dataset
+
+    def write(self, window: Window, values: np.ndarray, valid: np.ndarray | None = None) -> None:
+        """Write (channel, y, x) values and, for a masked raster, the (y, x) mask of the window."""
+        self.dataset.write(values, window=window)
+        if valid is not None:
+            self.dataset.write_mask(valid, window=window)
+
+
+@contextmanager
+def create(
+    path: Path,
+    grid: Grid,
+    names: Sequence[str],
+    *,
+    dtype: str,
+    radiometry: Sequence[Radiometry] | None = None,
+    nodata: float | None = None,
+    tags: dict[str, str] | None = None,
+) -> Iterator[RasterWriter]:
+    """Write a tiled, compressed GeoTIFF; ``path`` appears only when the block succeeds.
+
+    Integers are packed with deflate, which every GIS reads; float channels with Zstandard, which
+    is several times faster on them. Both are lossless.
+    """
+    floating = np.issubdtype(np.dtype(dtype), np.floating)
+    profile = {
+        "driver": "GTiff",
+        "dtype": dtype,
+        "count": len(names),
+        "height": grid.height,
+        "width": grid.width,
+        "crs": grid.crs,
+        "transform": grid.transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": TILE_PX,
+        "blockysize": TILE_PX,
+        "interleave": "band",
+        "compress": "zstd" if floating else "deflate",
+        "predictor": 3 if floating else 2,
+        "bigtiff": "if_safer",
+    }
+    profile |= {"zstd_level": 1} if floating else {"zlevel": 6}
+    with (
+        writing(path) as temporary,
+        rasterio.Env(**GDAL_OPTIONS),
+        rasterio.open(temporary, "w", **profile) as dataset,
+    ):
+        dataset.descriptions = tuple(names)
+        if radiometry:
+            dataset.scales = [r.scale for r in radiometry]
+            dataset.offsets = [r.offset for r in radiometry]
+        if tags:
+            dataset.update_tags(**tags)
+        yield RasterWriter(dataset)
+
+
+def to_cog(source: Path, target: Path, *, overview_resampling: str) -> None:
+    """Copy a GeoTIFF into a Cloud-Optimized GeoTIFF with overviews (Open Geospatial Consortium 21-026)."""
+    with writing(target) as temporary, rasterio.Env(**GDAL_OPTIONS):
+        rasterio.shutil.copy(
+            source,
+            temporary,
+            driver="COG",
+            compress="deflate",
+            predictor="yes",
+            blocksize=TILE_PX,
+            overview_resampling=overview_resampling,
+            resampling=overview_resampling,
+        )

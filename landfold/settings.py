@@ -1,0 +1,113 @@
+"""Strict loading of one section of params.yaml into the settings model of its owner."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from landfold.errors import LandfoldError
+
+SECTIONS = (
+    "project",
+    "dataset",
+    "ingest",
+    "indices",
+    "normalize",
+    "labels",
+    "patches",
+    "zones",
+    "model",
+    "train",
+    "evaluate",
+    "export",
+    "track",
+)
+
+
+class SettingsError(LandfoldError):
+    """A setting that is missing, unknown or out of its range."""
+
+
+class Settings(BaseModel):
+    """Base of every settings model: unknown keys refused, immutable, documented by its fields.
+
+    A field has no default: params.yaml shows every value that is in force.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``1e-5``, as ``dvc exp run -S`` may write it, as text; YAML 1.2 as a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read params.yaml as plain data.
+
+    Raises:
+        SettingsError: if it is absent, is not YAML, or has an unknown section.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        raise SettingsError(f"{path}: not found; run this from the root of the repository") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected sections such as 'ingest:', found {content!r}")
+    for section in content:
+        if section not in SECTIONS:
+            raise SettingsError(f"{path}: unknown section '{section}'{_suggestion(section, SECTIONS)}")
+    return content
+
+
+def load(path: Path, section: str, model: type[Model]) -> Model:
+    """Load one section of params.yaml.
+
+    Raises:
+        SettingsError: naming every key that is missing, unknown or has an unusable value.
+    """
+    content = read(path)
+    if section not in content:
+        raise SettingsError(f"{path}: section '{section}' is missing")
+    return validate(content[section], model, where=f"{path}: {section}")
+
+
+def validate(values: Any, model: type[Model], *, where: str) -> Model:
+    """Turn plain data into a settings model; ``where`` opens each line of the error."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(e, model, where) for e in error.errors())) from None
+
+
+def _explain(error: Any, model: type[Settings], where: str) -> str:
+    location = error["loc"]
+    name = ".".join(str(part) for part in location)
+    field = model.model_fields.get(str(location[0])) if location else None
+    meaning = f" ({' '.join(field.description.split())})" if field and field.description else ""
+    if error["type"] == "extra_forbidden":
+        known = list(model.model_fields)
+        return f"{where}.{name}: unknown setting{_suggestion(name, known)}; known are {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"{where}.{name}: missing; add it{meaning}"
+    found = f"found {error['input']!r}: " if not isinstance(error["input"], dict) else ""
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}.{name}: {found}{message}{meaning}"
+
+
+def _suggestion(name: str, known: object) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,42 @@
+"""The stages of dvc.yaml: thin scripts that read, call the package, and write.
+
+Each is run from the root of the repository as ``python -m stages.NAME``.
+"""
+
+import errno
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from landfold.errors import LandfoldError
+
+PARAMS = Path("params.yaml")
+
+
+def run(main: Callable[[], str]) -> None:
+    """Run a stage: its closing line on success; one clear error and exit code 1 on a user's fault."""
+    stage = Path(sys.argv[0]).stem
+    start = time.perf_counter()
+    try:
+        summary = main()
+    except LandfoldError as error:
+        sys.exit(f"{stage}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        sys.exit(
+            f"{stage}: {error.filename or 'writing'}: {error.strerror}; mend it and run again, nothing is half-written"
+        )
+    print(f"{stage}: {summary} ({time.perf_counter() - start:.1f} s)", flush=True)
+
+
+@contextmanager
+def bar(description: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar on a terminal, silence elsewhere; it is told the fraction that is done."""
+    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with tqdm(desc=description, total=1.0, bar_format=form, disable=None, leave=False) as progress:
+        yield lambda fraction: progress.update(fraction - progress.n)
