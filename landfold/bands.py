@@ -56,4 +56,6 @@ class Radiometry:
 
     def reflectance(self, numbers: np.ndarray) -> np.ndarray:
         """Reflectance as float32, of any shape; NaN stays NaN."""
-        return (numbers * np.float32(self.scale) + np.float32(self.offset)).astype(np.float32, copy=False)
+        # The offset first, in numbers: what means reflectance 0 then becomes exactly 0, and 0/0 is seen.
+        shifted = numbers + np.float32(self.offset / self.scale)
+        return (shifted * np.float32(self.scale)).astype(np.float32, copy=False)

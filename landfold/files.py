@@ -27,18 +27,25 @@ def writing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder beside ``path``; it takes the place of ``path`` on success."""
+    """Give an empty temporary folder beside ``path``; it takes the place of ``path`` on success.
+
+    When the block raises, the temporary folder is removed and an earlier ``path`` is untouched.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    earlier = path.with_name(f".earlier-{os.getpid()}-{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, earlier)  # not rmtree: a kill in the middle of it would leave half a folder
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if earlier.exists() and not path.exists():
+            os.replace(earlier, path)
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def write_json(path: Path, content: object) -> None:

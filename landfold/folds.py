@@ -35,7 +35,7 @@ def assign_folds(zones: np.ndarray, labels: np.ndarray, settings: ZoneSettings) 
     """The fold of every patch, int64; patches of one zone are in one fold.
 
     Raises:
-        FoldError: fewer zones than folds, or a fold that would be empty.
+        FoldError: fewer zones than folds, every class with fewer patches than folds, or a fold that would be empty.
     """
     count = len(np.unique(zones.astype(str)))
     if count < settings.k:
@@ -43,6 +43,12 @@ def assign_folds(zones: np.ndarray, labels: np.ndarray, settings: ZoneSettings) 
             f"{count} zones cannot make {settings.k} folds; lower zones.k (and zones.folds) or zones.block_size_m"
         )
     if settings.assignment == "stratified":
+        largest = int(np.unique(labels.astype(str), return_counts=True)[1].max())
+        if largest < settings.k:
+            raise FoldError(
+                f"the largest class has {largest} patches, too few to be in each of {settings.k} folds; "
+                "lower zones.k (and zones.folds) or set zones.assignment: group"
+            )
         splitter = StratifiedGroupKFold(settings.k, shuffle=True, random_state=settings.seed)
     else:
         splitter = GroupKFold(settings.k)
@@ -98,8 +104,9 @@ def check_folds(table: geopandas.GeoDataFrame, splits: list[Split], buffer_m: fl
     ``table`` has ``zone``, ``fold`` and ``geometry`` of every patch, in the order of the masks.
 
     Raises:
-        FoldError: a zone in two folds, a patch not validated exactly once, a patch on no side or
-            two of a split, or training and validation that share ground or are within the buffer.
+        FoldError: a zone in two folds, a patch not validated exactly once or by another fold than its
+            own, a patch on no side or two of a split, or training and validation that share ground or are
+            within the buffer.
     """
     folds_of_zone = table.groupby("zone")["fold"].nunique()
     if (folds_of_zone > 1).any():
@@ -111,6 +118,8 @@ def check_folds(table: geopandas.GeoDataFrame, splits: list[Split], buffer_m: fl
         )
     footprints = table.geometry.to_numpy()
     for fold, split in enumerate(splits):
+        if (split.validation != (table["fold"] == fold)).any():
+            raise FoldError(f"fold {fold}: it validates patches of another fold; this is a fault of Landfold")
         sides = split.train.astype(int) + split.validation + split.buffer
         if (sides != 1).any():
             raise FoldError(

@@ -45,7 +45,7 @@ class Grid:
                 "assign the right one (for example: rio edit-info --crs EPSG:... FILE) or drop the scene"
             )
         grid = cls(dataset.crs, dataset.transform, dataset.height, dataset.width)
-        if abs(grid.transform.determinant) < 1e-12 or grid.transform == Affine.identity():
+        if not abs(grid.transform.determinant) > 0 or grid.transform == Affine.identity():
             raise GridError(
                 f"{dataset.name}: degenerate transform {tuple(grid.transform)[:6]}; it must be georeferenced"
             )
@@ -55,6 +55,11 @@ class Grid:
     def shape(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.height, self.width
+
+    @property
+    def whole(self) -> Window:
+        """The window of all pixels."""
+        return Window(0, 0, self.width, self.height)
 
     @property
     def is_north_up(self) -> bool:
@@ -71,7 +76,7 @@ class Grid:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """(x_min, y_min, x_max, y_max) in units of the CRS."""
-        return self.footprint(Window(0, 0, self.width, self.height)).bounds
+        return self.footprint(self.whole).bounds
 
     def footprint(self, window: Window) -> shapely.Polygon:
         """The ground that a window covers, as a polygon in the grid's CRS."""

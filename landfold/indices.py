@@ -45,15 +45,23 @@ def required_bands(name: str) -> list[str]:
     """The standard names of the bands that an index is computed from.
 
     Raises:
-        MissingBandError: if the index also needs what is neither a band nor a constant (a kernel, say).
+        MissingBandError: if the index also needs what is neither a band nor a constant of known value
+            (a kernel or a sensor's wavelengths, say).
     """
-    parts = [part for part in spyndex.indices[name].bands if part not in spyndex.constants]
+    parts = [part for part in spyndex.indices[name].bands if part not in _constants(name)]
     foreign = [part for part in parts if part not in STANDARD_NAMES]
     if foreign:
         raise MissingBandError(
-            f"index {name}: it needs {', '.join(foreign)}, which no optical band provides; choose another"
+            f"index {name}: it needs {', '.join(foreign)}, which no band of a scene provides; choose another"
         )
     return parts
+
+
+def _constants(name: str) -> dict[str, float]:
+    """The default values of an index's constants; wavelengths and irradiance have none."""
+    parts = [part for part in spyndex.indices[name].bands if part in spyndex.constants]
+    defaults = {part: spyndex.constants[part].default for part in parts}
+    return {part: float(default) for part, default in defaults.items() if default is not None}
 
 
 def check_bands(names: Iterable[str], bands: Sequence[str]) -> None:
@@ -74,9 +82,7 @@ def check_bands(names: Iterable[str], bands: Sequence[str]) -> None:
 def compute(name: str, reflectance: dict[str, np.ndarray]) -> np.ndarray:
     """One index, (y, x) float32; NaN where a band is NaN or the formula has no finite value."""
     parameters = {band: reflectance[band].astype(np.float64) for band in required_bands(name)}
-    for part in spyndex.indices[name].bands:
-        if part in spyndex.constants:
-            parameters[part] = spyndex.constants[part].default
+    parameters |= _constants(name)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         values = np.asarray(spyndex.computeIndex(name, params=parameters), dtype=np.float32)
     values[~np.isfinite(values)] = np.nan

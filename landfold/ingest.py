@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +11,9 @@ import numpy as np
 from affine import Affine
 from pydantic import Field, field_validator
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
 
 from landfold import raster
 from landfold.bands import STANDARD_NAMES, Radiometry
@@ -56,7 +57,10 @@ class IngestSettings(Settings):
 
 @dataclass(frozen=True)
 class _Source:
-    """An open band file, and how its numbers become reflectance and nodata."""
+    """An open band file, and how its numbers become reflectance and nodata.
+
+    ``nodata`` is None where the file has a mask of its own, or no number means nodata.
+    """
 
     file: BandFile
     dataset: Any
@@ -64,6 +68,26 @@ class _Source:
     radiometry: Radiometry
     nodata: float | None
     nodata_is_assumed: bool
+
+    @property
+    def dtype(self) -> str:
+        """The type of the stored numbers."""
+        return self.dataset.dtypes[self.file.index - 1]
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the file carries a mask or an alpha band."""
+        return MaskFlags.per_dataset in self.dataset.mask_flag_enums[self.file.index - 1]
+
+    def read(self, reader: Any, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Stored numbers and which of them are data, both (y, x), through the reader on the common grid."""
+        with raster.reading(self.file.path):
+            band = reader.read(self.file.index, window=window)
+            if self.nodata is None:
+                valid = reader.read_masks(self.file.index, window=window) > 0
+            else:
+                valid = band != self.nodata
+        return band, valid & np.isfinite(band)
 
 
 def ingest_scene(
@@ -112,10 +136,13 @@ def _open(stack: ExitStack, file: BandFile, settings: IngestSettings) -> _Source
         radiometry = Radiometry(scale, offset)
     else:
         radiometry = Radiometry(1.0, 0.0) if floating else Radiometry(settings.scale, settings.offset)
-    declared = dataset.nodata
-    nodata = declared if declared is not None else (np.nan if floating else settings.nodata)
-    assumed = declared is None and not floating and nodata is not None
-    return _Source(file, dataset, Grid.of(dataset), radiometry, nodata, assumed)
+    nodata = dataset.nodatavals[file.index - 1]
+    source = _Source(file, dataset, Grid.of(dataset), radiometry, nodata, nodata_is_assumed=False)
+    if nodata is not None or source.has_mask:
+        return source
+    if floating:
+        return replace(source, nodata=np.nan)
+    return replace(source, nodata=settings.nodata, nodata_is_assumed=settings.nodata is not None)
 
 
 def _common_grid(scene: SceneFiles, sources: list[_Source], resolution_m: float, project_crs: CRS) -> Grid:
@@ -138,10 +165,10 @@ def _common_grid(scene: SceneFiles, sources: list[_Source], resolution_m: float,
                 f"scene {scene.name}: {source.file.path.name} covers {there}, but "
                 f"{first.file.path.name} covers {here}; the files of a scene must cover the same ground"
             )
-        if source.dataset.dtypes[0] != first.dataset.dtypes[0]:
+        if source.dtype != first.dtype:
             raise SceneError(
-                f"scene {scene.name}: {source.file.path.name} is {source.dataset.dtypes[0]}, but "
-                f"{first.file.path.name} is {first.dataset.dtypes[0]}; the files of a scene must have one data type"
+                f"scene {scene.name}: {source.file.path.name} is {source.dtype}, but "
+                f"{first.file.path.name} is {first.dtype}; the files of a scene must have one data type"
             )
     x_min, y_min, x_max, y_max = first.grid.bounds
     columns, rows = (x_max - x_min) / resolution_m, (y_max - y_min) / resolution_m
@@ -168,6 +195,7 @@ def _on_grid(stack: ExitStack, source: _Source, grid: Grid, resampling: str) -> 
             resampling=Resampling[resampling],
             src_nodata=source.nodata,
             nodata=source.nodata,
+            add_alpha=source.has_mask,  # else a mask would hide pixels from the resampling and then be forgotten
         )
     )
 
@@ -184,20 +212,13 @@ def _write(
     """Write all windows; the fraction of valid pixels. Refusing inside the block leaves no file."""
     names = [source.file.name for source in sources]
     radiometry = [source.radiometry for source in sources]
-    dtype = sources[0].dataset.dtypes[0]
     tags = {"SCENE": scene.name, "SENSOR": scene.sensor, "ACQUIRED": scene.acquired or "unknown"}
     valid_px = done = 0
-    with raster.create(target, grid, names, dtype=dtype, radiometry=radiometry, tags=tags) as writer:
+    with raster.create(target, grid, names, dtype=sources[0].dtype, radiometry=radiometry, tags=tags) as writer:
         for window in grid.blocks():
-            values = np.stack([r.read(s.file.index, window=window) for r, s in zip(readers, sources, strict=True)])
-            valid = np.ones(values.shape[1:], dtype=bool)
-            for source, reader, band in zip(sources, readers, values, strict=True):
-                if source.nodata is None:
-                    valid &= reader.read_masks(source.file.index, window=window) > 0
-                elif np.isnan(source.nodata):
-                    valid &= np.isfinite(band)
-                else:
-                    valid &= band != source.nodata
+            read = [source.read(reader, window) for source, reader in zip(sources, readers, strict=True)]
+            values = np.stack([band for band, _ in read])
+            valid = np.logical_and.reduce([valid for _, valid in read])
             values[:, ~valid] = 0
             writer.write(window, values, valid)
             valid_px += int(valid.sum())
@@ -214,11 +235,11 @@ def _write(
 
 def _report(scene: SceneFiles, grid: Grid, sources: list[_Source], valid_fraction: float) -> dict[str, Any]:
     warnings = list(scene.warnings)
-    assumed = [source.file.path.name for source in sources if source.nodata_is_assumed]
+    assumed = [source for source in sources if source.nodata_is_assumed]
     if assumed:
         warnings.append(
             f"no nodata value is declared in {len(assumed)} of {len(sources)} band files; "
-            f"DN {sources[0].nodata:g} is taken as nodata from ingest.nodata"
+            f"DN {assumed[0].nodata:g} is taken as nodata from ingest.nodata"
         )
     return {
         "scene": scene.name,

@@ -29,7 +29,7 @@ class LabelSettings(Settings):
 
     attribute: str
     """attribute of the polygons that holds their class"""
-    classes: dict[str, list[str]] = Field(min_length=2)
+    classes: dict[str, list[str]] = Field(min_length=2, max_length=255)
     """class name: the attribute's values that belong to it; the order numbers the classes"""
     exclude: list[str]
     """values of the attribute to leave out, as if those polygons were not there"""
@@ -60,11 +60,7 @@ class LabelPolygons:
     names: list[str]
 
     def on(self, grid: Grid) -> geopandas.GeoDataFrame:
-        """The polygons in the grid's CRS that touch its ground.
-
-        Raises:
-            LabelError: if none does.
-        """
+        """The polygons in the grid's CRS that touch its ground; none for a scene without labels."""
         there = self.polygons.to_crs(grid.crs)
         return there[there.intersects(grid.footprint(Window(0, 0, grid.width, grid.height)))]
 
@@ -73,20 +69,28 @@ def read_polygons(folder: Path, settings: LabelSettings) -> LabelPolygons:
     """Read the one vector file in ``folder``.
 
     Raises:
-        LabelError: no file or several, no CRS, no such attribute, a value that the settings do
-            not list, or a geometry that is no valid polygon (their ids are named).
+        LabelError: no file or several, no CRS, no such attribute, a value that is absent or that the
+            settings do not list, or a geometry that is no valid polygon (their ids are named).
     """
     path = _one_file(folder)
     try:
         polygons = geopandas.read_file(path)
     except pyogrio.errors.DataSourceError as error:
         raise LabelError(f"{path}: not a vector file that GDAL reads ({error})") from None
+    if not isinstance(polygons, geopandas.GeoDataFrame):
+        raise LabelError(f"{path}: a table without geometry; expected polygons")
     if polygons.crs is None:
         raise LabelError(f"{path}: the file has no CRS, and none is guessed; save it with the CRS it was digitized in")
     if settings.attribute not in polygons:
         columns = ", ".join(c for c in polygons.columns if c != "geometry")
         raise LabelError(f"{path}: no attribute '{settings.attribute}' (labels.attribute); the file has {columns}")
     class_of = {value: number for number, merged in enumerate(settings.classes.values(), 1) for value in merged}
+    empty = polygons[settings.attribute].isna()
+    if empty.any():
+        raise LabelError(
+            f"{path}: {int(empty.sum())} polygons have no value of '{settings.attribute}' (labels.attribute), "
+            f"row {', '.join(str(i) for i in polygons.index[empty][:10])}; give them one or delete them"
+        )
     values = polygons[settings.attribute].astype(str)
     unknown = sorted(set(values) - set(class_of) - set(settings.exclude))
     if unknown:
@@ -101,7 +105,7 @@ def read_polygons(folder: Path, settings: LabelSettings) -> LabelPolygons:
 
 
 def _one_file(folder: Path) -> Path:
-    suffixes = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml", ".parquet"}
+    suffixes = {".gpkg", ".geojson", ".json", ".shp", ".fgb", ".gml", ".kml"}
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes) if folder.is_dir() else []
     if len(files) != 1:
         found = ", ".join(p.name for p in files) or "none"

@@ -87,7 +87,7 @@ def cut_patches(
     dropped = dict.fromkeys(DROP_REASONS, 0)
     for row in rows:
         strip = Window(0, int(row), grid.width, size)
-        valid = _sums(raster.valid(strip), columns, size) / size**2
+        valid_px = _sums(raster.valid(strip), columns, size)
         core = class_raster(polygons, grid, Window(0, int(row) + settings.margin_px, grid.width, settings.core_px))
         counts = np.stack(
             [
@@ -98,7 +98,7 @@ def cut_patches(
         majority = counts.argmax(axis=0)  # a tie goes to the class listed first
         purity = counts.max(axis=0) / settings.core_px**2
         fates = {
-            "invalid": valid < 1 - settings.max_invalid,
+            "invalid": (size**2 - valid_px) / size**2 > settings.max_invalid,
             "unlabelled": purity == 0,
             "impure": purity < settings.min_purity,
         }
@@ -106,7 +106,7 @@ def cut_patches(
         for reason, fate in fates.items():
             dropped[reason] += int((keep & fate).sum())
             keep &= ~fate
-        found.append((np.full(keep.sum(), row), columns[keep], majority[keep], purity[keep], valid[keep]))
+        found.append((np.full(keep.sum(), row), columns[keep], majority[keep], purity[keep], valid_px[keep] / size**2))
         progress((row + settings.stride_px) / (rows[-1] + settings.stride_px))
     table = _table(scene, grid, labels.names, settings, project_crs, found)
     return ScenePatches(table, len(rows) * len(columns), dropped)

@@ -7,7 +7,10 @@ from typing import Any
 
 import geopandas
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from landfold.files import writing
@@ -16,6 +19,8 @@ from landfold.folds import Split
 matplotlib.use("Agg")
 
 FOLD_COLOURS = matplotlib.colormaps["tab20"].colors[::2] + matplotlib.colormaps["tab20"].colors[1::2]
+
+RIGHT_COLOUR = "#cbd5cb"
 
 
 @contextmanager
@@ -47,6 +52,52 @@ def fold_map(path: Path, zones: geopandas.GeoDataFrame, patches: geopandas.GeoDa
         handles.append(Patch(facecolor="white", edgecolor="black", label=f"in a buffer: {int(lost.sum())}"))
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         axes.set_title(f"{len(zones)} zones in {len(splits)} folds")
-        axes.set_xlabel("easting, m")
-        axes.set_ylabel("northing, m")
-        axes.ticklabel_format(useOffset=False, style="plain")
+        _label_metres(axes)
+
+
+def error_map(
+    path: Path,
+    zones: geopandas.GeoDataFrame,
+    patches: geopandas.GeoDataFrame,
+    colours: dict[str, tuple[int, int, int]],
+) -> None:
+    """Where the out-of-fold predictions are wrong: dots in the colour of the true class among the pale right ones.
+
+    ``patches`` has ``x``, ``y``, ``label`` and ``predicted``; ``colours`` has red, green and blue
+    (0 to 255) of every class.
+    """
+    wrong = (patches["label"] != patches["predicted"]).to_numpy()
+    fills = {name: tuple(part / 255 for part in colour) for name, colour in colours.items()}
+    west, south, east, north = zones.total_bounds
+    height = float(np.clip(1.2 + 6.5 * (north - south) / (east - west), 4, 12))
+    with figure(path, width=9, height=height) as drawing:
+        axes = drawing.subplots()
+        zones.boundary.plot(ax=axes, color="grey", linewidth=0.6)
+        right = patches[~wrong]
+        axes.scatter(right["x"], right["y"], c=RIGHT_COLOUR, s=8, marker="s", linewidths=0)
+        missed = patches[wrong]
+        true = [fills[label] for label in missed["label"]]
+        axes.scatter(missed["x"], missed["y"], c=true, s=26, edgecolors="black", linewidths=0.6)
+        axes.set_aspect("equal")
+        handles: list[Any] = [
+            _marker("s", RIGHT_COLOUR, "none", f"right: {len(right)}"),
+            _marker("o", "white", "black", f"wrong: {len(missed)}, in truth"),
+        ]
+        counts = missed["label"].value_counts()
+        handles += [_marker("o", fills[name], "black", f"  {name}: {counts.get(name, 0)}") for name in fills]
+        axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        axes.set_title("Out-of-fold predictions: right and wrong")
+        _label_metres(axes)
+
+
+def _marker(shape: str, fill: Any, edge: str, label: str) -> Line2D:
+    """An entry of a legend."""
+    return Line2D(
+        [], [], linestyle="none", marker=shape, markersize=6, markerfacecolor=fill, markeredgecolor=edge, label=label
+    )
+
+
+def _label_metres(axes: Axes) -> None:
+    axes.set_xlabel("easting, m")
+    axes.set_ylabel("northing, m")
+    axes.ticklabel_format(useOffset=False, style="plain")

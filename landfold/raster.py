@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio.enums import MaskFlags
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -30,16 +32,19 @@ class RasterError(LandfoldError):
     """A raster file that cannot be read or lacks what Landfold needs of it."""
 
 
+class RasterWriteError(LandfoldError):
+    """A raster file that cannot be written: no fault of what was read."""
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A rasterio dataset, closed at the end.
+def reading(path: Path | str) -> Iterator[None]:
+    """Name the file in the error of a read that fails in the block; wrap each read of a file in it.
 
     Raises:
-        RasterError: if the file is absent, or GDAL cannot read it, now or later in the block.
+        RasterError: if GDAL cannot read.
     """
     try:
-        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
-            yield dataset
+        yield
     except RasterioError as error:
         reason = str(error.__cause__ or error)
         raise RasterError(
@@ -47,9 +52,20 @@ def opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A rasterio dataset, closed at the end.
+
+    Raises:
+        RasterError: if the file is absent, or GDAL cannot read it, now or later in the block.
+    """
+    with reading(path), rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
+        yield dataset
+
+
 @dataclass(frozen=True)
 class Raster:
-    """An open raster of Landfold's own: one grid, named channels, one mask for all of them."""
+    """An open raster of Landfold's own: one grid, named channels, and one mask for all of them or a nodata value."""
 
     dataset: Any
     grid: Grid
@@ -77,19 +93,30 @@ class Raster:
 
     def stored(self, window: Window, names: Sequence[str] | None = None) -> np.ndarray:
         """Numbers as stored, (channel, y, x); what lies under the mask is arbitrary."""
-        return self.dataset.read(self._indexes(names), window=window)
+        with reading(self.dataset.name):
+            return self.dataset.read(self._indexes(names), window=window)
 
     def valid(self, window: Window) -> np.ndarray:
-        """Which pixels hold data, (y, x) bool."""
-        return self.dataset.read_masks(1, window=window) > 0
+        """Which pixels hold data, in any channel if each has its own nodata: (y, x) bool."""
+        with reading(self.dataset.name):
+            return self.dataset.dataset_mask(window=window) > 0
 
     def read(self, window: Window, names: Sequence[str] | None = None) -> np.ndarray:
         """Reflectance, or the float channels as they are: (channel, y, x) float32, NaN where not valid."""
         stored = self.stored(window, names)
         wanted = [self.radiometry[i - 1] for i in self._indexes(names)]
         values = np.stack([r.reflectance(a) for r, a in zip(wanted, stored, strict=True)])
-        values[:, ~self.valid(window)] = np.nan
+        if MaskFlags.per_dataset in self.dataset.mask_flag_enums[0]:
+            values[:, ~self.valid(window)] = np.nan
+        elif self.dataset.nodata is not None:  # of each channel by itself; NaN is there already
+            values[stored == self.dataset.nodata] = np.nan
         return values
+
+    def thumbnail(self, names: Sequence[str], *, longest_px: int) -> np.ndarray:
+        """The whole raster averaged down to at most ``longest_px``, (channel, y, x); for pictures."""
+        scale = min(1.0, longest_px / max(self.grid.shape))
+        shape = (len(names), max(1, round(self.grid.height * scale)), max(1, round(self.grid.width * scale)))
+        return self.dataset.read(self._indexes(names), out_shape=shape, resampling=Resampling.average)
 
     def _indexes(self, names: Sequence[str] | None) -> list[int]:
         if names is None:
@@ -113,6 +140,14 @@ class RasterWriter:
         if valid is not None:
             self.dataset.write_mask(valid, window=window)
 
+    def write_classes(
+        self, values: np.ndarray, names: dict[int, str], colours: dict[int, tuple[int, int, int]]
+    ) -> None:
+        """Write a whole (y, x) class raster with a colour table and the class names as tags CLASS_1, ..."""
+        self.dataset.write_colormap(1, {number: (*colour, 255) for number, colour in colours.items()})
+        self.dataset.update_tags(1, **{f"CLASS_{number}": name for number, name in names.items()})
+        self.dataset.write(values, 1)
+
 
 @contextmanager
 def create(
@@ -129,6 +164,9 @@ def create(
 
     Integers are packed with deflate, which every GIS reads; float channels with Zstandard, which
     is several times faster on them. Both are lossless.
+
+    Raises:
+        RasterWriteError: if GDAL cannot write, on a full disk say.
     """
     floating = np.issubdtype(np.dtype(dtype), np.floating)
     profile = {
@@ -150,6 +188,7 @@ def create(
     }
     profile |= {"zstd_level": 1} if floating else {"zlevel": 6}
     with (
+        _write_faults(path),
         writing(path) as temporary,
         rasterio.Env(**GDAL_OPTIONS),
         rasterio.open(temporary, "w", **profile) as dataset,
@@ -163,9 +202,20 @@ def create(
         yield RasterWriter(dataset)
 
 
+@contextmanager
+def _write_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except RasterioError as error:
+        reason = str(error.__cause__ or error)
+        raise RasterWriteError(
+            f"{path}: cannot be written ({reason}); is the disk full or read-only? Nothing is half-written"
+        ) from error
+
+
 def to_cog(source: Path, target: Path, *, overview_resampling: str) -> None:
     """Copy a GeoTIFF into a Cloud-Optimized GeoTIFF with overviews (Open Geospatial Consortium 21-026)."""
-    with writing(target) as temporary, rasterio.Env(**GDAL_OPTIONS):
+    with _write_faults(target), writing(target) as temporary, rasterio.Env(**GDAL_OPTIONS):
         rasterio.shutil.copy(
             source,
             temporary,

@@ -24,6 +24,7 @@ SECTIONS = (
     "evaluate",
     "export",
     "track",
+    "colours",
 )
 
 
@@ -69,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: expected sections such as 'ingest:', found {content!r}")
     for section in content:
         if section not in SECTIONS:
-            raise SettingsError(f"{path}: unknown section '{section}'{_suggestion(section, SECTIONS)}")
+            raise SettingsError(f"{path}: unknown section '{section}'{_suggestion(str(section), SECTIONS)}")
     return content
 
 
@@ -95,17 +96,17 @@ def validate(values: Any, model: type[Model], *, where: str) -> Model:
 
 def _explain(error: Any, model: type[Settings], where: str) -> str:
     location = error["loc"]
-    name = ".".join(str(part) for part in location)
+    name = ".".join([where, *(str(part) for part in location)])
     field = model.model_fields.get(str(location[0])) if location else None
     meaning = f" ({' '.join(field.description.split())})" if field and field.description else ""
     if error["type"] == "extra_forbidden":
         known = list(model.model_fields)
-        return f"{where}.{name}: unknown setting{_suggestion(name, known)}; known are {', '.join(known)}"
+        return f"{name}: unknown setting{_suggestion(str(location[-1]), known)}; known are {', '.join(known)}"
     if error["type"] == "missing":
-        return f"{where}.{name}: missing; add it{meaning}"
+        return f"{name}: missing; add it{meaning}"
     found = f"found {error['input']!r}: " if not isinstance(error["input"], dict) else ""
     message = error["msg"].removeprefix("Value error, ")
-    return f"{where}.{name}: {found}{message}{meaning}"
+    return f"{name}: {found}{message}{meaning}"
 
 
 def _suggestion(name: str, known: object) -> str:

@@ -1,7 +1,7 @@
 """Scene statistics: exact percentiles over valid pixels, and the one function that applies them.
 
-The percentiles are those of ``numpy.percentile`` (method "linear") on all valid values of a
-channel, found in bounded memory: integers by one histogram of their 65,536 values, float32 by two
+The percentiles are those of ``numpy.percentile`` (method "linear", in double precision) on all valid
+values of a channel, found in bounded memory: integers by one histogram of their 65,536 values, float32 by two
 passes over the halves of their sortable bit pattern (a radix selection), so both are exact.
 """
 

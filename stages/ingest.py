@@ -11,9 +11,12 @@ from pathlib import Path
 from landfold import settings
 from landfold.errors import LandfoldError
 from landfold.files import write_json, writing_folder
+from landfold.grid import GridError
 from landfold.ingest import IngestSettings, ingest_scene
 from landfold.project import ProjectSettings
+from landfold.raster import RasterError
 from landfold.sensors import find_scenes
+from landfold.sensors.scenes import SceneError
 from stages import PARAMS, bar, run
 
 
@@ -29,7 +32,7 @@ def main() -> str:
                 with bar(f"ingest {scene.name}") as progress:
                     target = folder / f"{scene.name}.tif"
                     reports.append(ingest_scene(scene, ingest, project.metric_crs, target, progress=progress))
-            except LandfoldError as error:
+            except (SceneError, GridError, RasterError) as error:
                 refusals[scene.name] = str(error)
         if refusals and (ingest.on_refusal == "error" or not reports):
             raise LandfoldError("\n".join(refusals.values()))

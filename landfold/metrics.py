@@ -1,0 +1,310 @@
+"""Scores of the out-of-fold predictions: every patch is judged by the fold that never saw its zone.
+
+All scores are computed from confusion matrices, (..., class, class) with truth along the rows and
+prediction along the columns, so that one formula serves the pool, each fold and thousands of
+bootstrap resamples at once.
+
+Rules for classes that are absent from a pool, a fold or a resample: balanced accuracy and macro F1
+are means over the classes that occur in its truth, as scikit-learn's ``balanced_accuracy_score``
+does; a class that is predicted there but does not occur lowers the others' precision and is not
+averaged in. The precision of a class that is never predicted is 0, and so is the recall of one that
+never occurs (``zero_division=0`` in scikit-learn).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas
+from pydantic import Field
+
+from landfold.errors import LandfoldError
+from landfold.files import read_json
+from landfold.settings import Settings
+
+INTERVAL = (0.025, 0.975)
+"""Quantiles of the resamples that bound a 95 % interval."""
+
+_BATCH = 256
+"""Resamples at a time: 10,000 zones then take 20 MB. The result does not depend on it."""
+
+
+class EvaluationError(LandfoldError):
+    """Folds that are missing, stale, or do not fit together."""
+
+
+class EvaluateSettings(Settings):
+    """Section ``evaluate`` of params.yaml."""
+
+    bootstrap: int = Field(ge=1)
+    """number of resamples of the zones behind each 95 % interval"""
+    seed: int = Field(ge=0)
+    """seed of the resamples"""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """The predictions of all folds, each patch once.
+
+    ``table`` has ``patch``, ``x``, ``y``, ``geometry``, ``zone``, ``fold``, ``label`` and
+    ``predicted``, in the order of data/patches.parquet; ``history`` the curves of all folds, with
+    a column ``fold``.
+    """
+
+    classes: list[str]
+    table: geopandas.GeoDataFrame
+    history: pandas.DataFrame
+
+    def confusion(self) -> np.ndarray:
+        """Counts over all patches, (class, class) int64."""
+        return self.confusion_by(np.zeros(len(self.table)))[0]
+
+    def confusion_by(self, groups: np.ndarray) -> np.ndarray:
+        """Counts for each distinct value of ``groups`` (one a patch), sorted: (group, class, class) int64."""
+        number = {name: i for i, name in enumerate(self.classes)}
+        _, group = np.unique(groups, return_inverse=True)
+        counts = np.zeros((group.max() + 1, len(number), len(number)), dtype=np.int64)
+        np.add.at(counts, (group, self.table["label"].map(number), self.table["predicted"].map(number)), 1)
+        return counts
+
+
+def read_folds(models: Path, folds: Path, patches: Path) -> OutOfFold:
+    """Read the predictions of every fold that ``folds``/index.json lists.
+
+    Raises:
+        EvaluationError: no index; a fold that is missing, was trained on another split or other labels, does
+            not predict exactly its validation patches, or has other classes than the first fold.
+    """
+    index = _index(folds / "index.json")
+    table = _patches(patches, folds / "patches.parquet")
+    classes: list[str] = []
+    predictions, histories = [], []
+    for fold in index["folds"]:
+        folder = models / f"fold_{fold}"
+        found = _classes(folder / "model.json", fold, index["digests"][str(fold)])
+        classes = classes or found
+        if found != classes:
+            raise EvaluationError(
+                f"{folder}: fold {fold} has the classes {', '.join(found)}, but fold {index['folds'][0]} has "
+                f"{', '.join(classes)}; {_retrain(fold)}"
+            )
+        predictions.append(_predictions(folder / "predictions.parquet", fold, table[table["fold"] == fold], classes))
+        histories.append(pandas.read_csv(_required(folder / "history.csv", fold)).assign(fold=fold))
+    table = table.merge(pandas.concat(predictions), on="patch", how="left", validate="one_to_one")
+    unseen = table["predicted"].isna()
+    if unseen.any():
+        raise EvaluationError(
+            f"{folds / 'index.json'}: lists the folds {index['folds']}, but {folds / 'patches.parquet'} has "
+            f"{int(unseen.sum())} patches in others; run `dvc repro --force zones`"
+        )
+    history = pandas.concat(histories, ignore_index=True)
+    return OutOfFold(classes, table, history[["fold", *history.columns.drop("fold")]])
+
+
+def _index(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise EvaluationError(f"{path}: not found, so there are no folds for this zones.k; run `dvc repro zones`")
+    return read_json(path)
+
+
+def _classes(card: Path, fold: int, split: str) -> list[str]:
+    """The classes of a fold's model, which must have been trained on the split with this digest."""
+    content = read_json(_required(card, fold))
+    if content["fold_digest"] != split:
+        raise EvaluationError(
+            f"{card}: fold {fold} is stale: it was trained on split {content['fold_digest'][:12]}, but the zones "
+            f"stage has made split {split[:12]}; {_retrain(fold)}"
+        )
+    return content["classes"]
+
+
+def _required(path: Path, fold: int) -> Path:
+    if not path.is_file():
+        raise EvaluationError(f"{path}: not found, so fold {fold} is missing or incomplete; {_retrain(fold)}")
+    return path
+
+
+def _retrain(fold: int) -> str:
+    return f"run `dvc repro --force --single-item train@{fold}`"
+
+
+def _patches(patches: Path, assigned: Path) -> geopandas.GeoDataFrame:
+    """Every patch with its label, place, zone and fold."""
+    table = geopandas.read_parquet(patches, columns=["patch", "label", "x", "y", "geometry"])
+    zones = pandas.read_parquet(assigned, columns=["patch", "zone", "fold"])
+    different = set(table["patch"]) ^ set(zones["patch"])
+    if different or len(zones) != len(table):
+        raise EvaluationError(
+            f"{assigned}: {len(zones)} patches, but {patches} has {len(table)}, and {len(different)} are in one of "
+            "them only; run `dvc repro zones`, then train again"
+        )
+    return table.merge(zones, on="patch", validate="one_to_one")
+
+
+def _predictions(path: Path, fold: int, expected: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:
+    """Columns patch and predicted of one fold, proved to be its validation patches with their labels."""
+    found = pandas.read_parquet(_required(path, fold), columns=["patch", "label", "predicted"])
+    missing = sorted(set(expected["patch"]) - set(found["patch"]))
+    foreign = sorted(set(found["patch"]) - set(expected["patch"]))
+    repeated = sorted(found["patch"][found["patch"].duplicated()])
+    if missing or foreign or repeated:
+        raise EvaluationError(
+            f"{path}: expected the {len(expected)} validation patches of fold {fold}, each once, found {len(found)}: "
+            f"{len(missing)} missing, {len(foreign)} foreign, {len(repeated)} repeated "
+            f"(such as {(missing + foreign + repeated)[0]}); {_retrain(fold)}"
+        )
+    labels = expected.set_index("patch")["label"].loc[found["patch"]].to_numpy()
+    changed = found[found["label"].to_numpy() != labels]
+    if len(changed):
+        raise EvaluationError(
+            f"{path}: fold {fold} is stale: {len(changed)} patches had another label when it was trained (such as "
+            f"{changed['patch'].iloc[0]}, then {changed['label'].iloc[0]}); {_retrain(fold)}"
+        )
+    unknown = sorted((set(found["label"]) | set(found["predicted"])) - set(classes))
+    if unknown:
+        raise EvaluationError(
+            f"{path}: fold {fold} has the class {', '.join(unknown)}, which its model.json does not list "
+            f"({', '.join(classes)}); {_retrain(fold)}"
+        )
+    return found[["patch", "predicted"]]
+
+
+def accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Share of patches whose class is right: (..., class, class) -> (...)."""
+    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
+
+
+def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Mean recall of the classes that occur in the truth: (..., class, class) -> (...)."""
+    return _over_present(recall(confusion), confusion)
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes that occur in the truth: (..., class, class) -> (...)."""
+    return _over_present(f1(confusion), confusion)
+
+
+def weighted_f1(confusion: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes, weighted by their support: (..., class, class) -> (...)."""
+    return _ratio((f1(confusion) * support(confusion)).sum(axis=-1), confusion.sum(axis=(-2, -1)))
+
+
+def precision(confusion: np.ndarray) -> np.ndarray:
+    """Of what is called a class, the share that is it (user's accuracy): (..., class, class) -> (..., class)."""
+    return _ratio(_hits(confusion), confusion.sum(axis=-2))
+
+
+def recall(confusion: np.ndarray) -> np.ndarray:
+    """Of what is a class, the share called it (producer's accuracy): (..., class, class) -> (..., class)."""
+    return _ratio(_hits(confusion), support(confusion))
+
+
+def f1(confusion: np.ndarray) -> np.ndarray:
+    """Harmonic mean of precision and recall, by class: (..., class, class) -> (..., class)."""
+    return _ratio(2 * _hits(confusion), confusion.sum(axis=-2) + support(confusion))
+
+
+def support(confusion: np.ndarray) -> np.ndarray:
+    """Number of patches that are of a class: (..., class, class) -> (..., class)."""
+    return confusion.sum(axis=-1)
+
+
+def _hits(confusion: np.ndarray) -> np.ndarray:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """``part / whole``, and 0 where ``whole`` is 0: the rule of the module's docstring."""
+    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=np.asarray(whole) > 0)
+
+
+def _over_present(scores: np.ndarray, confusion: np.ndarray) -> np.ndarray:
+    present = support(confusion) > 0
+    return _ratio((scores * present).sum(axis=-1), present.sum(axis=-1))
+
+
+HEADLINE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+}
+"""The scores that get an interval and a spread over folds."""
+
+
+def zone_bootstrap(confusions: np.ndarray, settings: EvaluateSettings) -> dict[str, tuple[float, float]]:
+    """95 % percentile interval (low, high) of each headline score, from resampled zones.
+
+    ``confusions`` is (zone, class, class). As many zones as there are get drawn with replacement,
+    whole, since patches of one zone resemble each other: resampling patches would give intervals
+    that are far too narrow. The interval speaks of other zones of this kind, with the models as
+    they are; it does not retrain. With one zone it is the score itself.
+    """
+    zones = len(confusions)
+    generator = np.random.default_rng(settings.seed)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in HEADLINE}
+    for start in range(0, settings.bootstrap, _BATCH):
+        size = min(_BATCH, settings.bootstrap - start)
+        times = generator.multinomial(zones, np.full(zones, 1 / zones), size=size)
+        resampled = np.tensordot(times, confusions, axes=1)
+        for name, score in HEADLINE.items():
+            found[name].append(score(resampled))
+    intervals = {name: np.quantile(np.concatenate(parts), INTERVAL) for name, parts in found.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
+
+
+def summarize(predictions: OutOfFold, settings: EvaluateSettings) -> dict[str, Any]:
+    """What metrics/summary.json holds, rounded to 4 digits.
+
+    A headline score has ``pooled`` (over all out-of-fold predictions), ``low`` and ``high`` (its
+    zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the population's standard
+    deviation: these are all the folds there are). Precision and recall by class are in
+    metrics/plots/per_class.csv: `dvc exp show` gives a column to every number here.
+    """
+    pooled = predictions.confusion()
+    folds = predictions.confusion_by(predictions.table["fold"].to_numpy())
+    zones = predictions.confusion_by(predictions.table["zone"].to_numpy().astype(str))
+    intervals = zone_bootstrap(zones, settings)
+    scores: dict[str, Any] = {}
+    for name, score in HEADLINE.items():
+        by_fold = score(folds)
+        values = (score(pooled), *intervals[name], by_fold.mean(), by_fold.std())
+        scores[name] = dict(zip(("pooled", "low", "high", "mean", "std"), map(_round, values), strict=True))
+    scores["weighted_f1"] = _round(weighted_f1(pooled))
+    scores["f1"] = {name: _round(value) for name, value in zip(predictions.classes, f1(pooled), strict=True)}
+    return {"zoned": scores, "patches": len(predictions.table), "zones": len(zones)}
+
+
+def confusion_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFrame:
+    """One row for each pair of classes: actual, predicted, count, and count's share of the actual class."""
+    share = _ratio(confusion, np.broadcast_to(support(confusion)[:, None], confusion.shape))
+    return pandas.DataFrame(
+        {
+            "actual": np.repeat(classes, len(classes)),
+            "predicted": np.tile(classes, len(classes)),
+            "count": confusion.ravel(),
+            "share": share.ravel().round(4),
+        }
+    )
+
+
+def class_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFrame:
+    """Precision, recall and F1 of each class in long form: class, support, score, value."""
+    parts = [
+        pandas.DataFrame(
+            {
+                "class": classes,
+                "support": support(confusion),
+                "score": score.__name__,
+                "value": score(confusion).round(4),
+            }
+        )
+        for score in (precision, recall, f1)
+    ]
+    return pandas.concat(parts, ignore_index=True)
+
+
+def _round(value: Any) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,52 @@
+"""Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
+
+Reads: data/normalized, data/folds/kK, models/kK; sections ``project``, ``zones``, ``train`` (the device),
+``export`` and ``colours`` of params.yaml.
+Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif,
+SCENE_ensemble_confidence.tif, SCENE.gpkg; metrics/plots/map.png of the first scene.
+Refuses: a stride that does not centre windows on cells, models that do not fit the scene.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import pandas
+
+from landfold import settings
+from landfold.colours import ColourSettings
+from landfold.export import ExportSettings, fold_of_cells, picture, predict_scene, write_map
+from landfold.files import writing_folder
+from landfold.inference import map_grid
+from landfold.model import Classifier
+from landfold.project import ProjectSettings
+from landfold.raster import Raster
+from landfold.training import TrainSettings, pick_device
+from landfold.zones import ZoneSettings, grid_zones
+from stages import PARAMS, bar, run
+
+
+def main() -> str:
+    """Map scene by scene."""
+    export = settings.load(PARAMS, "export", ExportSettings)
+    zones = settings.load(PARAMS, "zones", ZoneSettings)
+    crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
+    device = pick_device(settings.load(PARAMS, "train", TrainSettings).device)
+    models = [Classifier.load(Path(f"models/k{zones.k}/fold_{fold}"), device) for fold in zones.folds]
+    colours = settings.load(PARAMS, "colours", ColourSettings).rgb(models[0].card.classes)
+    patches = pandas.read_parquet(f"data/folds/k{zones.k}/patches.parquet")
+    fold_of_zone = dict(zip(patches["zone"], patches["fold"], strict=True))
+    zone_of = partial(grid_zones, block_size_m=zones.block_size_m, origin_m=zones.origin_m)
+    scenes = sorted(Path("data/normalized").glob("*.tif"))
+    with writing_folder(Path("data/maps")) as folder:
+        for scene in scenes:
+            with Raster.open(scene) as raster, bar(f"export {scene.stem}") as progress:
+                folds = fold_of_cells(map_grid(raster.grid, export.stride_px), crs, zone_of, fold_of_zone)
+                product = predict_scene(raster, models, folds, export, progress=progress)
+                write_map(folder, scene.stem, product, colours)
+                if scene == scenes[0]:
+                    picture(Path("metrics/plots/map.png"), raster, product, colours)
+    return f"{len(scenes)} scenes mapped in cells of {export.stride_px * models[0].card.resolution_m:g} m"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,69 @@
+"""Train the classifier of one fold: ``python -m stages.train FOLD``.
+
+Reads: data/normalized, data/statistics, data/patches.parquet, data/folds/kK/fold_FOLD.parquet;
+sections ``model`` and ``train`` of params.yaml, and what names channels and classes.
+Writes: models/kK/fold_FOLD/: model.safetensors, model.json, history.csv, predictions.parquet.
+Refuses: a diverged loss, no GPU where one was demanded, weights that cannot be had.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from landfold import settings, tracking
+from landfold.dataset import load_windows, read_fold
+from landfold.files import digest, file_sha256, writing_folder
+from landfold.indices import IndexSettings
+from landfold.ingest import IngestSettings
+from landfold.labels import LabelSettings
+from landfold.model import ModelCard, ModelSettings
+from landfold.patches import PatchSettings
+from landfold.project import ProjectSettings
+from landfold.training import TrainSettings, train_fold, write_fold
+from landfold.zones import ZoneSettings
+from stages import PARAMS, bar, run
+
+PATCHES = Path("data/patches.parquet")
+read = partial(settings.load, PARAMS)
+
+
+def main() -> str:
+    """Load, train, predict the fold's validation patches, write."""
+    fold, k = int(sys.argv[1]), read("zones", ZoneSettings).k
+    sides, folder = Path(f"data/folds/k{k}/fold_{fold}.parquet"), Path(f"models/k{k}/fold_{fold}")
+    model, train, patches = read("model", ModelSettings), read("train", TrainSettings), read("patches", PatchSettings)
+    table = read_fold(PATCHES, sides)
+    windows, channels = load_windows(table, Path("data/normalized"))
+    card = ModelCard(
+        model=model,
+        channels=channels,
+        bands=read("ingest", IngestSettings).bands,
+        indices=read("indices", IndexSettings).names,
+        classes=read("labels", LabelSettings).names,
+        size_px=patches.size_px,
+        core_px=patches.core_px,
+        resolution_m=read("ingest", IngestSettings).resolution_m,
+        k=k,
+        fold=fold,
+        fold_digest=digest(sides),
+        patches_digest=file_sha256(PATCHES),
+        statistics_digest=digest(Path("data/statistics")),
+        train=train.model_dump(),
+    )
+    flat = tracking.flatten({"model": model.model_dump(), "train": train.model_dump()})
+    project, track = read("project", ProjectSettings).name, read("track", tracking.TrackSettings)
+    with (
+        tracking.live_run(track, project, name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
+        bar(f"train fold {fold}") as progress,
+    ):
+        trained = train_fold(table, windows, card, train, on_step=progress, on_epoch=live.log)
+        with writing_folder(folder) as temporary:
+            write_fold(temporary, trained)
+        live.finish(digest(folder))
+    right = (trained.predictions["label"] == trained.predictions["predicted"]).mean()
+    sizes = table["side"].value_counts()
+    return f"fold {fold}: {sizes['train']} patches, {train.epochs} epochs; {right:.3f} of {sizes['validation']} right"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,72 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stages
+from landfold.errors import LandfoldError
+from tests.factories import write_params
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _named(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["stages/some.py"])
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_success_prints_one_line_with_the_time(capsys):
+    stages.run(lambda: "3 scenes")
+    out, err = capsys.readouterr()
+    assert out.startswith("some: 3 scenes (")
+    assert out.endswith(" s)\n")
+    assert err == ""
+
+
+def test_a_users_fault_ends_with_its_message_alone():
+    with pytest.raises(SystemExit, match=r"^some: scene a: mend it$") as caught:
+        stages.run(raising(LandfoldError("scene a: mend it")))
+    assert caught.value.__suppress_context__ or isinstance(caught.value.code, str)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_full_or_closed_disk_is_a_users_fault(number):
+    with pytest.raises(SystemExit, match=f"^some: data/x: {os.strerror(number)}; .*nothing is half-written$"):
+        stages.run(raising(OSError(number, os.strerror(number), "data/x")))
+    with pytest.raises(SystemExit, match="^some: writing: "):
+        stages.run(raising(OSError(number, os.strerror(number))))
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a fault of ours"), OSError(errno.EIO, "a fault of ours")])
+def test_a_fault_of_the_program_keeps_its_traceback(error):
+    with pytest.raises(type(error), match="a fault of ours"):
+        stages.run(raising(error))
+
+
+def test_the_process_ends_with_code_1_one_message_and_no_traceback(tmp_path):
+    write_params(tmp_path, indices__names=["NDVY"])
+    command = [sys.executable, "-m", "stages.indices"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stdout == ""
+    assert found.stderr.startswith("indices: params.yaml: indices.names: found ['NDVY']")
+    assert "Traceback" not in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
+def test_the_bar_is_silent_where_there_is_no_terminal(capsys):
+    with stages.bar("ingest") as progress:
+        progress(0.5)
+        progress(1.0)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,199 @@
+import warnings
+
+import geopandas
+import numpy as np
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+)
+
+from landfold import metrics
+from landfold.metrics import HEADLINE, EvaluateSettings, OutOfFold, zone_bootstrap
+
+NAMES = ["water", "farm", "bog"]  # not in alphabetical order: the order is the settings'
+SETTINGS = EvaluateSettings(bootstrap=500, seed=0)
+
+
+def out_of_fold(label, predicted, *, zone=None, fold=None, classes=NAMES):
+    count = len(label)
+    table = geopandas.GeoDataFrame(
+        {
+            "label": label,
+            "predicted": predicted,
+            "zone": ["z"] * count if zone is None else zone,
+            "fold": [0] * count if fold is None else fold,
+        }
+    )
+    return OutOfFold(list(classes), table, pandas.DataFrame())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_are_those_of_scikit_learn(seed):
+    generator = np.random.default_rng(seed)
+    names = np.array(["c", "a", "e", "b", "d"])
+    occur = generator.integers(2, 6)  # the last classes never occur in truth, but are predicted
+    truth = names[generator.integers(0, occur, 60)]
+    predicted = np.where(generator.random(60) < 0.5, truth, names[generator.integers(0, 5, 60)])
+    confusion = out_of_fold(truth, predicted, classes=names).confusion()
+    present = [name for name in names if name in truth]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        balanced = balanced_accuracy_score(truth, predicted)
+    assert np.array_equal(confusion, confusion_matrix(truth, predicted, labels=names))
+    assert metrics.accuracy(confusion) == pytest.approx(accuracy_score(truth, predicted), abs=1e-12)
+    assert metrics.balanced_accuracy(confusion) == pytest.approx(balanced, abs=1e-12)
+    macro = f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
+    assert metrics.macro_f1(confusion) == pytest.approx(macro, abs=1e-12)
+    weighted = f1_score(truth, predicted, labels=names, average="weighted", zero_division=0)
+    assert metrics.weighted_f1(confusion) == pytest.approx(weighted, abs=1e-12)
+    by_class = precision_recall_fscore_support(truth, predicted, labels=names, zero_division=0)
+    for score, expected in zip((metrics.precision, metrics.recall, metrics.f1, metrics.support), by_class, strict=True):
+        np.testing.assert_allclose(score(confusion), expected, atol=1e-12)
+
+
+def test_known_truth_by_hand():
+    confusion = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])  # the third class never occurs nor is predicted
+    assert metrics.accuracy(confusion) == 9 / 12
+    assert metrics.balanced_accuracy(confusion) == (6 / 8 + 3 / 4) / 2
+    np.testing.assert_allclose(metrics.precision(confusion), [6 / 7, 3 / 5, 0])
+    np.testing.assert_allclose(metrics.recall(confusion), [6 / 8, 3 / 4, 0])
+    np.testing.assert_allclose(metrics.f1(confusion), [12 / 15, 6 / 9, 0])
+    assert metrics.macro_f1(confusion) == pytest.approx((12 / 15 + 6 / 9) / 2)
+    assert metrics.weighted_f1(confusion) == pytest.approx((8 * 12 / 15 + 4 * 6 / 9) / 12)
+
+
+def test_truth_is_along_the_rows():
+    assert out_of_fold(["water"], ["farm"]).confusion()[0, 1] == 1
+
+
+def test_a_class_only_predicted_costs_the_others_and_is_not_averaged_in():
+    confusion = np.array([[3, 1], [0, 0]])
+    assert metrics.balanced_accuracy(confusion) == 3 / 4
+    assert metrics.macro_f1(confusion) == pytest.approx(6 / 7)
+
+
+def test_groups_are_sorted_and_sum_to_the_pool():
+    label, predicted = ["water", "farm", "bog", "farm"], ["water", "water", "bog", "farm"]
+    pool = out_of_fold(label, predicted)
+    by_zone = pool.confusion_by(np.array(["b", "a", "b", "a"]))
+    assert by_zone.shape == (2, 3, 3)
+    np.testing.assert_array_equal(by_zone[0], [[0, 0, 0], [1, 1, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(by_zone.sum(axis=0), pool.confusion())
+
+
+def zones_of_confusions(least=1):
+    shapes = st.tuples(st.integers(least, 6), st.integers(2, 4)).map(lambda s: (s[0], s[1], s[1]))
+    counts = shapes.flatmap(lambda shape: arrays(np.int64, shape, elements=st.integers(0, 9)))
+    return counts.map(lambda c: c + np.eye(c.shape[-1], dtype=np.int64))  # a zone has patches
+
+
+@given(zones_of_confusions())
+@hypothesis_settings(max_examples=40, deadline=None)
+def test_interval_is_ordered_and_reproducible_and_within_the_zones_for_accuracy(confusions):
+    interval = zone_bootstrap(confusions, SETTINGS)
+    assert interval == zone_bootstrap(confusions, SETTINGS)
+    for low, high in interval.values():
+        assert 0 <= low <= high <= 1
+    by_zone = metrics.accuracy(confusions)  # a resample's accuracy is a weighted mean of its zones'
+    low, high = interval["accuracy"]
+    assert by_zone.min() - 1e-12 <= low
+    assert high <= by_zone.max() + 1e-12
+
+
+@given(zones_of_confusions())
+@hypothesis_settings(max_examples=25, deadline=None)
+def test_one_zone_or_equal_zones_give_the_score_itself(confusions):
+    for equal in (confusions[:1], np.repeat(confusions[:1], 5, axis=0)):
+        for name, (low, high) in zone_bootstrap(equal, SETTINGS).items():
+            point = HEADLINE[name](confusions[0])
+            assert (low, high) == (pytest.approx(point), pytest.approx(point))
+
+
+def test_perfect_predictions_have_no_uncertainty():
+    confusions = np.array([np.diag([5, 0, 0]), np.diag([0, 9, 1]), np.diag([2, 2, 2])])
+    assert zone_bootstrap(confusions, SETTINGS) == dict.fromkeys(HEADLINE, (1.0, 1.0))
+
+
+def test_interval_matches_the_exact_distribution_of_two_zones():
+    # Two zones of 4 patches, one all right and one all wrong: accuracy is 0, 1/2 or 1 with 1/4, 1/2, 1/4.
+    confusions = np.array([[[4, 0], [0, 0]], [[0, 4], [0, 0]]])
+    assert zone_bootstrap(confusions, SETTINGS)["accuracy"] == (0.0, 1.0)
+
+
+def test_interval_covers_about_what_the_normal_approximation_says():
+    generator = np.random.default_rng(7)
+    right = generator.integers(0, 11, 200)
+    confusions = np.zeros((200, 2, 2), dtype=np.int64)
+    confusions[:, 0, 0], confusions[:, 0, 1] = right, 10 - right
+    low, high = zone_bootstrap(confusions, EvaluateSettings(bootstrap=2000, seed=1))["accuracy"]
+    half = 1.96 * (right / 10).std() / np.sqrt(200)
+    assert low == pytest.approx((right / 10).mean() - half, abs=0.1 * half)
+    assert high == pytest.approx((right / 10).mean() + half, abs=0.1 * half)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"bootstrap": 100}])
+def test_each_setting_changes_the_interval(change):
+    confusions = np.random.default_rng(0).integers(0, 9, (7, 3, 3))
+    assert zone_bootstrap(confusions, SETTINGS) != zone_bootstrap(confusions, SETTINGS.model_copy(update=change))
+
+
+def test_interval_does_not_depend_on_the_batches(monkeypatch):
+    confusions = np.random.default_rng(0).integers(0, 9, (7, 3, 3))
+    whole = zone_bootstrap(confusions, SETTINGS)
+    monkeypatch.setattr(metrics, "_BATCH", 37)
+    assert zone_bootstrap(confusions, SETTINGS) == whole
+
+
+def scattered(count=200):
+    generator = np.random.default_rng(3)
+    truth = np.array(NAMES)[generator.integers(0, 3, count)]
+    predicted = np.where(generator.random(count) < 0.6, truth, np.array(NAMES)[generator.integers(0, 3, count)])
+    zone = generator.integers(0, 9, count)
+    return out_of_fold(truth, predicted, zone=[f"E{z}N0" for z in zone], fold=zone % 3)
+
+
+def test_summary_does_not_depend_on_the_order_of_patches():
+    pool = scattered()
+    turned = OutOfFold(pool.classes, pool.table.sample(frac=1, random_state=0), pool.history)
+    assert metrics.summarize(turned, SETTINGS) == metrics.summarize(pool, SETTINGS)
+
+
+def test_summary_holds_pool_interval_and_population_spread_over_folds():
+    pool = scattered()
+    summary = metrics.summarize(pool, SETTINGS)
+    right = pool.table["label"] == pool.table["predicted"]
+    by_fold = right.groupby(pool.table["fold"]).mean()
+    accuracy = summary["zoned"]["accuracy"]
+    assert accuracy["pooled"] == round(right.mean(), 4)
+    assert accuracy["mean"] == round(by_fold.mean(), 4)
+    assert accuracy["std"] == round(by_fold.std(ddof=0), 4)
+    assert accuracy["low"] < accuracy["pooled"] < accuracy["high"]
+    assert list(summary["zoned"]["f1"]) == NAMES
+    assert (summary["patches"], summary["zones"]) == (200, 9)
+
+
+def test_confusion_table_has_one_row_a_pair_in_the_order_of_the_classes():
+    table = metrics.confusion_table(np.array([[3, 1], [0, 0]]), ["water", "bog"])
+    assert table.to_dict("list") == {
+        "actual": ["water", "water", "bog", "bog"],
+        "predicted": ["water", "bog", "water", "bog"],
+        "count": [3, 1, 0, 0],
+        "share": [0.75, 0.25, 0.0, 0.0],
+    }
+
+
+def test_class_table_is_long():
+    table = metrics.class_table(np.array([[3, 1], [0, 2]]), ["water", "bog"])
+    assert list(table["score"]) == ["precision"] * 2 + ["recall"] * 2 + ["f1"] * 2
+    assert list(table["class"]) == ["water", "bog"] * 3
+    assert list(table["support"]) == [4, 2] * 3
+    assert list(table["value"]) == [1.0, 0.6667, 0.75, 1.0, 0.8571, 0.8]

@@ -1,0 +1,177 @@
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import MaskFlags
+from rasterio.windows import Window
+
+from landfold import raster
+from landfold.bands import Radiometry
+from landfold.raster import Raster, RasterError
+from tests.factories import centres, leftovers, make_grid, tree, write_raster
+
+
+def numbers(height=70, width=90, base=1000):
+    return (np.add.outer(np.arange(height) * 90, np.arange(width)) + base).astype(np.uint16)
+
+
+def whole(source):
+    return Window(0, 0, source.grid.width, source.grid.height)
+
+
+def test_a_raster_reads_back_as_reflectance_with_nan_under_the_mask(tmp_path):
+    valid = np.ones((70, 90), dtype=bool)
+    valid[:9, :13] = False
+    values = {"R": numbers(), "N": numbers(base=3000)}
+    path = write_raster(tmp_path / "s.tif", values, valid=valid, radiometry=Radiometry(0.0001, -0.1))
+    with Raster.open(path) as source:
+        assert source.names == ("R", "N")
+        assert source.grid == make_grid(70, 90)
+        assert source.is_integer
+        assert source.radiometry == (Radiometry(0.0001, -0.1),) * 2
+        found = source.read(whole(source))
+        np.testing.assert_array_equal(source.valid(whole(source)), valid)
+        np.testing.assert_array_equal(source.stored(whole(source))[1][valid], values["N"][valid])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(found), np.broadcast_to(~valid, (2, 70, 90)))
+    np.testing.assert_allclose(found[0][valid], values["R"][valid] * 0.0001 - 0.1, atol=1e-6)
+
+
+def test_windows_and_names_pick_what_they_say(tmp_path):
+    values = {"R": numbers(), "N": numbers(base=3000)}
+    path = write_raster(tmp_path / "s.tif", values, valid=np.ones((70, 90), dtype=bool))
+    window = Window(col_off=11, row_off=5, width=7, height=4)
+    with Raster.open(path) as source:
+        np.testing.assert_array_equal(source.stored(window, ["N", "R"])[1], values["R"][5:9, 11:18])
+        np.testing.assert_array_equal(source.read(window, ["N"])[0], values["N"][5:9, 11:18])
+        with pytest.raises(RasterError, match=r"s\.tif: no channel S1, B; it has R, N"):
+            source.read(window, ["S1", "R", "B"])
+
+
+def test_channels_with_nan_are_undefined_each_by_itself(tmp_path):
+    first, second = np.ones((20, 30), np.float32), np.full((20, 30), 2, np.float32)
+    first[:5] = np.nan
+    second[:, :3] = np.nan
+    path = write_raster(tmp_path / "i.tif", {"NDVI": first, "NDWI": second}, nodata=np.nan)
+    with Raster.open(path) as source:
+        np.testing.assert_array_equal(source.read(whole(source)), [first, second])
+        np.testing.assert_array_equal(source.read(whole(source), ["NDWI"])[0], second)
+        np.testing.assert_array_equal(source.valid(whole(source)), ~(np.isnan(first) & np.isnan(second)))
+
+
+def test_a_nodata_number_is_undefined_each_channel_by_itself(tmp_path):
+    first, second = numbers(), numbers(base=3000)
+    first[:5], second[:, :3] = 7, 7
+    path = write_raster(tmp_path / "i.tif", {"a": first, "b": second}, nodata=7)
+    with Raster.open(path) as source:
+        np.testing.assert_array_equal(np.isnan(source.read(whole(source))), np.stack([first, second]) == 7)
+
+
+def test_the_file_is_tiled_masked_inside_and_without_companions(tmp_path):
+    write_raster(tmp_path / "s.tif", {"R": numbers(300, 310)}, valid=numbers(300, 310) > 5000)
+    with rasterio.open(tmp_path / "s.tif") as dataset:
+        assert dataset.block_shapes == [(256, 256)]
+        assert dataset.compression.name == "deflate"
+        assert MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+    assert list(tree(tmp_path)) == ["s.tif"]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_equal_content_is_equal_bytes(tmp_path, dtype, monkeypatch):
+    values = {"R": numbers().astype(dtype)}
+    one = write_raster(tmp_path / "one" / "s.tif", values, valid=numbers() > 2000)
+    monkeypatch.setattr("landfold.files.os.getpid", lambda: 4242424)
+    two = write_raster(tmp_path / "two" / "t.tif", values, valid=numbers() > 2000)
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_failure_while_writing_leaves_the_earlier_raster(tmp_path):
+    path = write_raster(tmp_path / "s.tif", {"R": numbers()})
+    before = tree(tmp_path)
+    grid = make_grid(70, 90)
+    with (
+        pytest.raises(ZeroDivisionError, match="by zero"),
+        raster.create(path, grid, ["R"], dtype="uint16") as writer,
+    ):
+        writer.write(Window(0, 0, 90, 70), numbers()[None])
+        1 / 0  # noqa: B018
+    assert tree(tmp_path) == before
+
+
+def test_a_full_disk_is_told_as_such_and_leaves_nothing(tmp_path):
+    """The limit on the size of a file stands for the disk; GDAL meets both in the same place."""
+    program = """
+        import resource, signal, sys
+        from pathlib import Path
+        import numpy as np
+        from landfold.raster import Raster, RasterWriteError, create
+        from tests.factories import make_grid, write_raster
+
+        folder = Path(sys.argv[1])
+        source = write_raster(folder / "source.tif", {"R": np.ones((9, 9), np.uint16)})
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        noise = np.random.default_rng(0).integers(0, 60_000, (1, 512, 512)).astype(np.uint16)
+        grid = make_grid(512, 512)
+        try:
+            with Raster.open(source), create(folder / "s.tif", grid, ["R"], dtype="uint16") as writer:
+                for window in grid.blocks():
+                    writer.write(window, noise)
+        except RasterWriteError as error:
+            print(error)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "s.tif: cannot be written (" in found.stdout
+    assert "source.tif" not in found.stdout
+    assert list(tree(tmp_path)) == ["source.tif"]
+    assert leftovers(tmp_path) == []
+
+
+def test_a_raster_with_a_nameless_band_is_refused(tmp_path):
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 4, "width": 5}
+    grid = make_grid(4, 5)
+    with rasterio.open(tmp_path / "x.tif", "w", **profile, crs=grid.crs, transform=grid.transform) as dataset:
+        dataset.write(np.ones((1, 4, 5), np.uint8))
+    with pytest.raises(RasterError, match=r"x\.tif: a band without a name"), Raster.open(tmp_path / "x.tif"):
+        pass
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no raster at all"])
+def test_what_is_no_raster_is_refused_and_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "x.tif").write_bytes(content)
+    with pytest.raises(RasterError, match=r"x\.tif: cannot be read \("), raster.opened(tmp_path / "x.tif"):
+        pass
+
+
+def test_a_truncated_raster_is_named_even_inside_another_open_one(tmp_path):
+    good = write_raster(tmp_path / "good.tif", {"R": numbers()})
+    bad = write_raster(tmp_path / "bad.tif", {"R": np.random.default_rng(0).normal(size=(256, 300)).astype("f4")})
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2 :] = b"\0" * (len(content) - len(content) // 2)
+    bad.write_bytes(content)
+    with (
+        pytest.raises(RasterError, match=r"bad\.tif: cannot be read \(.*fetch it again"),
+        Raster.open(bad) as first,
+        Raster.open(good) as second,
+    ):
+        second.read(whole(second))
+        first.read(whole(first))
+
+
+def test_a_cloud_optimized_copy_keeps_numbers_names_and_mask(tmp_path):
+    east, _ = centres(make_grid(300, 600))
+    valid = east > 100
+    source = write_raster(tmp_path / "s.tif", {"R": east.astype(np.uint16)}, valid=valid)
+    raster.to_cog(source, tmp_path / "cog.tif", overview_resampling="nearest")
+    with Raster.open(source) as a, Raster.open(tmp_path / "cog.tif") as b:
+        assert a.grid == b.grid
+        assert b.names == ("R",)
+        np.testing.assert_array_equal(a.read(whole(a)), b.read(whole(b)))
+        assert b.dataset.overviews(1) == [2, 4] or b.dataset.overviews(1) == [2]
+        assert b.dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+    assert sorted(tree(tmp_path)) == ["cog.tif", "s.tif"]

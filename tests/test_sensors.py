@@ -1,0 +1,104 @@
+import pytest
+
+from landfold.sensors import find_scenes
+from landfold.sensors.scenes import SceneError
+
+
+def deliver(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "scene", "native", "band"),
+    [
+        ("T33UUU_20170216T102101_B02.jp2", "T33UUU_20170216T102101", "B02", "B"),
+        ("T33UUU_20170216T102101_B8A.jp2", "T33UUU_20170216T102101", "B8A", "N2"),
+        ("T33UUU_20170216T102101_b8a.JP2", "T33UUU_20170216T102101", "B8A", "N2"),
+        ("T33UUU_20170216T102101_B04_10m.jp2", "T33UUU_20170216T102101", "B04", "R"),
+        ("T33UUU_20170216T102101_B8A_20m.tif", "T33UUU_20170216T102101", "B8A", "N2"),
+        ("farm_N.tif", "farm", "N", "N"),
+        ("farm_RE2.TIFF", "farm", "RE2", "RE2"),
+        ("farm_B_S1.tif", "farm_B", "S1", "S1"),
+        ("my farm, 2nd 'try' \"ü\"_ä_G.tif", "my farm, 2nd 'try' \"ü\"_ä", "G", "G"),
+    ],
+)
+def test_a_file_name_tells_scene_and_band(tmp_path, file, scene, native, band):
+    [found] = find_scenes(deliver(tmp_path, f"sub folder/{file}"))
+    assert found.name == scene
+    assert found.folder == tmp_path / "sub folder"
+    assert list(found.bands) == [band]
+    assert found.bands[band].native_name == native
+    assert found.bands[band].path == tmp_path / "sub folder" / file
+    assert found.bands[band].index == 1
+    assert found.warnings == []
+
+
+def test_all_thirteen_bands_of_sentinel2_are_known(tmp_path):
+    names = [f"B{i:02}" for i in range(1, 13)] + ["B8A"]
+    [found] = find_scenes(deliver(tmp_path, *[f"S_{name}.jp2" for name in names]))
+    assert set(found.bands) == {"A", "B", "G", "R", "RE1", "RE2", "RE3", "N", "N2", "WV", "CIRRUS", "S1", "S2"}
+    assert found.sensor == "sentinel2"
+
+
+def test_standard_names_are_of_no_known_sensor(tmp_path):
+    [found] = find_scenes(deliver(tmp_path, "farm_N.tif", "farm_R.tif"))
+    assert found.sensor == "unknown"
+
+
+def test_two_scenes_may_lie_in_one_folder_and_come_sorted(tmp_path):
+    found = find_scenes(deliver(tmp_path, "b_B02.tif", "a_B02.tif", "a_B03.tif", "b_B04.tif"))
+    assert [(scene.name, list(scene.bands)) for scene in found] == [("a", ["B", "G"]), ("b", ["B", "R"])]
+
+
+@pytest.mark.parametrize("second", ["S_B02.tif", "S_B02_10m.jp2", "S_B.tif"])
+def test_a_band_that_is_there_twice_is_refused_with_both_files(tmp_path, second):
+    deliver(tmp_path, "S_B02.jp2", second)
+    with pytest.raises(SceneError, match=r"scene S: band B is in .*S_B.* and in .*S_B.*; keep one"):
+        find_scenes(tmp_path)
+
+
+def test_a_scene_that_is_there_twice_is_refused_with_both_folders(tmp_path):
+    deliver(tmp_path, "one/S_B02.jp2", "two/S_B03.jp2")
+    with pytest.raises(SceneError, match=r"scene S: found in .*one and in .*two; a scene's name must be unique"):
+        find_scenes(tmp_path)
+
+
+def test_foreign_files_become_a_warning_and_hidden_files_do_not(tmp_path):
+    deliver(tmp_path, "S_B02.jp2", "S_TCI.jp2", "readme.txt", "S_B02.jp2.aux.xml", "S_B99.jp2", ".DS_Store", "B02.jp2")
+    [found] = find_scenes(tmp_path)
+    assert list(found.bands) == ["B"]
+    assert found.warnings == ["not a band file, ignored: B02.jp2, S_B02.jp2.aux.xml, S_B99.jp2, S_TCI.jp2, readme.txt"]
+
+
+@pytest.mark.parametrize(
+    ("scene", "date"),
+    [
+        ("T33UUU_20170216T102101", "2017-02-16"),
+        ("S2A_20240229", "2024-02-29"),
+        ("S2A_20230229", None),
+        ("S2A_99999999_20200101", "2020-01-01"),
+        ("farm_201702161", None),
+        ("farm", None),
+    ],
+)
+def test_the_date_is_read_from_the_name_if_it_is_one(tmp_path, scene, date):
+    [found] = find_scenes(deliver(tmp_path, f"{scene}_B02.tif"))
+    assert found.acquired == date
+
+
+@pytest.mark.parametrize("names", [[], ["readme.txt"]])
+def test_a_folder_without_scenes_is_refused_with_an_example(tmp_path, names):
+    deliver(tmp_path, *names)
+    with pytest.raises(
+        SceneError, match=r"no scene found; expected folders .* such as T33UUU_20170216T102101_B02\.jp2"
+    ):
+        find_scenes(tmp_path)
+
+
+def test_an_absent_folder_is_refused(tmp_path):
+    with pytest.raises(SceneError, match="nowhere: no scene found"):
+        find_scenes(tmp_path / "nowhere")
