@@ -79,9 +79,8 @@ def slide(raster: Raster, models: Sequence[Classifier], stride_px: int) -> Itera
         left, right = -lead, (grid.width - 1) * stride_px - lead + card.size_px
         values, data = _padded(raster, first, last, left, right)
         windows = _windows(values, card.size_px, stride_px)
-        shape = (rows, grid.width)
-        flat = windows.reshape(rows * grid.width, *windows.shape[2:])
-        probabilities = np.stack([model.probabilities(flat).reshape(*shape, -1) for model in models])
+        # row by row: all windows of a strip at once would be its pixels (size / stride)^2 times
+        probabilities = np.stack([[model.probabilities(cells) for cells in windows] for model in models])
         padded = 1 - _windows(data[None], card.size_px, stride_px).mean(axis=(2, 3, 4))
         own = data[lead : lead + rows * stride_px, lead : lead + grid.width * stride_px]
         valid = own.reshape(rows, stride_px, grid.width, stride_px).mean(axis=(1, 3))
@@ -91,11 +90,12 @@ def slide(raster: Raster, models: Sequence[Classifier], stride_px: int) -> Itera
 def _padded(raster: Raster, top: int, bottom: int, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [top, bottom) x [left, right), reflected at the edges, and where there is data (False outside)."""
     grid = raster.grid
-    reach = bottom - top  # enough rows beyond the strip to reflect
-    low, high = max(0, top - reach), min(grid.height, bottom + reach)
-    window = Window(0, low, grid.width, high - low)
     rows = (max(0, -top), max(0, bottom - grid.height))
     columns = (max(0, -left), max(0, right - grid.width))
+    # at an edge also the rows that are reflected: n outside mirror the n next to the outermost one
+    low = max(0, min(top, grid.height - 1 - rows[1]))
+    high = min(grid.height, max(bottom, 1 + rows[0]))
+    window = Window(0, low, grid.width, high - low)
     values = np.pad(raster.stored(window), ((0, 0), rows, columns), mode="reflect")
     data = np.pad(raster.valid(window), (rows, columns), mode="constant")
     start = top - low + rows[0]

@@ -72,6 +72,18 @@ class ModelCard(Settings):
     """settings of the training"""
 
 
+def pick_device(wanted: str) -> str:
+    """The device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ModelError: if a GPU is demanded and there is none.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ModelError("train.device is cuda, but torch finds no GPU here; set it to auto or cpu")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
 def build(settings: ModelSettings, channels: list[str], classes: int) -> nn.Module:
     """The network with a first convolution for the named channels and one output a class.
 

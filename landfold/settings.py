@@ -86,6 +86,23 @@ def load(path: Path, section: str, model: type[Model]) -> Model:
     return validate(content[section], model, where=f"{path}: {section}")
 
 
+def value(path: Path, name: str) -> Any:
+    """One value of params.yaml by its dotted name, such as ``zones.k``.
+
+    For a stage that needs a single value of a section whose owner has validated it upstream, and that
+    dvc.yaml therefore lists by the same name.
+
+    Raises:
+        SettingsError: if there is no such value.
+    """
+    found: Any = read(path)
+    for part in name.split("."):
+        if not isinstance(found, dict) or part not in found:
+            raise SettingsError(f"{path}: {name}: missing")
+        found = found[part]
+    return found
+
+
 def validate(values: Any, model: type[Model], *, where: str) -> Model:
     """Turn plain data into a settings model; ``where`` opens each line of the error."""
     try:

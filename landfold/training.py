@@ -16,7 +16,7 @@ from torch import nn
 
 from landfold.dataset import turned
 from landfold.errors import LandfoldError
-from landfold.model import Classifier, ModelCard, build
+from landfold.model import Classifier, ModelCard, build, pick_device
 from landfold.settings import Settings
 
 
@@ -59,18 +59,6 @@ class Examples:
 
     windows: np.ndarray
     labels: np.ndarray
-
-
-def pick_device(wanted: str) -> str:
-    """The device for ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        TrainingError: if a GPU is demanded and there is none.
-    """
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise TrainingError("train.device is cuda, but torch finds no GPU here; set it to auto or cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
 
 
 def launch(settings: TrainSettings, *, fold: int) -> Fabric:

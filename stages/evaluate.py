@@ -16,7 +16,6 @@ from landfold.colours import ColourSettings
 from landfold.files import write_json, writing
 from landfold.metrics import EvaluateSettings, class_table, confusion_table, read_folds, summarize
 from landfold.plots import error_map
-from landfold.zones import ZoneSettings
 from stages import PARAMS, run
 
 PLOTS = Path("metrics/plots")
@@ -26,7 +25,7 @@ def main() -> str:
     """Read every fold, score, write."""
     evaluate = settings.load(PARAMS, "evaluate", EvaluateSettings)
     colours = settings.load(PARAMS, "colours", ColourSettings)
-    k = settings.load(PARAMS, "zones", ZoneSettings).k
+    k = settings.value(PARAMS, "zones.k")
     folds = Path(f"data/folds/k{k}")
     predictions = read_folds(Path(f"models/k{k}"), folds, Path("data/patches.parquet"))
     classes, confusion = predictions.classes, predictions.confusion()

@@ -17,10 +17,9 @@ from landfold.colours import ColourSettings
 from landfold.export import ExportSettings, fold_of_cells, picture, predict_scene, write_map
 from landfold.files import writing_folder
 from landfold.inference import map_grid
-from landfold.model import Classifier
+from landfold.model import Classifier, pick_device
 from landfold.project import ProjectSettings
 from landfold.raster import Raster
-from landfold.training import TrainSettings, pick_device
 from landfold.zones import ZoneSettings, grid_zones
 from stages import PARAMS, bar, run
 
@@ -30,7 +29,7 @@ def main() -> str:
     export = settings.load(PARAMS, "export", ExportSettings)
     zones = settings.load(PARAMS, "zones", ZoneSettings)
     crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
-    device = pick_device(settings.load(PARAMS, "train", TrainSettings).device)
+    device = pick_device(settings.value(PARAMS, "train.device"))
     models = [Classifier.load(Path(f"models/k{zones.k}/fold_{fold}"), device) for fold in zones.folds]
     colours = settings.load(PARAMS, "colours", ColourSettings).rgb(models[0].card.classes)
     patches = pandas.read_parquet(f"data/folds/k{zones.k}/patches.parquet")

@@ -20,14 +20,11 @@ def main() -> str:
     if not settings.load(PARAMS, "track", tracking.TrackSettings).enabled:
         return "off (track.enabled: false)"
     params = settings.read(PARAMS)
-    try:
-        experiment, k = params["project"]["name"], params["zones"]["k"]
-    except (KeyError, TypeError):
-        raise settings.SettingsError(f"{PARAMS}: project.name and zones.k are needed, one is missing") from None
+    k = settings.value(PARAMS, "zones.k")
     if not SUMMARY.is_file():
         raise tracking.TrackingError(f"{SUMMARY}: not found; run `dvc repro`, so that evaluate writes it")
     result = tracking.Result(
-        experiment=experiment,
+        experiment=settings.value(PARAMS, "project.name"),
         params={section: values for section, values in params.items() if section != "track"},
         summary=read_json(SUMMARY),
         folds=[Path(f"models/k{k}/fold_{fold}") for fold in range(k)],

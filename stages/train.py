@@ -13,36 +13,30 @@ from pathlib import Path
 from landfold import settings, tracking
 from landfold.dataset import load_windows, read_fold
 from landfold.files import digest, file_sha256, writing_folder
-from landfold.indices import IndexSettings
-from landfold.ingest import IngestSettings
-from landfold.labels import LabelSettings
 from landfold.model import ModelCard, ModelSettings
-from landfold.patches import PatchSettings
-from landfold.project import ProjectSettings
 from landfold.training import TrainSettings, train_fold, write_fold
-from landfold.zones import ZoneSettings
 from stages import PARAMS, bar, run
 
 PATCHES = Path("data/patches.parquet")
-read = partial(settings.load, PARAMS)
+value = partial(settings.value, PARAMS)
 
 
 def main() -> str:
     """Load, train, predict the fold's validation patches, write."""
-    fold, k = int(sys.argv[1]), read("zones", ZoneSettings).k
+    fold, k = int(sys.argv[1]), value("zones.k")
     sides, folder = Path(f"data/folds/k{k}/fold_{fold}.parquet"), Path(f"models/k{k}/fold_{fold}")
-    model, train, patches = read("model", ModelSettings), read("train", TrainSettings), read("patches", PatchSettings)
+    model, train = settings.load(PARAMS, "model", ModelSettings), settings.load(PARAMS, "train", TrainSettings)
     table = read_fold(PATCHES, sides)
     windows, channels = load_windows(table, Path("data/normalized"))
     card = ModelCard(
         model=model,
         channels=channels,
-        bands=read("ingest", IngestSettings).bands,
-        indices=read("indices", IndexSettings).names,
-        classes=read("labels", LabelSettings).names,
-        size_px=patches.size_px,
-        core_px=patches.core_px,
-        resolution_m=read("ingest", IngestSettings).resolution_m,
+        bands=value("ingest.bands"),
+        indices=value("indices.names"),
+        classes=list(value("labels.classes")),
+        size_px=value("patches.size_px"),
+        core_px=value("patches.core_px"),
+        resolution_m=value("ingest.resolution_m"),
         k=k,
         fold=fold,
         fold_digest=digest(sides),
@@ -51,9 +45,9 @@ def main() -> str:
         train=train.model_dump(),
     )
     flat = tracking.flatten({"model": model.model_dump(), "train": train.model_dump()})
-    project, track = read("project", ProjectSettings).name, read("track", tracking.TrackSettings)
+    track = settings.load(PARAMS, "track", tracking.TrackSettings)
     with (
-        tracking.live_run(track, project, name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
+        tracking.live_run(track, value("project.name"), name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
         bar(f"train fold {fold}") as progress,
     ):
         trained = train_fold(table, windows, card, train, on_step=progress, on_epoch=live.log)

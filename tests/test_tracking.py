@@ -467,7 +467,7 @@ def in_processes(count: int, function, root: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join()
+        process.join(timeout=120)
 
 
 def start_and_finish(root: Path) -> None:

@@ -43,7 +43,9 @@ COORDINATES = st.floats(-1e7, 1e7)
 SIZES = st.floats(0.5, 1e5)
 
 
-@given(st.lists(st.tuples(COORDINATES, COORDINATES), min_size=1, max_size=30), SIZES, st.tuples(COORDINATES, COORDINATES))
+@given(
+    st.lists(st.tuples(COORDINATES, COORDINATES), min_size=1, max_size=30), SIZES, st.tuples(COORDINATES, COORDINATES)
+)
 @hypothesis_settings(max_examples=100, deadline=None)
 def test_the_polygon_of_a_zone_contains_its_points(points, size, origin):
     for point, zone in zip(points, zones_of(points, size, origin), strict=True):
@@ -52,7 +54,9 @@ def test_the_polygon_of_a_zone_contains_its_points(points, size, origin):
         assert polygon.area == pytest.approx(size**2, rel=1e-4)
 
 
-@given(st.lists(st.tuples(COORDINATES, COORDINATES), min_size=1, max_size=20), st.tuples(COORDINATES, COORDINATES), SIZES)
+@given(
+    st.lists(st.tuples(COORDINATES, COORDINATES), min_size=1, max_size=20), st.tuples(COORDINATES, COORDINATES), SIZES
+)
 @hypothesis_settings(max_examples=60, deadline=None)
 def test_more_data_never_moves_a_zone(points, another, size):
     alone = zones_of(points, size)

@@ -37,7 +37,10 @@ def no_space(self, content):
 
 
 FAULTS = {
-    "checksum": ({"dataset__sha256": "1" * 64}, r"fetch: landfold_testdata-1.0.1-.*SHA-256 is .* but dataset.sha256 is 1"),
+    "checksum": (
+        {"dataset__sha256": "1" * 64},
+        r"fetch: landfold_testdata-1.0.1-.*SHA-256 is .* but dataset.sha256 is 1",
+    ),
     "absent": ({"dataset__version": "3.0"}, "fetch: pip could not download landfold-testdata==3.0"),
     "member": ({"dataset__labels": ["x.gpkg"]}, "no file x.gpkg"),
     "unknown": ({"dataset__colour": 1}, r"fetch: params.yaml: dataset.colour: unknown setting"),
@@ -49,7 +52,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_leaves_data_raw_as_it_was(tmp_path, stage, pinned, monkeypatch, fault, earlier):
     if earlier:
-        stage(stages.fetch)
+        (tmp_path / "data/raw/scenes").mkdir(parents=True)
+        (tmp_path / "data/raw/scenes/S_B02.jp2").write_text("earlier")
     before = tree(tmp_path / "data")
     changes, message = FAULTS[fault]
     write_params(tmp_path, **{"dataset__sha256": file_sha256(pinned)} | changes)

@@ -29,7 +29,7 @@ def test_the_table_and_its_counts(tmp_path, stage, scenes):
         "classes": {"field": 2 * 69, "water": 2 * 70},
         "label_overlap_m2": 0,
     }
-    assert f"patches: 278 of 280 windows kept, dropped {counts['dropped']}" in out
+    assert "patches: 278 of 280 windows kept, dropped {'invalid': 2, 'unlabelled': 0, 'impure': 0}" in out
     assert table["patch"].is_unique
     assert table.crs == CRS_UTM33
     assert list(table["scene"].unique()) == ["one", "two"]

@@ -34,16 +34,15 @@ def test_success_prints_one_line_with_the_time(capsys):
 
 
 def test_a_users_fault_ends_with_its_message_alone():
-    with pytest.raises(SystemExit, match=r"^some: scene a: mend it$") as caught:
+    with pytest.raises(SystemExit, match=r"^some: scene a: mend it$"):
         stages.run(raising(LandfoldError("scene a: mend it")))
-    assert caught.value.__suppress_context__ or isinstance(caught.value.code, str)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
 def test_a_full_or_closed_disk_is_a_users_fault(number):
     with pytest.raises(SystemExit, match=f"^some: data/x: {os.strerror(number)}; .*nothing is half-written$"):
         stages.run(raising(OSError(number, os.strerror(number), "data/x")))
-    with pytest.raises(SystemExit, match="^some: writing: "):
+    with pytest.raises(SystemExit, match=r"^some: writing: "):
         stages.run(raising(OSError(number, os.strerror(number))))
 
 

@@ -91,7 +91,7 @@ def test_server_down_is_no_failure_and_tells_no_password(root):
         (lambda root: (root / "metrics/summary.json").unlink(), "metrics/summary.json: not found; run `dvc repro`"),
         (lambda root: (root / "models/k2/fold_1/history.csv").unlink(), "models/k2/fold_1/history.csv: not found"),
         (lambda root: write_settings(root, colour="red"), "params.yaml: track.colour: unknown setting"),
-        (lambda root: (root / "params.yaml").write_text("track: {enabled: true}\n"), "project.name and zones.k"),
+        (lambda root: (root / "params.yaml").write_text("track: {enabled: true}\n"), "params.yaml: zones.k: missing"),
     ],
 )
 def test_refuses(root, breakage, message):
