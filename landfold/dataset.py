@@ -19,8 +19,10 @@ def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
     """The table of patches with the ``zone`` and ``side`` (train, validation or buffer) of one fold.
 
     Raises:
-        DatasetError: if the fold's list is not of these patches.
+        DatasetError: if the fold's list is absent or not of these patches.
     """
+    if not sides.is_file():
+        raise DatasetError(f"{sides}: not found; expected the list of a fold; run dvc repro zones")
     table, fold = pandas.read_parquet(patches), pandas.read_parquet(sides)
     if list(table["patch"]) != list(fold["patch"]):
         raise DatasetError(f"{sides}: does not list the patches of {patches}; run dvc repro zones")

@@ -91,7 +91,14 @@ def predict_scene(
             the honest class is the ensemble's.
         settings: stride and the least share of valid pixels.
         progress: is told the fraction that is done.
+
+    Raises:
+        ExportError: if the models are not one of each fold, in order: the map would not be honest.
+        InferenceError: see `landfold.inference.slide`.
     """
+    present = [model.card.fold for model in models]
+    if present != list(range(len(models))):
+        raise ExportError(f"models of the folds {present}; expected {list(range(len(models)))}; run dvc repro")
     grid = map_grid(raster.grid, settings.stride_px)
     layers = {name: np.full(grid.shape, np.nan, dtype=np.float32) for name in ("own", "mean", "votes", "padded")}
     honest, ensemble = (np.full(grid.shape, NO_CLASS, dtype=np.uint8) for _ in range(2))

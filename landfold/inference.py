@@ -63,13 +63,19 @@ def slide(raster: Raster, models: Sequence[Classifier], stride_px: int) -> Itera
     """Predict a normalized scene with every model, a few rows of cells at a time.
 
     Raises:
-        InferenceError: the scene's channels are not those that the models were trained on.
+        InferenceError: the scene's channels are not those that a model was trained on, or models differ.
     """
     card = models[0].card
-    if list(raster.names) != card.channels:
-        raise InferenceError(
-            f"{raster.dataset.name}: channels {', '.join(raster.names)}; the model expects {', '.join(card.channels)}"
-        )
+    for other in (model.card for model in models):
+        if list(raster.names) != other.channels:
+            raise InferenceError(
+                f"{raster.dataset.name}: channels {', '.join(raster.names)}; "
+                f"the model of fold {other.fold} expects {', '.join(other.channels)}"
+            )
+        if (other.classes, other.size_px) != (card.classes, card.size_px):
+            raise InferenceError(
+                f"the models of folds {card.fold} and {other.fold} differ in classes or size_px; run dvc repro"
+            )
     check_stride(card.size_px, stride_px)
     grid = map_grid(raster.grid, stride_px)
     lead = (card.size_px - stride_px) // 2

@@ -1,19 +1,20 @@
 """A ResNet for any number of bands, and the trained classifier as a folder of weights and a card."""
 
+import pickle
 from pathlib import Path
-from typing import Any, Literal
-from urllib.error import URLError
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 import torchvision
-from pydantic import Field
+from pydantic import Field, model_validator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from landfold.errors import LandfoldError
 from landfold.files import read_json, write_json
-from landfold.settings import Settings
+from landfold.settings import Settings, validate
 
 RGB = ("R", "G", "B")
 """The order of the channels that torchvision's ImageNet weights were trained on."""
@@ -33,10 +34,22 @@ class ModelSettings(Settings):
     stem: Literal["averaged", "by_name"]
     """how pretrained RGB kernels fill the first convolution: their mean in every channel, or R, G and B
     kernels at those bands and the mean elsewhere; both scaled by 3/C"""
-    small_windows: bool
-    """first convolution with stride 1 and no pooling, for windows under about 32 px; four to sixteen times the work"""
+    kernel_px: Literal[3, 7]
+    """side of the first convolution's kernels; 7 is torchvision's, and what pretrained weights need"""
+    stride_px: Literal[1, 2]
+    """step of the first convolution; 2 is torchvision's, 1 keeps more detail for four times the work"""
+    pooling: bool
+    """halve the resolution after the first convolution, as torchvision does"""
+    blocks: int = Field(ge=1, le=4)
+    """groups of residual blocks; 4 is torchvision's, fewer suit small windows and few patches"""
     dropout: float = Field(ge=0, lt=1)
     """share of features dropped before the last layer while training"""
+
+    @model_validator(mode="after")
+    def _kernels_fit_weights(self) -> Self:
+        if self.weights != "none" and self.kernel_px != 7:
+            raise ValueError("pretrained weights have kernels of 7 px: set model.kernel_px to 7 or model.weights to none")
+        return self
 
 
 class ModelCard(Settings):
@@ -94,9 +107,12 @@ def build(settings: ModelSettings, channels: list[str], classes: int) -> nn.Modu
     if settings.weights != "none":
         _load_pretrained(network, settings)
     network.conv1 = _stem(network.conv1, settings, channels)
-    if settings.small_windows:
+    if not settings.pooling:
         network.maxpool = nn.Identity()
-    network.fc = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(network.fc.in_features, classes))
+    features = getattr(network, f"layer{settings.blocks}")[-1].bn2.num_features
+    for group in range(settings.blocks + 1, 5):
+        setattr(network, f"layer{group}", nn.Identity())
+    network.fc = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(features, classes))
     return network.to(memory_format=torch.channels_last)
 
 
@@ -106,8 +122,8 @@ def _stem(rgb: nn.Conv2d, settings: ModelSettings, channels: list[str]) -> nn.Co
     Pretrained kernels are scaled by 3/C, so that activations keep their size (Wightman 2019, timm,
     has the same factor in ``adapt_input_conv``); without them the usual initialization is right for any C.
     """
-    stride = 1 if settings.small_windows else rgb.stride
-    conv = nn.Conv2d(len(channels), rgb.out_channels, rgb.kernel_size, stride, rgb.padding, bias=False)
+    size = settings.kernel_px
+    conv = nn.Conv2d(len(channels), rgb.out_channels, size, settings.stride_px, size // 2, bias=False)
     if settings.weights == "none":
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         return conv
@@ -134,7 +150,8 @@ def _load_pretrained(network: nn.Module, settings: ModelSettings) -> None:
         source = str(path)
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     wanted = {name: tensor.shape for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
-    missing = sorted(set(wanted) - set(state))
+    # counters of batches seen, which older checkpoints (torchvision's own among them) do not have and nothing uses
+    missing = sorted(name for name in set(wanted) - set(state) if not name.endswith(".num_batches_tracked"))
     unexpected = sorted(set(state) - set(wanted))
     shapes = [name for name in wanted if name in state and state[name].shape != wanted[name]]
     if missing or unexpected or shapes:
@@ -150,7 +167,7 @@ def _imagenet(backbone: str) -> dict[str, torch.Tensor]:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     try:
         return torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True, check_hash=True)
-    except (URLError, OSError) as error:
+    except OSError as error:  # urllib's URLError is one
         raise ModelError(
             f"model.weights: imagenet: {url} cannot be reached ({error}); put that file at {cached}, "
             "or set model.weights to none or to the path of a checkpoint"
@@ -160,9 +177,14 @@ def _imagenet(backbone: str) -> dict[str, torch.Tensor]:
 def _checkpoint(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ModelError(f"model.weights: {path}: no such file; expected none, imagenet or the path of a checkpoint")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"model.weights: {path}: not a checkpoint of weights alone ({reason})") from None
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise ModelError(f"model.weights: {path}: expected a state dict, names to tensors; save that part of it alone")
+    return state
 
 
 class Classifier:
@@ -186,17 +208,18 @@ class Classifier:
 
         Raises:
             ModelError: if a file is absent or weights and card do not belong together.
+            SettingsError: if the card lacks something.
         """
         weights, description = folder / "model.safetensors", folder / "model.json"
         for path in (weights, description):
             if not path.is_file():
                 raise ModelError(f"{path}: not found; expected a folder with model.safetensors and model.json")
-        card = ModelCard.model_validate(read_json(description))
+        card = validate(read_json(description), ModelCard, where=str(description))
         plain = card.model.model_copy(update={"weights": "none"})
         network = build(plain, card.channels, len(card.classes))
         try:
             network.load_state_dict(load_file(weights))
-        except RuntimeError as error:
+        except (SafetensorError, RuntimeError) as error:
             raise ModelError(f"{weights}: does not belong to {description.name} beside it: {error}") from None
         return cls(network, card, device)
 

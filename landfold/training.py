@@ -70,7 +70,7 @@ def launch(settings: TrainSettings, *, fold: int) -> Fabric:
     device = pick_device(settings.device)
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(settings.deterministic)
     torch.manual_seed(settings.seed + fold)
     fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
     fabric.launch()
@@ -106,12 +106,12 @@ def fit(
     criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=settings.label_smoothing)
     windows, labels = torch.from_numpy(train.windows), torch.from_numpy(train.labels)
     random = torch.Generator().manual_seed(settings.seed + fold)
-    batches = ceil(len(labels) / settings.batch_size)
+    # equal parts of two or more rather than a small last one, which batch normalization could not bear
+    batches = min(ceil(len(labels) / settings.batch_size), len(labels) // 2)
     rows = []
     for epoch in range(1, settings.epochs + 1):
         model.train()
         loss_sum, correct, rate = 0.0, 0, settings.learning_rate
-        # equal parts rather than a small last one, which batch normalization could not bear
         for step, chosen in enumerate(torch.randperm(len(labels), generator=random).tensor_split(batches)):
             rate = rate_at(settings, (epoch - 1) * batches + step, settings.epochs * batches)
             for group in optimizer.param_groups:
@@ -167,15 +167,14 @@ def rate_at(settings: TrainSettings, step: int, steps: int) -> float:
     top = settings.learning_rate
     if settings.schedule == "constant":
         return top
-    progress = (step + 1) / steps
     if settings.schedule == "cosine":
-        return top * (1 + cos(pi * (progress - 1 / steps))) / 2
-    warm = 0.3
-    if progress < warm:
+        return top * (1 + cos(pi * step / steps)) / 2
+    peak = 0.3 * steps - 1
+    if step < peak:
         start = top / 25
-        return start + (top - start) * (1 - cos(pi * progress / warm)) / 2
+        return start + (top - start) * (1 - cos(pi * step / peak)) / 2
     end = top / 250_000
-    return end + (top - end) * (1 + cos(pi * (progress - warm) / (1 - warm))) / 2
+    return end + (top - end) * (1 + cos(pi * (step - peak) / (steps - 1 - peak))) / 2
 
 
 def class_weights(labels: np.ndarray, classes: int, kind: str) -> np.ndarray:
@@ -222,9 +221,12 @@ def train_fold(
         on_epoch: is given each row of the history.
 
     Raises:
-        TrainingError: see `launch` and `fit`.
+        TrainingError: labels that are no classes of the card; see also `launch` and `fit`.
         ModelError: if pretrained weights are asked for and cannot be had.
     """
+    unknown = sorted(set(table["label"]) - set(card.classes))
+    if unknown:
+        raise TrainingError(f"patches of class {', '.join(unknown)}; the model has {', '.join(card.classes)}")
     number = {name: i for i, name in enumerate(card.classes)}
     labels = table["label"].map(number).to_numpy(np.int64)
     train, held_out = (table["side"] == "train").to_numpy(), (table["side"] == "validation").to_numpy()

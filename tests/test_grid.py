@@ -120,6 +120,8 @@ def test_blocks_cover_every_pixel_once(height, width, size):
     for window in make_grid(height, width).blocks(size):
         assert 1 <= window.width <= size
         assert 1 <= window.height <= size
+        assert window.col_off + window.width <= width
+        assert window.row_off + window.height <= height
         seen[window.toslices()] += 1
     assert (seen == 1).all()
 

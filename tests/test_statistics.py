@@ -69,9 +69,18 @@ def test_percentiles_of_floats_are_numpys_in_double_precision(values, percentile
         assert np.isnan(found)
 
 
+def test_interpolation_agrees_to_the_last_digit():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 60_000, 1003).astype(np.uint16)
+    counts = np.bincount(values, minlength=1 << 16)
+    for percentile in rng.uniform(0, 100, 500):
+        assert percentile_of_counts(counts, percentile) == np.percentile(values, percentile)
+
+
 def test_several_percentiles_of_many_floats_at_once():
-    values = np.random.default_rng(0).normal(0.2, 0.1, 200_001).astype(np.float32)
-    wanted = [0, 1e-3, 2, 33.3, 50, 98, 100]
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.2, 0.1, 200_001).astype(np.float32)
+    wanted = [0, 1e-3, 2, 33.3, 50, 98, 100, *rng.uniform(0, 100, 50)]
     found, _ = float_percentiles(lambda: np.array_split(values, 7), wanted)
     assert found == list(np.percentile(values.astype(np.float64), wanted))
 
