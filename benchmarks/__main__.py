@@ -21,7 +21,6 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from landfold import raster
-from landfold.bands import Radiometry
 from landfold.dataset import load_windows
 from landfold.grid import Grid
 from landfold.indices import IndexSettings, write_indices

@@ -200,7 +200,7 @@ def picture(path: Path, scene: Raster, product: SceneMap, colours: list[tuple[in
         below.set_title("land cover; every zone from the fold that never saw it")
         present = [i for i in range(len(product.classes)) if (product.honest == i + 1).any()]
         handles = [Patch(color=np.array(colours[i]) / 255, label=product.classes[i]) for i in present]
-        drawing.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+        below.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4, frameon=False)
         for axes in (above, below):
             axes.set_xlim(left, right)
             axes.set_ylim(bottom, top)

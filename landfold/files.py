@@ -17,7 +17,7 @@ def writing(path: Path) -> Iterator[Path]:
     The temporary name keeps the suffix, by which GDAL and others choose the format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".partial-{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -29,12 +29,13 @@ def writing(path: Path) -> Iterator[Path]:
 def writing_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside ``path``; it takes the place of ``path`` on success.
 
-    When the block raises, the temporary folder is removed and an earlier ``path`` is untouched.
+    When the block raises, the temporary folder is removed and an earlier ``path`` is untouched. What a
+    killed process left is removed by the next one: no two write one output at a time, as DVC sees to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    earlier = path.with_name(f".earlier-{os.getpid()}-{path.name}")
+    temporary, earlier = path.with_name(f".partial-{path.name}"), path.with_name(f".earlier-{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(earlier, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary

@@ -98,10 +98,9 @@ def _padded(raster: Raster, top: int, bottom: int, left: int, right: int) -> tup
     grid = raster.grid
     rows = (max(0, -top), max(0, bottom - grid.height))
     columns = (max(0, -left), max(0, right - grid.width))
-    # at an edge also the rows that are reflected: n outside mirror the n next to the outermost one
+    # n rows below the scene mirror the n above its last one, which a single row of cells need not hold
     low = max(0, min(top, grid.height - 1 - rows[1]))
-    high = min(grid.height, max(bottom, 1 + rows[0]))
-    window = Window(0, low, grid.width, high - low)
+    window = Window(0, low, grid.width, min(grid.height, bottom) - low)
     values = np.pad(raster.stored(window), ((0, 0), rows, columns), mode="reflect")
     data = np.pad(raster.valid(window), (rows, columns), mode="constant")
     start = top - low + rows[0]

@@ -48,7 +48,9 @@ class ModelSettings(Settings):
     @model_validator(mode="after")
     def _kernels_fit_weights(self) -> Self:
         if self.weights != "none" and self.kernel_px != 7:
-            raise ValueError("pretrained weights have kernels of 7 px: set model.kernel_px to 7 or model.weights to none")
+            raise ValueError(
+                "pretrained weights have kernels of 7 px: set model.kernel_px to 7 or model.weights to none"
+            )
         return self
 
 
@@ -180,7 +182,7 @@ def _checkpoint(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"model.weights: {path}: not a checkpoint of weights alone ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise ModelError(f"model.weights: {path}: expected a state dict, names to tensors; save that part of it alone")
@@ -244,7 +246,8 @@ class Classifier:
         found = [np.empty((0, len(self.card.classes)), dtype=np.float32)]
         with torch.inference_mode():
             for start in range(0, len(windows), batch):
-                part = torch.from_numpy(np.ascontiguousarray(windows[start : start + batch])).to(self.device)
-                logits = self.network(part.contiguous(memory_format=torch.channels_last))
+                # channels last in one copy, also where the windows are views that overlap
+                part = np.array(windows[start : start + batch].transpose(0, 2, 3, 1), dtype=np.float32, order="C")
+                logits = self.network(torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2))
                 found.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
         return np.concatenate(found)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from PIL import Image
 
 from landfold.files import writing
 from landfold.folds import Split
@@ -25,11 +27,17 @@ RIGHT_COLOUR = "#cbd5cb"
 
 @contextmanager
 def figure(path: Path, *, width: float, height: float) -> Iterator[Figure]:
-    """A figure of the given size in inches, saved as PNG when the block succeeds."""
-    drawing = Figure(figsize=(width, height), layout="constrained")
+    """A figure of at most the given size in inches, saved as PNG when the block succeeds.
+
+    The picture is cropped to what is drawn and kept to 256 colours: plots are in git, and imagery
+    would be four times as large.
+    """
+    drawing = Figure(figsize=(width, height), layout="compressed")
     yield drawing
+    pixels = BytesIO()
+    drawing.savefig(pixels, dpi=110, bbox_inches="tight", pad_inches=0.1)
     with writing(path) as temporary:
-        drawing.savefig(temporary, dpi=120, metadata={"Software": None})
+        Image.open(pixels).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(temporary, optimize=True)
 
 
 def fold_map(path: Path, zones: geopandas.GeoDataFrame, patches: geopandas.GeoDataFrame, splits: list[Split]) -> None:

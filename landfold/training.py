@@ -125,12 +125,12 @@ def fit(
             loss = criterion(logits, target)
             if not torch.isfinite(loss):
                 raise TrainingError(
-                    f"fold {fold}, epoch {epoch}: the loss is {float(loss)}; lower train.learning_rate, "
+                    f"fold {fold}, epoch {epoch}: the loss is {loss.item()}; lower train.learning_rate, "
                     "or set train.precision to 32-true"
                 )
             fabric.backward(loss)
             optimizer.step()
-            loss_sum += float(loss) * len(chosen)
+            loss_sum += loss.item() * len(chosen)
             correct += int((logits.argmax(dim=1) == target).sum())
             on_step((epoch - 1 + (step + 1) / batches) / settings.epochs)
         row = {

@@ -75,6 +75,10 @@ def test_interpolation_agrees_to_the_last_digit():
     counts = np.bincount(values, minlength=1 << 16)
     for percentile in rng.uniform(0, 100, 500):
         assert percentile_of_counts(counts, percentile) == np.percentile(values, percentile)
+    apart = (rng.normal(size=40) * 10.0 ** rng.integers(-6, 7, 40)).astype(np.float32)  # rounding shows between these
+    wanted = rng.uniform(0, 100, 2000)
+    found, _ = float_percentiles(lambda: [apart], wanted)
+    assert found == list(np.percentile(apart.astype(np.float64), wanted))
 
 
 def test_several_percentiles_of_many_floats_at_once():

@@ -1,0 +1,127 @@
+import numpy as np
+import pandas
+import pyogrio
+import pytest
+import rasterio
+import torch
+
+from landfold.grid import Grid
+from landfold.model import ModelError
+from stages import export
+from tests import factories
+from tests.stages.test_train import SCENE, project, project_again, run_train
+
+PRODUCTS = [
+    f"{SCENE}.gpkg",
+    f"{SCENE}_class.tif",
+    f"{SCENE}_class.tif.aux.xml",
+    f"{SCENE}_confidence.tif",
+    f"{SCENE}_ensemble_class.tif",
+    f"{SCENE}_ensemble_class.tif.aux.xml",
+    f"{SCENE}_ensemble_confidence.tif",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A project with both folds trained until they know fields from water."""
+    folder = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        project(folder, train__epochs=8, train__class_weights="balanced")
+        for fold in (0, 1):
+            run_train(patch, fold)
+    torch.use_deterministic_algorithms(False)
+    return folder
+
+
+@pytest.fixture
+def root(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    before = (trained / "params.yaml").read_text()
+    yield trained
+    (trained / "params.yaml").write_text(before)
+
+
+def read(path):
+    with rasterio.open(path) as dataset:
+        return dataset.read(), Grid.of(dataset)
+
+
+def test_products_exist_align_with_the_scene_and_show_what_is_there(root):
+    line = export.main()
+    assert line == "1 scenes mapped in cells of 80 m"
+    assert sorted(path.name for path in (root / "data/maps").iterdir()) == PRODUCTS
+    assert (root / "metrics/plots/map.png").stat().st_size > 1000
+    assert factories.leftovers(root) == []
+    scene = read(root / f"data/normalized/{SCENE}.tif")[1]
+    for name in PRODUCTS:
+        if name.endswith(".tif"):
+            values, grid = read(root / "data/maps" / name)
+            assert values.shape[1:] == (12, 15)
+            assert grid.crs == scene.crs
+            assert grid.transform @ (0, 0) == scene.transform @ (0, 0)
+            assert grid.transform @ (15, 11) == scene.transform @ (120, 88)
+    honest = read(root / f"data/maps/{SCENE}_class.tif")[0][0]
+    assert honest[0, 0] == 0
+    assert (honest[-1] == 0).all()  # 2 of 8 rows of pixels
+    truth = np.where(np.arange(15) * 8 + 4 < 60, 1, 2)
+    right = (honest == truth)[:-1]
+    assert right[:, [2, 3, 4, 5, 9, 10, 11, 12]].mean() > 0.9
+    layers = pyogrio.list_layers(root / f"data/maps/{SCENE}.gpkg")
+    assert [tuple(layer) for layer in layers] == [("classes", "Polygon")]
+
+
+def test_the_map_says_what_each_fold_said_of_the_patches_it_held_out(root):
+    project_again(root, export__stride_px=16)
+    export.main()
+    honest = read(root / f"data/maps/{SCENE}_class.tif")[0][0]
+    confidence, padded = read(root / f"data/maps/{SCENE}_confidence.tif")[0]
+    table = pandas.concat([pandas.read_parquet(root / f"models/k2/fold_{i}/predictions.parquet") for i in (0, 1)])
+    compared = 0
+    for patch in table.itertuples():
+        row, column = (int(part) for part in patch.patch.split("/")[1:])
+        if row % 16 or column % 16:
+            continue
+        cell = row // 16, column // 16
+        assert ["field", "water"][honest[cell] - 1] == patch.predicted
+        assert confidence[cell] == pytest.approx(patch.confidence, abs=1e-5)
+        assert padded[cell] == 0
+        compared += 1
+    assert compared == 4 * 6
+
+
+def test_a_second_run_writes_the_same_bytes(root):
+    export.main()
+    first = factories.tree(root / "data/maps") | factories.tree(root / "metrics")
+    export.main()
+    assert factories.tree(root / "data/maps") | factories.tree(root / "metrics") == first
+
+
+@pytest.mark.parametrize(("name", "value"), [("export__stride_px", 4), ("export__min_valid", 0.1)])
+def test_every_setting_changes_the_map(root, name, value):
+    export.main()
+    before = factories.tree(root / "data/maps")[f"{SCENE}_class.tif"]
+    project_again(root, **{name: value})
+    export.main()
+    assert factories.tree(root / "data/maps")[f"{SCENE}_class.tif"] != before
+
+
+def test_a_refusal_is_one_line_and_leaves_the_earlier_maps(root, stage, monkeypatch):
+    monkeypatch.chdir(root)
+    export.main()
+    before = factories.tree(root / "data/maps")
+    project_again(root, export__stride_px=5)
+    assert "export.stride_px is 5, but windows are 16 px" in stage(export, refused=True)
+    assert factories.tree(root / "data/maps") == before
+    assert factories.leftovers(root) == []
+
+
+def test_refuses_a_fold_that_was_not_trained(root):
+    folder = root / "models/k2/fold_1"
+    away = folder.rename(root / "away")
+    try:
+        with pytest.raises(ModelError, match=r"fold_1/model.safetensors: not found; expected a folder"):
+            export.main()
+    finally:
+        away.rename(folder)

@@ -1,0 +1,209 @@
+import numpy as np
+import pytest
+
+from landfold import inference
+from landfold.inference import InferenceError, check_stride, map_grid, slide
+from landfold.raster import Raster
+from tests import factories
+from tests.test_model import make_card, make_classifier
+
+CHANNELS = ["row", "column"]
+HEIGHT, WIDTH = 71, 94
+SHAPES = [(16, 8), (16, 4), (16, 2), (16, 16), (15, 5), (15, 1), (15, 15), (9, 3), (2, 2), (32, 4)]
+
+
+class Centre:
+    """A classifier that tells the coordinates in the centre of its window instead of probabilities."""
+
+    def __init__(self, size_px: int, **changes) -> None:
+        self.card = make_card(channels=CHANNELS, size_px=size_px, core_px=size_px, classes=["a", "b", "c"], **changes)
+
+    def probabilities(self, windows: np.ndarray) -> np.ndarray:
+        size = self.card.size_px
+        assert windows.shape[1:] == (2, size, size)
+        middle = slice((size - 1) // 2, size // 2 + 1)
+        row, column = windows[:, :, middle, middle].mean(axis=(2, 3)).T
+        return np.stack([row, column, windows.mean(axis=(1, 2, 3))], axis=1)
+
+
+def coded(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """Row and column of every pixel, (channel, y, x)."""
+    return np.stack(np.mgrid[:height, :width]).astype(np.float32)
+
+
+def corner(height: int = HEIGHT, width: int = WIDTH, size: int = 20) -> np.ndarray:
+    """Valid but for the upper left corner."""
+    rows, columns = np.mgrid[:height, :width]
+    return ~((rows < size) & (columns < size))
+
+
+def write(folder, height=HEIGHT, width=WIDTH, valid=None, names=CHANNELS):
+    values = dict(zip(names, coded(height, width), strict=True))
+    valid = np.ones((height, width), bool) if valid is None else valid
+    return factories.write_raster(folder / "scene.tif", values, valid=valid)
+
+
+def run(path, models, stride_px):
+    """The whole map: probabilities (model, row, column, class), valid, padded; each cell is predicted once."""
+    with Raster.open(path) as raster:
+        grid = map_grid(raster.grid, stride_px)
+        strips = list(slide(raster, models, stride_px))
+    seen = np.zeros(grid.shape, dtype=int)
+    for strip in strips:
+        seen[strip.window.toslices()] += 1
+        assert strip.probabilities.shape[1:3] == strip.valid.shape == strip.padded.shape
+    assert (seen == 1).all()
+    whole = np.concatenate([strip.probabilities for strip in strips], axis=1)
+    valid, padded = (np.concatenate([getattr(strip, name) for strip in strips]) for name in ("valid", "padded"))
+    return whole, valid, padded
+
+
+def by_hand(values: np.ndarray, size: int, stride: int, mode: str) -> np.ndarray:
+    """Every window of the padded whole scene cut by itself: (row, column, channel, size, size)."""
+    lead = (size - stride) // 2
+    height, width = values.shape[1:]
+    rows, columns = -(-height // stride), -(-width // stride)
+    beyond = [max(0, (n - 1) * stride - lead + size - side) for n, side in ((rows, height), (columns, width))]
+    whole = np.pad(values, ((0, 0), (lead, beyond[0]), (lead, beyond[1])), mode=mode)
+    return np.array(
+        [
+            [whole[:, r * stride : r * stride + size, c * stride : c * stride + size] for c in range(columns)]
+            for r in range(rows)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("size", "stride"), SHAPES)
+def test_no_shift(tmp_path, size, stride):
+    found, _, _ = run(write(tmp_path), [Centre(size)], stride)
+    assert found.shape[1:3] == (-(-HEIGHT // stride), -(-WIDTH // stride))
+    inside = found[0, : HEIGHT // stride, : WIDTH // stride]
+    rows, columns = (np.arange(n) * stride + (stride - 1) / 2 for n in inside.shape[:2])
+    assert np.abs(inside[:, :, 0] - rows[:, None]).max() < 1e-4
+    assert np.abs(inside[:, :, 1] - columns).max() < 1e-4
+
+
+@pytest.mark.parametrize(("height", "width"), [(HEIGHT, WIDTH), (64, 96), (65, 40), (5, 40), (40, 3), (7, 9), (1, 1)])
+@pytest.mark.parametrize(("size", "stride"), [(16, 4), (16, 8), (15, 5), (16, 16), (32, 8)])
+def test_every_window_is_that_of_the_reflected_scene(tmp_path, height, width, size, stride):
+    values, valid = coded(height, width), corner(height, width, 3)
+    if not valid.any():
+        valid[:] = True
+    found, data, padded = run(write(tmp_path, height, width, valid), [Centre(size)], stride)
+    windows = by_hand(values, size, stride, "reflect")
+    expected = Centre(size).probabilities(windows.reshape(-1, 2, size, size)).reshape(found[0].shape)
+    assert np.array_equal(found[0], expected)
+    known = by_hand(valid[None], size, stride, "constant")
+    assert np.allclose(padded, 1 - known.mean(axis=(2, 3, 4)), atol=1e-7)
+    lead = (size - stride) // 2
+    own = known[:, :, 0, lead : lead + stride, lead : lead + stride]
+    assert np.array_equal(data, own.mean(axis=(2, 3)))
+
+
+def test_padded_is_the_share_outside_and_0_within(tmp_path):
+    _, valid, padded = run(write(tmp_path, 64, 96), [Centre(16)], 4)
+    assert (valid == 1).all()
+    assert (padded[2:-2, 2:-2] == 0).all()
+    assert (padded[:2] > 0).all()
+    assert (padded[:, -2:] > 0).all()
+    corners = padded[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert np.allclose(corners, 1 - (10 / 16) ** 2)
+    assert np.allclose(padded[0, 2:-2], 6 / 16)
+
+
+def test_cells_over_nodata_and_beyond_the_scene_hold_less(tmp_path):
+    _, valid, padded = run(write(tmp_path, valid=corner()), [Centre(16)], 8)
+    assert valid.shape == (9, 12)
+    assert (valid[:2, :2] == 0).all()
+    assert valid[2, 2] == (64 - 16) / 64
+    assert (valid[3:8, :11] == 1).all()
+    assert np.allclose(valid[8, 3:11], 7 / 8)
+    assert np.allclose(valid[:8, 11], 6 / 8)
+    assert (padded[:2, :2] == 1).all()
+    assert padded[2, 2] == pytest.approx(64 / 256)
+
+
+@pytest.mark.parametrize("cells", [1, 3, 100])
+def test_strips_do_not_matter(tmp_path, monkeypatch, cells):
+    path = write(tmp_path, valid=corner())
+    models = [make_classifier(seed, channels=CHANNELS, fold=seed) for seed in (0, 1)]
+    expected = run(path, models, 4)
+    monkeypatch.setattr(inference, "STRIP_CELLS", cells)
+    for found, whole in zip(run(path, models, 4), expected, strict=True):
+        assert np.array_equal(found, whole)
+
+
+def test_each_model_speaks_for_itself(tmp_path):
+    path = write(tmp_path)
+    models = [make_classifier(seed, channels=CHANNELS, fold=seed) for seed in (0, 1)]
+    both = run(path, models, 8)[0]
+    for model, alone in zip(models, both, strict=True):
+        assert np.array_equal(run(path, [model], 8)[0][0], alone)
+    assert not np.allclose(both[0], both[1], atol=1e-3)
+    assert np.allclose(both.sum(axis=3), 1, atol=1e-6)
+
+
+def test_no_seams_on_a_smooth_field(tmp_path):
+    found = run(write(tmp_path, 96, 96), [Centre(16)], 2)[0][0, 4:-4, 4:-4]
+    assert np.abs(np.diff(found, n=2, axis=0)).max() < 1e-4
+    assert np.abs(np.diff(found, n=2, axis=1)).max() < 1e-4
+    assert np.allclose(np.diff(found[:, :, 0], axis=0), 2)
+
+
+def test_reads_a_few_rows_at_a_time_and_hardly_any_twice(tmp_path, monkeypatch):
+    heights = []
+    stored = Raster.stored
+    monkeypatch.setattr(
+        Raster, "stored", lambda self, window, *names: heights.append(window.height) or stored(self, window, *names)
+    )
+    run(write(tmp_path, 800, 20), [Centre(16)], 4)
+    assert max(heights) <= inference.STRIP_CELLS * 4 + 16
+    assert sum(heights) < 1.5 * 800
+
+
+def test_hands_a_model_the_windows_of_one_row_of_cells_at_most(tmp_path):
+    given = []
+
+    class Counting(Centre):
+        def probabilities(self, windows):
+            given.append(len(windows))
+            return super().probabilities(windows)
+
+    run(write(tmp_path), [Counting(16)], 8)
+    assert given == [12] * 9
+
+
+@pytest.mark.parametrize(("size", "stride", "parity"), [(16, 5, "even"), (15, 4, "odd"), (16, 18, "even")])
+def test_refuses_a_stride_that_does_not_centre_windows(tmp_path, size, stride, parity):
+    message = rf"export.stride_px is {stride}, but windows are {size} px: .* at most {size} that is {parity}"
+    with pytest.raises(InferenceError, match=message):
+        check_stride(size, stride)
+    with pytest.raises(InferenceError, match=message):
+        run(write(tmp_path), [Centre(size)], stride)
+
+
+@pytest.mark.parametrize("names", [["column", "row"], ["row", "N"]])
+def test_refuses_a_scene_of_other_channels(tmp_path, names):
+    with pytest.raises(InferenceError, match=rf"scene.tif: channels {', '.join(names)}; .*fold 0 expects row, column"):
+        run(write(tmp_path, names=names), [Centre(16)], 8)
+
+
+def test_refuses_models_that_differ(tmp_path):
+    other = Centre(16, fold=1)
+    other.card = other.card.model_copy(update={"classes": ["b", "a", "c"]})
+    with pytest.raises(InferenceError, match="the models of folds 0 and 1 differ in classes or size_px; run dvc repro"):
+        run(write(tmp_path), [Centre(16), other], 8)
+    with pytest.raises(InferenceError, match="the models of folds 0 and 1 differ in classes or size_px"):
+        run(write(tmp_path), [Centre(16), Centre(8, fold=1)], 8)
+    third = Centre(16, fold=1)
+    third.card = third.card.model_copy(update={"channels": ["column", "row"]})
+    with pytest.raises(InferenceError, match="the model of fold 1 expects column, row"):
+        run(write(tmp_path), [Centre(16), third], 8)
+
+
+def test_the_maps_grid_lies_on_the_scenes():
+    scene = factories.make_grid(HEIGHT, WIDTH)
+    grid = map_grid(scene, 8)
+    assert grid.shape == (9, 12)
+    assert grid.transform @ (0, 0) == scene.transform @ (0, 0)
+    assert grid.transform @ (2, 3) == scene.transform @ (16, 24)
