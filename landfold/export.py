@@ -17,6 +17,7 @@ from rasterio.features import shapes
 from scipy import ndimage
 
 from landfold.errors import LandfoldError
+from landfold.files import read_json
 from landfold.grid import Grid
 from landfold.inference import map_grid, slide
 from landfold.model import Classifier
@@ -60,6 +61,24 @@ class SceneMap:
     ensemble_confidence: np.ndarray
     disagreement: np.ndarray
     padded: np.ndarray
+
+
+def load_folds(models: Path, folds: Path, device: str) -> list[Classifier]:
+    """The classifiers of all folds that ``folds``/index.json lists, in their order.
+
+    Raises:
+        ExportError: a fold was trained on another split than the present one.
+        ModelError: a fold is missing or broken.
+    """
+    index = read_json(folds / "index.json")
+    loaded = [Classifier.load(models / f"fold_{fold}", device) for fold in index["folds"]]
+    for fold, classifier in zip(index["folds"], loaded, strict=True):
+        if classifier.card.fold_digest != index["digests"][str(fold)]:
+            raise ExportError(
+                f"{models / f'fold_{fold}'}: stale, it was trained on another split than {folds / 'index.json'} has; "
+                f"run dvc repro train@{fold}"
+            )
+    return loaded
 
 
 def fold_of_cells(

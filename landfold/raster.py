@@ -23,8 +23,8 @@ from landfold.files import writing
 from landfold.grid import Grid
 
 TILE_PX = 256
-GDAL_OPTIONS = {"GDAL_TIFF_INTERNAL_MASK": True, "GDAL_CACHEMAX": 256}
-"""The mask inside the file, and at most 256 MB of decoded blocks in memory."""
+GDAL_OPTIONS = {"GDAL_TIFF_INTERNAL_MASK": True, "GDAL_CACHEMAX": 512 * 2**20}
+"""The mask inside the file, and at most 512 MB of decoded blocks in memory (rasterio counts in bytes)."""
 
 
 class RasterError(LandfoldError):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from landfold import settings, tracking
 from landfold.dataset import load_windows, read_fold
+from landfold.errors import LandfoldError
 from landfold.files import digest, file_sha256, writing_folder
 from landfold.model import ModelCard, ModelSettings
 from landfold.training import TrainSettings, train_fold, write_fold
@@ -23,7 +24,10 @@ value = partial(settings.value, PARAMS)
 
 def main() -> str:
     """Load, train, predict the fold's validation patches, write."""
-    fold, k = int(sys.argv[1]), value("zones.k")
+    k = value("zones.k")
+    if sys.argv[1:] not in [[str(fold)] for fold in range(k)]:
+        raise LandfoldError(f"expected the number of a fold, 0 to {k - 1}: python -m stages.train FOLD")
+    fold = int(sys.argv[1])
     sides, folder = Path(f"data/folds/k{k}/fold_{fold}.parquet"), Path(f"models/k{k}/fold_{fold}")
     model, train = settings.load(PARAMS, "model", ModelSettings), settings.load(PARAMS, "train", TrainSettings)
     table = read_fold(PATCHES, sides)

@@ -174,3 +174,10 @@ def test_a_cloud_optimized_copy_keeps_numbers_names_and_mask(tmp_path):
         assert b.dataset.overviews(1) == [2, 4] or b.dataset.overviews(1) == [2]
         assert b.dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     assert sorted(tree(tmp_path)) == ["cog.tif", "s.tif"]
+
+
+def test_decoded_blocks_are_kept(tmp_path):
+    """A cache counted in megabytes, which rasterio takes for bytes, made each patch decode its block anew."""
+    path = write_raster(tmp_path / "s.tif", {"R": numbers()})
+    with raster.opened(path):
+        assert 64 * 2**20 <= rasterio.env.getenv()["GDAL_CACHEMAX"] <= 2**30

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas
 import pyogrio
@@ -115,6 +117,17 @@ def test_a_refusal_is_one_line_and_leaves_the_earlier_maps(root, stage, monkeypa
     assert "export.stride_px is 5, but windows are 16 px" in stage(export, refused=True)
     assert factories.tree(root / "data/maps") == before
     assert factories.leftovers(root) == []
+
+
+def test_refuses_a_fold_of_another_split(root, stage, monkeypatch):
+    monkeypatch.chdir(root)
+    path = root / "models/k2/fold_1/model.json"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace(json.loads(before)["fold_digest"], "0" * 64), encoding="utf-8")
+    try:
+        assert "fold_1: stale" in stage(export, refused=True)
+    finally:
+        path.write_text(before, encoding="utf-8")
 
 
 def test_refuses_a_fold_that_was_not_trained(root):

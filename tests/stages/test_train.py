@@ -171,7 +171,7 @@ def project_again(root, **changes):
         ),
         ({"train__device": "cuda"}, 0, r"^train: train.device is cuda, but torch finds no GPU"),
         ({"train__epoch": 3}, 0, r"^train: params.yaml: train.epoch: unknown setting \(did you mean 'epochs'"),
-        ({}, 7, r"^train: data/folds/k2/fold_7.parquet: not found"),
+        ({}, 7, r"^train: expected the number of a fold, 0 to 1"),
     ],
 )
 def test_refuses_in_one_message_and_writes_nothing(root, monkeypatch, changes, fold, message):
