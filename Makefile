@@ -53,7 +53,7 @@ report: $(READY) ## metrics in the terminal, plots as one HTML page in dvc_plots
 	dvc metrics show
 	dvc plots show
 
-bench: $(READY)  ## measure speed as ratios, into benchmarks/results/
+bench: $(READY)  ## measure speed as ratios (about ten minutes)
 	python -m benchmarks
 
 # Without the first line and --wait-for-lock, folds are lost to DVC's lock of the repository.

@@ -516,7 +516,9 @@ class Completion:
         """In words."""
         if not self.changed:
             return "nothing to do, the result is in MLflow"
-        return f"result recorded: {self.live} folds live, {self.restored} from files; {self.deleted} orphans deleted"
+        recorded = f"result recorded: {self.live} folds live, {self.restored} from files"
+        found = recorded if self.live or self.restored else "the result was in MLflow already"
+        return found + (f"; {self.deleted} runs without a result deleted" if self.deleted else "")
 
 
 def is_complete(database: Path, key: str, k: int) -> bool:

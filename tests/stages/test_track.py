@@ -51,7 +51,7 @@ def stage(root: Path, code: int = 0, **environment) -> str:
 
 
 def test_records_once_then_does_nothing_then_rebuilds(root):
-    assert stage(root).startswith("track: result recorded: 0 folds live, 2 from files; 0 orphans deleted (")
+    assert stage(root).startswith("track: result recorded: 0 folds live, 2 from files (")
     (before,) = nested(root).items()
     said = stage(root)
     assert said.startswith("track: nothing to do, the result is in MLflow (")
