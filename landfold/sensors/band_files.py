@@ -55,7 +55,7 @@ def _scene(folder: Path, name: str, files: list[BandFile], ignored: list[str]) -
         bands[file.name] = file
     sensor = "sentinel2" if all(f.native_name in SENTINEL2 for f in files) else "unknown"
     warnings = [f"not a band file, ignored: {', '.join(ignored)}"] if ignored else []
-    return SceneFiles(name, sensor, folder, bands, _acquired(name), warnings)
+    return SceneFiles(name, sensor, folder, bands, _acquired(name), warnings=warnings)
 
 
 def _acquired(name: str) -> str | None:
