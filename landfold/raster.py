@@ -5,6 +5,7 @@ A scene raster of Landfold is a tiled GeoTIFF with a name for each band, a per-d
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,23 @@ class Raster:
         elif self.dataset.nodata is not None:  # of each channel by itself; NaN is there already
             values[stored == self.dataset.nodata] = np.nan
         return values
+
+    def scan(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All blocks once, as `stored` numbers and `valid`; the next is decoded while one is worked on.
+
+        Nothing else may be read from this raster meanwhile: GDAL's datasets serve one thread at a time.
+        """
+
+        def block(window: Window) -> tuple[np.ndarray, np.ndarray]:
+            return self.stored(window), self.valid(window)
+
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            following = None
+            for window in self.grid.blocks():
+                current, following = following, reader.submit(block, window)
+                if current:
+                    yield current.result()
+            yield following.result()
 
     def thumbnail(self, names: Sequence[str], *, longest_px: int) -> np.ndarray:
         """The whole raster averaged down to at most ``longest_px``, (channel, y, x); for pictures."""

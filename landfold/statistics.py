@@ -188,10 +188,9 @@ def _integer_channels(source: Raster, settings: NormalizeSettings) -> dict[str, 
             f"{source.dataset.name}: {source.dataset.dtypes[0]} data; expected uint8, uint16 or float32"
         )
     counts = np.zeros((len(source.names), 1 << 16), dtype=np.int64)
-    for window in source.grid.blocks():
-        valid = source.valid(window)
+    for stored, valid in source.scan():
         whole = bool(valid.all())  # spares a copy of most blocks of most scenes
-        for total, band in zip(counts, source.stored(window), strict=True):
+        for total, band in zip(counts, stored, strict=True):
             total += np.bincount(band.ravel() if whole else band[valid], minlength=1 << 16)
     return {
         name: _from_counts(total, radiometry, settings)

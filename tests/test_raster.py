@@ -181,3 +181,29 @@ def test_decoded_blocks_are_kept(tmp_path):
     path = write_raster(tmp_path / "s.tif", {"R": numbers()})
     with raster.opened(path):
         assert 64 * 2**20 <= rasterio.env.getenv()["GDAL_CACHEMAX"] <= 2**30
+
+
+def test_scan_gives_every_block_once_in_order(tmp_path):
+    rows, columns = np.mgrid[:700, :900]
+    values = {"R": (rows * 7 + columns).astype("uint16"), "G": (rows + columns * 5).astype("uint16")}
+    path = write_raster(tmp_path / "s.tif", values, valid=rows > columns)
+    with Raster.open(path) as source:
+        windows = list(source.grid.blocks())
+        expected = [(source.stored(window), source.valid(window)) for window in windows]
+        found = list(source.scan())
+        next(source.scan())  # one that is given up early does no harm
+        again = source.stored(windows[-1])
+    assert len(windows) == len(found) == 4
+    for (stored, valid), (stored_too, valid_too) in zip(expected, found, strict=True):
+        assert np.array_equal(stored, stored_too)
+        assert np.array_equal(valid, valid_too)
+    assert np.array_equal(again, expected[-1][0])
+
+
+def test_scan_names_the_file_that_breaks(tmp_path):
+    random = np.random.default_rng(0).integers(0, 60000, (700, 900)).astype("uint16")
+    path = write_raster(tmp_path / "s.tif", {"R": random})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    with pytest.raises(RasterError, match=r"s\.tif: cannot be read"), Raster.open(path) as source:
+        list(source.scan())
