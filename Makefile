@@ -56,7 +56,9 @@ report: $(READY) ## metrics in the terminal, plots as one HTML page in dvc_plots
 bench: $(READY)  ## measure speed as ratios (about ten minutes)
 	python -m benchmarks
 
-# Without the first line and --wait-for-lock, folds are lost to DVC's lock of the repository.
+# Without the first line and --wait-for-lock, folds are lost to DVC's lock of the repository. Threads are shared
+# out, since torch would otherwise take all cores for each fold; their number shows in the last digits.
+folds: export OMP_NUM_THREADS = $(shell python3 -c 'import os; print(max(1, os.cpu_count() // $(JOBS)))')
 folds: $(READY)  ## train folds side by side (several GPUs, many cores), JOBS=2, then the rest
 	dvc repro zones
 	dvc stage list --name-only | grep '^train@' | xargs -P $(JOBS) -I{} dvc --wait-for-lock repro -s {}
