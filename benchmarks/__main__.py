@@ -25,7 +25,7 @@ from landfold.dataset import load_windows
 from landfold.grid import Grid
 from landfold.indices import IndexSettings, write_indices
 from landfold.inference import slide
-from landfold.ingest import IngestSettings, ingest_scene
+from landfold.ingest import IngestSettings, MaskSettings, ingest_scene
 from landfold.model import Classifier, ModelCard, ModelSettings, build
 from landfold.raster import Raster
 from landfold.sensors import find_scenes
@@ -67,8 +67,9 @@ def delivered(folder: Path) -> Path:
 def ingested(folder: Path) -> Path:
     """The scene of `delivered` after ingest."""
     settings = IngestSettings(
-        bands=list(BANDS.values()), resolution_m=10, resampling="bilinear", scale=1e-4, offset=0, nodata=0,
-        min_valid=0.05, on_refusal="error",
+        bands=list(BANDS.values()), band_order=None, crs_policy="error", resolution_m=10, resampling="bilinear",
+        scale=1e-4, offset=0, nodata=0, masks=MaskSettings(scl=[], qa_pixel=[], fmask=[]), min_valid=0.05,
+        on_refusal="error",
     )  # fmt: skip
     (scene,) = find_scenes(folder)
     ingest_scene(scene, settings, CRS.from_epsg(32633), folder / "out/scene.tif")

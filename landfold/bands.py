@@ -46,6 +46,64 @@ SENTINEL2 = {
     "B12": "S2",
 }
 
+# Landsat 8-9 Collection 2 Data Format Control Book (LSDS-1822), and Landsat 8 Data Users Handbook (LSDS-1574),
+# table 2-1. Band 8 is panchromatic: a pixel of another size and of no standard name.
+LANDSAT_OLI = {
+    "B1": "A",
+    "B2": "B",
+    "B3": "G",
+    "B4": "R",
+    "B5": "N",
+    "B6": "S1",
+    "B7": "S2",
+    "B9": "CIRRUS",
+    "B10": "T1",
+    "B11": "T2",
+}
+
+# Landsat 7 Data Users Handbook (LSDS-1927), table 2-1; Landsat 4-7 Collection 2 DFCB (LSDS-1414).
+LANDSAT_TM = {"B1": "B", "B2": "G", "B3": "R", "B4": "N", "B5": "S1", "B6": "T", "B7": "S2"}
+
+# Words that leave no choice. "red edge" alone, "swir" alone and "Band 4" do, and are not here.
+WORDS = {
+    "coastal": "A",
+    "coastal aerosol": "A",
+    "aerosol": "A",
+    "blue": "B",
+    "green": "G",
+    "yellow": "Y",
+    "red": "R",
+    "red edge 1": "RE1",
+    "red edge 2": "RE2",
+    "red edge 3": "RE3",
+    "rededge1": "RE1",
+    "rededge2": "RE2",
+    "rededge3": "RE3",
+    "nir": "N",
+    "near infrared": "N",
+    "narrow nir": "N2",
+    "nir narrow": "N2",
+    "water vapour": "WV",
+    "water vapor": "WV",
+    "cirrus": "CIRRUS",
+    "swir1": "S1",
+    "swir 1": "S1",
+    "swir2": "S2",
+    "swir 2": "S2",
+}
+
+
+def standard_name(text: str) -> str | None:
+    """The standard name of a band that is called ``text``; None where the text alone does not tell.
+
+    Understood are standard names (R, N, S1), Sentinel-2 names of three signs (B02, b8a) and WORDS in any
+    case, with a space, ``_`` or ``-`` between them. "B2" is not: it is blue of Sentinel-2, green of Landsat 7.
+    """
+    text = text.strip()
+    if text in STANDARD_NAMES:
+        return text
+    return SENTINEL2.get(text.upper()) or WORDS.get(" ".join(text.lower().replace("_", " ").replace("-", " ").split()))
+
 
 @dataclass(frozen=True)
 class Radiometry:

@@ -1,27 +1,73 @@
 """A scene as delivered becomes one raster on one grid, in reflectance, with a mask of valid data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from math import isclose
-from pathlib import Path
+from dataclasses import dataclass, field
+from math import ceil, floor, isclose, isfinite
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 from affine import Affine
 from pydantic import Field, field_validator
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from landfold import raster
 from landfold.bands import STANDARD_NAMES, Radiometry
 from landfold.files import file_sha256
-from landfold.grid import Grid, GridError, describe_crs
+from landfold.grid import ALIGNMENT_TOLERANCE_PX, Grid, GridError, describe_crs
 from landfold.sensors import BandFile, SceneFiles
-from landfold.sensors.scenes import SceneError
+from landfold.sensors.scenes import MaskFile, SceneError
 from landfold.settings import Settings
+
+# Landsat 8-9 Collection 2 Level 2 Data Format Control Book (USGS LSDS-1328); bits 8 to 15 are confidences.
+# Landsat 4 to 7 have the same but for cirrus, which they leave unset.
+QA_PIXEL_BITS = {
+    "fill": 0,
+    "dilated_cloud": 1,
+    "cirrus": 2,
+    "cloud": 3,
+    "cloud_shadow": 4,
+    "snow": 5,
+    "clear": 6,
+    "water": 7,
+}
+
+OWN_TAGS = {"SCENE", "SENSOR", "ACQUIRED"}
+"""The tags by which ingest knows its own output again."""
+
+OWN_GRID_TOLERANCE = 0.01
+"""Pixels within 1 % of the wanted size are kept as they are under crs_policy keep."""
+
+WARP_TOLERANCE_PX = 0.01
+"""Error allowed to GDAL where it interpolates between exactly transformed points; its default is 0.125."""
+
+MAX_SIDE_PX = 200_000
+"""A larger grid is a mistake in the CRS or the resolution; a Sentinel-2 tile at 10 m has 10980."""
+
+
+class MaskSettings(Settings):
+    """What makes a pixel invalid, for each kind of mask file that a product may carry; [] switches one off."""
+
+    scl: list[int]
+    """classes of Sentinel-2's scene classification, 0 to 11"""
+    qa_pixel: list[Literal["fill", "dilated_cloud", "cirrus", "cloud", "cloud_shadow", "snow", "clear", "water"]]
+    """names of the bits of Landsat Collection 2's QA_PIXEL"""
+    fmask: list[int]
+    """values of Fmask"""
+
+    @field_validator("scl", "fmask")
+    @classmethod
+    def _bytes(cls, classes: list[int]) -> list[int]:
+        for number in classes:
+            if not 0 <= number <= 255:
+                raise ValueError(f"{number} is no class: they are 0 to 255")
+        return classes
 
 
 class IngestSettings(Settings):
@@ -29,16 +75,26 @@ class IngestSettings(Settings):
 
     bands: list[str] = Field(min_length=1)
     """standard names of the bands to use, in the order of the channels"""
+    band_order: list[str | None] | None
+    """names of the bands of multi-band files that do not tell them, in the order of the file, '-' for one to leave
+    out; null if none is needed"""
+    crs_policy: Literal["error", "reproject", "keep"]
+    """a scene that is not in project.crs and north-up is refused (error), is warped onto one lattice in project.crs
+    (reproject; Landsat's grids lie half a pixel off it), or stays on its own grid, which must be north-up and in
+    metres (keep)"""
     resolution_m: float = Field(gt=0)
-    """pixel size of the common grid in metres"""
+    """pixel size of the common grid in metres; with crs_policy keep, a scene whose own pixels are within 1 % of
+    it keeps them, unchanged"""
     resampling: Literal["nearest", "bilinear", "cubic"]
-    """how bands of another resolution are put on the common grid"""
+    """how bands of another grid are put on the common one"""
     scale: float = Field(gt=0)
-    """reflectance = DN * scale + offset, for files that do not carry their own"""
+    """reflectance = DN * scale + offset, for integer files whose product and tags do not tell"""
     offset: float
-    """reflectance = DN * scale + offset, for files that do not carry their own"""
+    """reflectance = DN * scale + offset, for integer files whose product and tags do not tell"""
     nodata: int | None
     """DN that means no data in files that declare none; null if there is no such DN"""
+    masks: MaskSettings
+    """which classes of a product's own masks make a pixel invalid: scl, qa_pixel, fmask; [] switches one off"""
     min_valid: float = Field(ge=0, le=1)
     """a scene with a smaller fraction of valid pixels is refused"""
     on_refusal: Literal["error", "skip"]
@@ -57,7 +113,7 @@ class IngestSettings(Settings):
 
 @dataclass(frozen=True)
 class _Source:
-    """An open band file, and how its numbers become reflectance and nodata.
+    """A band of an open file, and how its numbers become reflectance and nodata.
 
     ``nodata`` is None where the file has a mask of its own, or no number means nodata.
     """
@@ -66,6 +122,7 @@ class _Source:
     dataset: Any
     grid: Grid
     radiometry: Radiometry
+    radiometry_from: str
     nodata: float | None
     nodata_is_assumed: bool
 
@@ -74,20 +131,139 @@ class _Source:
         """The type of the stored numbers."""
         return self.dataset.dtypes[self.file.index - 1]
 
-    @property
-    def has_mask(self) -> bool:
-        """Whether the file carries a mask or an alpha band."""
-        return MaskFlags.per_dataset in self.dataset.mask_flag_enums[self.file.index - 1]
+    def readers(self, delivery: "_Delivery", grid: Grid, resampling: str) -> tuple[Any, Any]:
+        """Readers of numbers and of validity on the common grid, mostly one and the same."""
+        numbers = delivery.on_grid(self.dataset, grid, resampling, nodata=self.nodata)
+        if numbers is self.dataset or self.dataset.count == 1:
+            return numbers, numbers
+        # Of several bands GDAL fills half a pixel of a hole from its rim, unless all bands have the hole.
+        return numbers, delivery.on_grid(self.dataset, grid, "nearest", nodata=self.nodata)
 
-    def read(self, reader: Any, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Stored numbers and which of them are data, both (y, x), through the reader on the common grid."""
+    def read(self, readers: tuple[Any, Any], window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Stored numbers and which of them are data, both (y, x), on the common grid."""
+        numbers, validity = readers
         with raster.reading(self.file.path):
-            band = reader.read(self.file.index, window=window)
+            band = numbers.read(self.file.index, window=window)
             if self.nodata is None:
-                valid = reader.read_masks(self.file.index, window=window) > 0
+                valid = _unmasked(validity, self.file.index, window)
             else:
-                valid = band != self.nodata
+                near = band if validity is numbers else validity.read(self.file.index, window=window)
+                valid = near != self.nodata
         return band, valid & np.isfinite(band)
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """An open mask file, and the classes or bits of it that make a pixel invalid."""
+
+    file: MaskFile
+    dataset: Any
+    grid: Grid
+    invalid: tuple[Any, ...]
+
+    def clear(self, reader: Any, window: Window) -> np.ndarray:
+        """Which pixels the mask lets through, (y, x) bool; outside the mask file none."""
+        with raster.reading(self.file.path):
+            classes = reader.read(self.file.index, window=window)
+            inside = _unmasked(reader, self.file.index, window) if reader is not self.dataset else True
+        if self.file.kind == "qa_pixel":
+            bits = sum(1 << QA_PIXEL_BITS[name] for name in self.invalid)
+            return inside & (classes & bits == 0)
+        return inside & ~np.isin(classes, self.invalid)
+
+
+def _alpha(dataset: Any) -> int | None:
+    """The number of the alpha band, None if there is none."""
+    return dataset.colorinterp.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in dataset.colorinterp else None
+
+
+def _unmasked(reader: Any, index: int, window: Window) -> np.ndarray:
+    """Where neither an alpha band nor the file's mask hides a band, (y, x) bool."""
+    alpha = _alpha(reader)  # which GDAL takes for the mask in files of two or four bands only
+    return (reader.read(alpha, window=window) if alpha else reader.read_masks(index, window=window)) > 0
+
+
+@dataclass
+class _Coverage:
+    """Counted pixels of a scene: all, those that hold data, and those that no mask hides either."""
+
+    total: int
+    data: int = 0
+    valid: int = 0
+
+    def fractions(self) -> dict[str, float]:
+        """Shares of the scene, which add up to 1."""
+        return {
+            "valid_fraction": round(self.valid / self.total, 6),
+            "nodata_fraction": round(1 - self.data / self.total, 6),
+            "cloud_fraction": round((self.data - self.valid) / self.total, 6),
+        }
+
+
+@dataclass
+class _Delivery:
+    """The files of a scene, each opened once, and their views on the common grid."""
+
+    scene: SceneFiles
+    stack: ExitStack
+    datasets: dict[str, Any] = field(default_factory=dict)
+    views: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def open(self, file: BandFile | MaskFile) -> Any:
+        """The dataset of a band or mask.
+
+        Raises:
+            RasterError: if it cannot be read.
+            SceneError: if it has no such band, or is ingest's own output.
+        """
+        name = str(file.source or file.path)
+        if name not in self.datasets:
+            self.datasets[name] = self.stack.enter_context(raster.opened(file.source or file.path))
+        dataset = self.datasets[name]
+        if not 1 <= file.index <= dataset.count:
+            raise SceneError(
+                f"scene {self.scene.name}: {_name(file)} has {dataset.count} bands, but band {file.index} is asked "
+                "for; does ingest.band_order belong to another file?"
+            )
+        if _alpha(dataset) == file.index:
+            raise SceneError(
+                f"scene {self.scene.name}: band {file.index} of {_name(file)} is marked as alpha (transparency), but "
+                "stands for a band of the scene; mend the mark (for example: rio edit-info --colorinterp) or the order"
+            )
+        if set(dataset.tags()) >= OWN_TAGS:
+            raise SceneError(
+                f"scene {self.scene.name}: {_name(file)} was written by Landfold's own ingest; scale and offset "
+                "are applied once, to scenes as delivered: put the delivery into data/raw instead"
+            )
+        return dataset
+
+    def on_grid(self, dataset: Any, grid: Grid, resampling: str, *, nodata: float | None = None) -> Any:
+        """A reader on the common grid: the dataset itself where its grid is that one.
+
+        Without a nodata value the reader's mask tells what lies outside the file or under its mask.
+        """
+        if Grid.of(dataset).difference(grid) is None:
+            return dataset
+        key = (dataset.name, resampling, str(nodata))
+        if key not in self.views:
+            # A mask of the file would hide pixels from the resampling and then be forgotten, but for an alpha band.
+            alpha = nodata is None and _alpha(dataset) is None
+            options = {} if dataset.crs == grid.crs else {"tolerance": WARP_TOLERANCE_PX}
+            view = WarpedVRT(
+                dataset,
+                crs=grid.crs,
+                transform=grid.transform,
+                height=grid.height,
+                width=grid.width,
+                resampling=Resampling[resampling],
+                src_nodata=nodata,
+                nodata=nodata,
+                add_alpha=alpha,
+                UNIFIED_SRC_NODATA="NO",  # each band's nodata by itself
+                **options,
+            )
+            self.views[key] = self.stack.enter_context(view)
+        return self.views[key]
 
 
 def ingest_scene(
@@ -100,19 +276,27 @@ def ingest_scene(
 ) -> dict[str, Any]:
     """Put the chosen bands of a scene on one grid and write them to ``target``.
 
-    Numbers stay as delivered (resampled where a band is coarser than the grid); scale and offset
-    are recorded in the file's tags and applied by `landfold.raster.Raster.read` alone. A pixel is valid
-    when every chosen band has data there.
+    Numbers stay as delivered (resampled where a band is on another grid); scale and offset are recorded in
+    the file's tags and applied by `landfold.raster.Raster.read` alone. They come from the product's metadata,
+    else the file's tags, else, for integers, the settings. A pixel is valid when every chosen band has data
+    there and none of the product's masks hides it.
+
+    The grid follows ``settings.crs_policy``: the scene's own ground in pixels of ``resolution_m`` (error, keep);
+    its own pixels where those are within 1 % of ``resolution_m`` (keep); or the cells of the lattice of
+    ``resolution_m`` from the origin of ``project_crs``, the same for all scenes (reproject). Of a turned scene
+    that is the rectangle around it; what lies outside the scene counts as nodata.
 
     Returns:
         The scene's entry of report.json.
 
     Raises:
-        SceneError: a band is absent, too little of the scene is valid, or band files differ in
-            data type or ground.
-        GridError: no CRS, another CRS than the project's, or a grid that is not north-up.
+        SceneError: the scene has a fault, a band is absent, too little of the scene is valid, band files differ
+            in data type or ground, or a file is ingest's own output.
+        GridError: no CRS, or a CRS or grid that the policy refuses.
         RasterError: a file cannot be read.
     """
+    if scene.fault:
+        raise SceneError(scene.fault)
     missing = [band for band in settings.bands if band not in scene.bands]
     if missing:
         raise SceneError(
@@ -120,120 +304,260 @@ def ingest_scene(
             f"found {', '.join(scene.bands)}; add the file or take the band out of ingest.bands"
         )
     with ExitStack() as stack:
-        sources = [_open(stack, scene.bands[band], settings) for band in settings.bands]
-        grid = _common_grid(scene, sources, settings.resolution_m, project_crs)
-        readers = [_on_grid(stack, source, grid, settings.resampling) for source in sources]
-        valid_fraction = _write(target, scene, grid, sources, readers, settings.min_valid, progress)
-        return _report(scene, grid, sources, valid_fraction)
+        delivery = _Delivery(scene, stack)
+        sources = [_source(delivery, scene.bands[band], settings) for band in settings.bands]
+        masks = _masks(delivery, sources[0], settings.masks)
+        grid = _common_grid(scene, sources, settings, project_crs)
+        coverage = _write(target, delivery, grid, sources, masks, settings, progress)
+        return _report(scene, grid, sources, masks, coverage)
 
 
-def _open(stack: ExitStack, file: BandFile, settings: IngestSettings) -> _Source:
-    dataset = stack.enter_context(raster.opened(file.path))
-    scale, offset = dataset.scales[file.index - 1], dataset.offsets[file.index - 1]
-    own = (scale, offset) != (1.0, 0.0)
+def _source(delivery: _Delivery, file: BandFile, settings: IngestSettings) -> _Source:
+    dataset = delivery.open(file)
+    radiometry, origin = _radiometry(delivery.scene, file, dataset, settings)
+    nodata, assumed = _nodata(file, dataset, settings.nodata)
+    return _Source(file, dataset, Grid.of(dataset), radiometry, origin, nodata, assumed)
+
+
+def _radiometry(
+    scene: SceneFiles, file: BandFile, dataset: Any, settings: IngestSettings
+) -> tuple[Radiometry, Literal["product", "file", "settings", "float"]]:
+    """How a band's numbers become reflectance, and who says so: one of them, never two in a row."""
+    tags = Radiometry(dataset.scales[file.index - 1], dataset.offsets[file.index - 1])
+    plain = Radiometry(1.0, 0.0)
     floating = np.issubdtype(np.dtype(dataset.dtypes[file.index - 1]), np.floating)
-    if own:
-        radiometry = Radiometry(scale, offset)
+    if file.radiometry is not None:
+        if floating and file.radiometry != plain:
+            raise SceneError(
+                f"scene {scene.name}: {_name(file)} holds {dataset.dtypes[file.index - 1]} numbers, but the "
+                "product's metadata gives scale and offset for integers; they seem to be applied already: "
+                "deliver the original files, or these without the metadata"
+            )
+        found, origin = file.radiometry, "product"
+    elif tags != plain:
+        found, origin = tags, "file"
+    elif floating:
+        return plain, "float"
     else:
-        radiometry = Radiometry(1.0, 0.0) if floating else Radiometry(settings.scale, settings.offset)
-    nodata = dataset.nodatavals[file.index - 1]
-    source = _Source(file, dataset, Grid.of(dataset), radiometry, nodata, nodata_is_assumed=False)
-    if nodata is not None or source.has_mask:
-        return source
-    if floating:
-        return replace(source, nodata=np.nan)
-    return replace(source, nodata=settings.nodata, nodata_is_assumed=settings.nodata is not None)
+        return Radiometry(settings.scale, settings.offset), "settings"
+    if not (isfinite(found.scale) and isfinite(found.offset) and found.scale != 0):
+        raise SceneError(
+            f"scene {scene.name}: {_name(file)} declares scale {found.scale} and offset {found.offset}, "
+            "which is no reflectance; mend the tags (for example: rio edit-info) or drop the scene"
+        )
+    return found, origin
 
 
-def _common_grid(scene: SceneFiles, sources: list[_Source], resolution_m: float, project_crs: CRS) -> Grid:
-    """The grid of ``resolution_m`` over the ground that all bands share; refuses what does not fit."""
+def _nodata(file: BandFile, dataset: Any, assumed: int | None) -> tuple[float | None, bool]:
+    """The number that means nodata in a band, and whether it is a guess: no one declares it."""
+    dtype = np.dtype(dataset.dtypes[file.index - 1])
+    for declared in (file.nodata, dataset.nodatavals[file.index - 1]):
+        if declared is not None and _holds(dtype, declared):
+            return declared, False
+    if _alpha(dataset) or MaskFlags.per_dataset in dataset.mask_flag_enums[file.index - 1]:
+        return None, False
+    if np.issubdtype(dtype, np.floating):
+        return np.nan, False
+    usable = assumed is not None and _holds(dtype, assumed)
+    return (assumed, True) if usable else (None, False)
+
+
+def _holds(dtype: np.dtype, number: float) -> bool:
+    """Whether a pixel of the type can have this value: -9999 declared on unsigned numbers says nothing."""
+    if np.issubdtype(dtype, np.floating):
+        return True
+    return isfinite(number) and number == int(number) and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
+
+
+def _masks(delivery: _Delivery, band: _Source, settings: MaskSettings) -> list[_Mask]:
+    """The scene's masks that are switched on; they must cover the ground of its bands."""
+    masks = []
+    for file in delivery.scene.masks:
+        invalid = tuple(getattr(settings, file.kind))
+        if not invalid:
+            continue
+        dataset = delivery.open(file)
+        if not np.issubdtype(np.dtype(dataset.dtypes[file.index - 1]), np.integer) and file.kind == "qa_pixel":
+            raise SceneError(
+                f"scene {delivery.scene.name}: {_name(file)} holds {dataset.dtypes[file.index - 1]} numbers, which "
+                "have no bits; deliver the original file or set ingest.masks.qa_pixel: []"
+            )
+        grid = Grid.of(dataset)
+        if grid.crs != band.grid.crs or not _same_ground(grid, band.grid, max(grid.resolution)):
+            raise SceneError(
+                f"scene {delivery.scene.name}: the mask {_name(file)} covers {grid.bounds} in "
+                f"{describe_crs(grid.crs)}, but {_name(band.file)} covers {band.grid.bounds} in "
+                f"{describe_crs(band.grid.crs)}; deliver the scene's own mask or set ingest.masks.{file.kind}: []"
+            )
+        masks.append(_Mask(file, dataset, grid, invalid))
+    return masks
+
+
+def _name(file: BandFile | MaskFile) -> str:
+    """The name of the file, or of the member of an archive."""
+    return PurePosixPath(file.source or file.path).name
+
+
+def _same_ground(one: Grid, other: Grid, tolerance: float) -> bool:
+    return all(isclose(a, b, rel_tol=0, abs_tol=tolerance) for a, b in zip(one.bounds, other.bounds, strict=True))
+
+
+def _common_grid(scene: SceneFiles, sources: Sequence[_Source], settings: IngestSettings, project_crs: CRS) -> Grid:
+    """The grid of the output over the ground that all bands share; refuses what does not fit."""
     first = sources[0]
     for source in sources:
-        if source.grid.crs != project_crs:
-            raise GridError(
-                f"scene {scene.name}: {source.file.path.name} is in {describe_crs(source.grid.crs)}, but project.crs "
-                f"is {describe_crs(project_crs)}; set project.crs to the scene's CRS or reproject the scene"
-            )
-        if not source.grid.is_north_up:
-            raise GridError(
-                f"scene {scene.name}: the grid of {source.file.path.name} is rotated or south-up "
-                f"({tuple(source.grid.transform)[:6]}); warp it to a north-up grid first (gdalwarp does)"
-            )
-        here, there = first.grid.bounds, source.grid.bounds
-        if not all(isclose(a, b, abs_tol=1e-3 * resolution_m) for a, b in zip(here, there, strict=True)):
-            raise SceneError(
-                f"scene {scene.name}: {source.file.path.name} covers {there}, but "
-                f"{first.file.path.name} covers {here}; the files of a scene must cover the same ground"
-            )
-        if source.dtype != first.dtype:
-            raise SceneError(
-                f"scene {scene.name}: {source.file.path.name} is {source.dtype}, but "
-                f"{first.file.path.name} is {first.dtype}; the files of a scene must have one data type"
-            )
-    x_min, y_min, x_max, y_max = first.grid.bounds
+        _check_grid(scene, source, settings.crs_policy, project_crs)
+        _check_companions(scene, source, first, lenient=settings.crs_policy == "reproject")
+    if settings.crs_policy == "reproject":
+        return _lattice_grid(scene, [source.grid for source in sources], settings.resolution_m, project_crs)
+    if settings.crs_policy == "keep":
+        for source in sources:
+            if all(isclose(size, settings.resolution_m, rel_tol=OWN_GRID_TOLERANCE) for size in source.grid.resolution):
+                return source.grid
+    return _whole_pixels(scene, first.grid, settings.resolution_m)
+
+
+def _check_grid(scene: SceneFiles, source: _Source, policy: str, project_crs: CRS) -> None:
+    grid, file = source.grid, _name(source.file)
+    if min(grid.shape) < 2:
+        raise GridError(
+            f"scene {scene.name}: {file} is {grid.width} x {grid.height} px, which is no image; fetch it again"
+        )
+    if policy == "error" and grid.crs != project_crs:
+        raise GridError(
+            f"scene {scene.name}: {file} is in {describe_crs(grid.crs)}, but project.crs is "
+            f"{describe_crs(project_crs)}; set project.crs to the scene's CRS, or ingest.crs_policy to "
+            "reproject (all scenes in project.crs) or keep (each in its own)"
+        )
+    if policy == "keep" and not (grid.crs.is_projected and grid.crs.linear_units_factor[1] == 1.0):
+        raise GridError(
+            f"scene {scene.name}: {file} is in {describe_crs(grid.crs)}, which is not in metres; "
+            "set ingest.crs_policy: reproject"
+        )
+    if policy != "reproject" and not grid.is_north_up:
+        raise GridError(
+            f"scene {scene.name}: the grid of {file} is rotated or south-up "
+            f"({tuple(grid.transform)[:6]}); set ingest.crs_policy: reproject, or warp it first (gdalwarp does)"
+        )
+
+
+def _check_companions(scene: SceneFiles, source: _Source, first: _Source, *, lenient: bool) -> None:
+    """Refuse a band that differs from the scene's first; lenient allows the ground one coarse pixel."""
+    if source.grid.crs != first.grid.crs:
+        raise GridError(
+            f"scene {scene.name}: {_name(source.file)} is in {describe_crs(source.grid.crs)}, but "
+            f"{_name(first.file)} is in {describe_crs(first.grid.crs)}; the files of a scene must have one CRS"
+        )
+    coarse = max(*source.grid.resolution, *first.grid.resolution)
+    if not _same_ground(source.grid, first.grid, coarse if lenient else ALIGNMENT_TOLERANCE_PX * coarse):
+        raise SceneError(
+            f"scene {scene.name}: {_name(source.file)} covers {source.grid.bounds}, but "
+            f"{_name(first.file)} covers {first.grid.bounds}; the files of a scene must cover the same ground"
+        )
+    if source.dtype != first.dtype:
+        raise SceneError(
+            f"scene {scene.name}: {_name(source.file)} is {source.dtype}, but "
+            f"{_name(first.file)} is {first.dtype}; the files of a scene must have one data type"
+        )
+
+
+def _whole_pixels(scene: SceneFiles, ground: Grid, resolution_m: float) -> Grid:
+    """The grid of ``resolution_m`` that fills the bounds of another exactly."""
+    x_min, y_min, x_max, y_max = ground.bounds
     columns, rows = (x_max - x_min) / resolution_m, (y_max - y_min) / resolution_m
     if round(columns) < 1 or round(rows) < 1 or abs(columns - round(columns)) + abs(rows - round(rows)) > 1e-3:
         raise GridError(
             f"scene {scene.name}: {x_max - x_min} x {y_max - y_min} m is not a whole number of pixels of "
-            f"ingest.resolution_m = {resolution_m} m; choose the resolution of one of the bands"
+            f"ingest.resolution_m = {resolution_m} m; choose the resolution of one of the bands, "
+            "or set ingest.crs_policy: reproject"
         )
     transform = Affine(resolution_m, 0.0, x_min, 0.0, -resolution_m, y_max)
-    return Grid(first.grid.crs, transform, round(rows), round(columns))
+    return Grid(ground.crs, transform, round(rows), round(columns))
 
 
-def _on_grid(stack: ExitStack, source: _Source, grid: Grid, resampling: str) -> Any:
-    """A reader of the band on the common grid: the file itself where its grid is that one."""
-    if source.grid.difference(grid) is None:
-        return source.dataset
-    return stack.enter_context(
-        WarpedVRT(
-            source.dataset,
-            crs=grid.crs,
-            transform=grid.transform,
-            height=grid.height,
-            width=grid.width,
-            resampling=Resampling[resampling],
-            src_nodata=source.nodata,
-            nodata=source.nodata,
-            add_alpha=source.has_mask,  # else a mask would hide pixels from the resampling and then be forgotten
+def _lattice_grid(scene: SceneFiles, grids: Sequence[Grid], resolution_m: float, crs: CRS) -> Grid:
+    """The cells of the lattice of ``resolution_m`` from the origin of ``crs`` that meet any of the grids."""
+    x, y = np.concatenate([_outline(scene, grid, crs) for grid in grids], axis=1) / resolution_m
+    left, right = floor(x.min() + ALIGNMENT_TOLERANCE_PX), ceil(x.max() - ALIGNMENT_TOLERANCE_PX)
+    bottom, top = floor(y.min() + ALIGNMENT_TOLERANCE_PX), ceil(y.max() - ALIGNMENT_TOLERANCE_PX)
+    if max(right - left, top - bottom) > MAX_SIDE_PX:
+        raise GridError(
+            f"scene {scene.name}: {right - left} x {top - bottom} px of {resolution_m} m in {describe_crs(crs)} is "
+            f"more than {MAX_SIDE_PX} a side; is ingest.resolution_m right, and project.crs that of the area?"
         )
-    )
+    transform = Affine(resolution_m, 0.0, left * resolution_m, 0.0, -resolution_m, top * resolution_m)
+    return Grid(crs, transform, top - bottom, right - left)
+
+
+def _outline(scene: SceneFiles, grid: Grid, crs: CRS) -> np.ndarray:
+    """Points along the edges of a grid, (2, n) x and y in ``crs``; edges bend, so corners are not enough."""
+    along = np.linspace(0, 1, 65)
+    columns = np.concatenate([along, np.ones(65), along, np.zeros(65)]) * grid.width
+    rows = np.concatenate([np.zeros(65), along, np.ones(65), along]) * grid.height
+    x, y = grid.transform @ (columns, rows)
+    if grid.crs == crs:
+        return np.array([x, y])
+    try:
+        points = np.array(transform_points(grid.crs, crs, x, y))
+    except RasterioError:
+        points = np.array([[np.inf], [np.inf]])
+    if not np.isfinite(points).all():
+        raise GridError(
+            f"scene {scene.name}: its ground, {grid.bounds} in {describe_crs(grid.crs)}, cannot be put into "
+            f"project.crs {describe_crs(crs)}; choose a CRS of the area, or ingest.crs_policy: keep"
+        )
+    return points
 
 
 def _write(
     target: Path,
-    scene: SceneFiles,
+    delivery: _Delivery,
     grid: Grid,
-    sources: list[_Source],
-    readers: list[Any],
-    min_valid: float,
+    sources: Sequence[_Source],
+    masks: Sequence[_Mask],
+    settings: IngestSettings,
     progress: Callable[[float], None],
-) -> float:
-    """Write all windows; the fraction of valid pixels. Refusing inside the block leaves no file."""
+) -> _Coverage:
+    """Write all windows and count their pixels. Refusing inside the block leaves no file."""
+    scene = delivery.scene
+    readers = [source.readers(delivery, grid, settings.resampling) for source in sources]
+    mask_readers = [delivery.on_grid(mask.dataset, grid, "nearest") for mask in masks]
     names = [source.file.name for source in sources]
     radiometry = [source.radiometry for source in sources]
     tags = {"SCENE": scene.name, "SENSOR": scene.sensor, "ACQUIRED": scene.acquired or "unknown"}
-    valid_px = done = 0
+    coverage, done = _Coverage(grid.height * grid.width), 0
     with raster.create(target, grid, names, dtype=sources[0].dtype, radiometry=radiometry, tags=tags) as writer:
         for window in grid.blocks():
             read = [source.read(reader, window) for source, reader in zip(sources, readers, strict=True)]
             values = np.stack([band for band, _ in read])
             valid = np.logical_and.reduce([valid for _, valid in read])
+            coverage.data += int(valid.sum())
+            for mask, reader in zip(masks, mask_readers, strict=True):
+                valid &= mask.clear(reader, window)
+            coverage.valid += int(valid.sum())
             values[:, ~valid] = 0
             writer.write(window, values, valid)
-            valid_px += int(valid.sum())
             done += valid.size
-            progress(done / (grid.height * grid.width))
-        valid_fraction = valid_px / (grid.height * grid.width)
-        if valid_px == 0 or valid_fraction < min_valid:
-            raise SceneError(
-                f"scene {scene.name}: {valid_fraction:.1%} of the pixels are valid, "
-                f"ingest.min_valid asks for {min_valid:.1%}; lower it or drop the scene"
-            )
-    return valid_fraction
+            progress(done / coverage.total)
+        _check_coverage(scene, coverage, settings.min_valid)
+    return coverage
 
 
-def _report(scene: SceneFiles, grid: Grid, sources: list[_Source], valid_fraction: float) -> dict[str, Any]:
+def _check_coverage(scene: SceneFiles, coverage: _Coverage, min_valid: float) -> None:
+    valid_fraction = coverage.valid / coverage.total
+    if coverage.valid == 0 or valid_fraction < min_valid:
+        fractions = coverage.fractions()
+        mend = "lower it, take classes out of ingest.masks" if coverage.valid < coverage.data else "lower it"
+        raise SceneError(
+            f"scene {scene.name}: {valid_fraction:.1%} of the pixels are valid, "
+            f"ingest.min_valid asks for {min_valid:.1%} ({fractions['nodata_fraction']:.1%} hold no data, "
+            f"{fractions['cloud_fraction']:.1%} are hidden by ingest.masks); {mend} or drop the scene"
+        )
+
+
+def _report(
+    scene: SceneFiles, grid: Grid, sources: Sequence[_Source], masks: Sequence[_Mask], coverage: _Coverage
+) -> dict[str, Any]:
     warnings = list(scene.warnings)
     assumed = [source for source in sources if source.nodata_is_assumed]
     if assumed:
@@ -241,24 +565,39 @@ def _report(scene: SceneFiles, grid: Grid, sources: list[_Source], valid_fractio
             f"no nodata value is declared in {len(assumed)} of {len(sources)} band files; "
             f"DN {assumed[0].nodata:g} is taken as nodata from ingest.nodata"
         )
+    digests = {path: file_sha256(path) for path in {item.file.path for item in [*sources, *masks]}}
     return {
         "scene": scene.name,
         "sensor": scene.sensor,
         "acquired": scene.acquired,
+        "processing": scene.processing,
         "crs": describe_crs(grid.crs),
+        "delivered_crs": describe_crs(sources[0].grid.crs),
         "grid": {"width": grid.width, "height": grid.height, "transform": list(grid.transform)[:6]},
+        "resolution_m": list(grid.resolution),
         "bands": [
             {
                 "name": source.file.name,
                 "native_name": source.file.native_name,
-                "file": source.file.path.name,
-                "sha256": file_sha256(source.file.path),
+                "file": _name(source.file),
+                "index": source.file.index,
+                "sha256": digests[source.file.path],
                 "resolution_m": source.grid.resolution[0],
                 "scale": source.radiometry.scale,
                 "offset": source.radiometry.offset,
+                "radiometry_from": source.radiometry_from,
             }
             for source in sources
         ],
-        "valid_fraction": round(valid_fraction, 6),
+        "masks": [
+            {
+                "kind": mask.file.kind,
+                "file": _name(mask.file),
+                "sha256": digests[mask.file.path],
+                "invalid": list(mask.invalid),
+            }
+            for mask in masks
+        ],
+        **coverage.fractions(),
         "warnings": warnings,
     }

@@ -17,12 +17,13 @@ from rasterio.windows import Window
 
 from landfold.errors import LandfoldError
 from landfold.grid import Grid
-from landfold.labels import LabelPolygons, class_raster
+from landfold.labels import Labels
 from landfold.raster import Raster
 from landfold.settings import Settings
 
-DROP_REASONS = ("invalid", "unlabelled", "impure")
-"""In this order: too much nodata or cloud; no label in the core; no class pure enough."""
+DROP_REASONS = ("small", "invalid", "unlabelled", "impure")
+"""In this order: a scene smaller than a window, counted as one; too much nodata or cloud; no label in the
+core; no class pure enough, or as many points of one class as of another."""
 
 
 class PatchError(LandfoldError):
@@ -39,7 +40,7 @@ class PatchSettings(Settings):
     stride_px: int = Field(ge=1)
     """distance between neighbouring patches in pixels"""
     min_purity: float = Field(gt=0, le=1)
-    """least share of the core's pixels that its majority class must cover"""
+    """least share of the core's pixels, or of the points in it, that its majority class must have"""
     max_invalid: float = Field(ge=0, lt=1)
     """a patch with a larger share of nodata or cloud is dropped"""
 
@@ -57,7 +58,10 @@ class PatchSettings(Settings):
 
 @dataclass(frozen=True)
 class ScenePatches:
-    """Patches of one scene, and how many windows there were and were dropped for each reason."""
+    """Patches of one scene, and how many windows there were and were dropped for each reason.
+
+    A scene smaller than a window counts as one window, dropped for being small: it is not padded.
+    """
 
     table: geopandas.GeoDataFrame
     windows: int
@@ -67,7 +71,7 @@ class ScenePatches:
 def cut_patches(
     scene: str,
     raster: Raster,
-    labels: LabelPolygons,
+    labels: Labels,
     settings: PatchSettings,
     project_crs: CRS,
     *,
@@ -75,47 +79,55 @@ def cut_patches(
 ) -> ScenePatches:
     """All windows of a scene on the stride's grid that lie inside it, labelled, filtered and counted.
 
+    A core takes the class that most of its pixels have, a tie the class listed first. Of points, the
+    core takes the class of most of them; a tie between points is impure, whatever ``min_purity`` is.
+
     The table has one row a patch: ``patch`` (id), ``scene``, ``row``, ``column`` (offset of the
     window in pixels), ``size_px``, ``label`` (class name), ``purity`` and ``valid`` (fractions),
     ``x`` and ``y`` (centre of the core) and ``geometry`` (footprint), both in the project's CRS.
     """
     grid, size = raster.grid, settings.size_px
-    polygons = labels.on(grid)
     columns = np.arange(0, grid.width - size + 1, settings.stride_px)
     rows = np.arange(0, grid.height - size + 1, settings.stride_px)
     found: list[tuple[np.ndarray, ...]] = []
     dropped = dict.fromkeys(DROP_REASONS, 0)
-    for row in rows:
-        strip = Window(0, int(row), grid.width, size)
-        valid_px = _sums(raster.valid(strip), columns, size)
-        core = class_raster(polygons, grid, Window(0, int(row) + settings.margin_px, grid.width, settings.core_px))
-        counts = np.stack(
-            [
-                _sums(core == number, columns + settings.margin_px, settings.core_px)
-                for number in range(1, len(labels.names) + 1)
-            ]
-        )
-        majority = counts.argmax(axis=0)  # a tie goes to the class listed first
-        purity = counts.max(axis=0) / settings.core_px**2
-        fates = {
-            "invalid": (size**2 - valid_px) / size**2 > settings.max_invalid,
-            "unlabelled": purity == 0,
-            "impure": purity < settings.min_purity,
-        }
-        keep = np.ones(len(columns), dtype=bool)
-        for reason, fate in fates.items():
-            dropped[reason] += int((keep & fate).sum())
-            keep &= ~fate
-        found.append((np.full(keep.sum(), row), columns[keep], majority[keep], purity[keep], valid_px[keep] / size**2))
-        progress((row + settings.stride_px) / (rows[-1] + settings.stride_px))
+    if not len(rows) or not len(columns):
+        dropped["small"] = 1
+        return ScenePatches(_table(scene, grid, labels.names, settings, project_crs, found), 1, dropped)
+    with labels.on(scene, grid) as there:
+        for row in rows:
+            valid_px = _sums(raster.valid(Window(0, int(row), grid.width, size)).sum(axis=0), columns, size)
+            core = Window(0, int(row) + settings.margin_px, grid.width, settings.core_px)
+            counts = _sums(there.counts(core), columns + settings.margin_px, settings.core_px)
+            majority = counts.argmax(axis=0)
+            labelled = np.maximum(counts.sum(axis=0), 1) if there.of_points else settings.core_px**2
+            purity = counts.max(axis=0) / labelled
+            fates = {
+                "invalid": (size**2 - valid_px) / size**2 > settings.max_invalid,
+                "unlabelled": purity == 0,
+                "impure": (purity < settings.min_purity) | (there.of_points & _tied(counts)),
+            }
+            keep = np.ones(len(columns), dtype=bool)
+            for reason, fate in fates.items():
+                dropped[reason] += int((keep & fate).sum())
+                keep &= ~fate
+            valid = valid_px[keep] / size**2
+            found.append((np.full(keep.sum(), row), columns[keep], majority[keep], purity[keep], valid))
+            progress((row + settings.stride_px) / (rows[-1] + settings.stride_px))
     table = _table(scene, grid, labels.names, settings, project_crs, found)
     return ScenePatches(table, len(rows) * len(columns), dropped)
 
 
-def _sums(mask: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
-    """Number of True pixels in each window of full height and ``width`` columns from each start."""
-    cumulative = np.concatenate([[0], np.cumsum(mask.sum(axis=0, dtype=np.int64))])
-    return cumulative[starts + width] - cumulative[starts]
+def _sums(counts: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
+    """Sums over windows of ``width`` columns from each start: (..., x) to (..., window) int64."""
+    cumulative = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), dtype=np.int64)
+    np.cumsum(counts, axis=-1, out=cumulative[..., 1:])
+    return cumulative[..., starts + width] - cumulative[..., starts]
+
+
+def _tied(counts: np.ndarray) -> np.ndarray:
+    """Whether no class has more than every other, of (class, window) counts: (window,) bool."""
+    return (counts == counts.max(axis=0)).sum(axis=0) > 1
 
 
 def _table(
@@ -161,7 +173,8 @@ def check_classes(table: geopandas.GeoDataFrame, names: list[str]) -> None:
     absent = [name for name in names if name not in counts]
     if len(table) == 0:
         raise PatchError(
-            "no patch is left: the labels meet no scene, or patches.min_purity or patches.max_invalid is too strict"
+            "no patch is left: every scene is smaller than patches.size_px, no label lies in a patch's core, "
+            "or patches.min_purity or patches.max_invalid is too strict"
         )
     if absent:
         raise PatchError(

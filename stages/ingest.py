@@ -2,8 +2,8 @@
 
 Reads: data/raw/scenes; sections ``project`` and ``ingest`` of params.yaml.
 Writes: data/scenes/SCENE.tif and data/scenes/report.json.
-Refuses: no CRS, another CRS than the project's, unreadable or missing bands, grids that do not
-fit each other, too few valid pixels.
+Refuses: no CRS, a CRS or grid that ingest.crs_policy does not allow, unreadable or missing bands, grids
+that do not fit each other, a raster of ingest's own, too few valid pixels.
 """
 
 from pathlib import Path
@@ -24,7 +24,7 @@ def main() -> str:
     """Ingest scene by scene."""
     ingest = settings.load(PARAMS, "ingest", IngestSettings)
     project = settings.load(PARAMS, "project", ProjectSettings)
-    found = find_scenes(Path("data/raw/scenes"))
+    found = find_scenes(Path("data/raw/scenes"), band_order=ingest.band_order)
     reports, refusals = [], {}
     with writing_folder(Path("data/scenes")) as folder:
         for scene in found:

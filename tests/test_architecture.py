@@ -23,8 +23,10 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 LAYERS = {
     0: {"", "errors", "files", "settings"},
     1: {"grid", "bands", "project", "vector", "colours", "fetch"},
-    2: {"raster", "sensors", "sensors.scenes", "sensors.band_files", "indices", "statistics"},
-    3: {"ingest", "labels", "patches", "zones", "folds", "leakage", "metrics", "accuracy", "plots"},
+    2: {"raster", "sensors", "indices", "statistics"}
+    | {f"sensors.{part}" for part in ("scenes", "metadata", "safe", "landsat", "band_files", "multiband")},
+    3: {"ingest", "labels", "patches", "zones", "folds", "leakage", "metrics", "accuracy", "plots"}
+    | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")},
     4: {"dataset", "model", "training", "inference", "export", "tracking"},
     5: {"cli"},
 }
@@ -46,7 +48,12 @@ ONLY_IN = {
 RASTERIO_VALUES = {"rasterio.crs", "rasterio.windows", "rasterio.enums", "rasterio.errors"}
 """Types and names without pixels, free to use everywhere."""
 
-RASTERIO_IN = {"ingest": {"rasterio.vrt"}, "labels": {"rasterio.features"}, "export": {"rasterio.features"}}
+RASTERIO_IN = {
+    "ingest": {"rasterio.vrt", "rasterio.warp"},
+    "labels.vectors": {"rasterio.features"},
+    "labels.rasters": {"rasterio.vrt"},
+    "export": {"rasterio.features"},
+}
 """Beside landfold.raster: warping band files, polygons to pixels, and pixels to polygons."""
 
 

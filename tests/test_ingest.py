@@ -1,21 +1,28 @@
+import zipfile
+
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from numpy.lib.stride_tricks import sliding_window_view
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from landfold.bands import Radiometry
-from landfold.grid import GridError
+from landfold.files import file_sha256
+from landfold.grid import Grid, GridError, describe_crs
 from landfold.ingest import IngestSettings, ingest_scene
 from landfold.raster import Raster, RasterError
 from landfold.sensors import find_scenes
-from landfold.sensors.scenes import SceneError
+from landfold.sensors.scenes import BandFile, MaskFile, SceneError, SceneFiles
 from landfold.settings import SettingsError, validate
 from tests.factories import (
     CRS_UTM33,
+    ORIGIN_X,
+    ORIGIN_Y,
     centres,
     leftovers,
     make_grid,
@@ -31,20 +38,32 @@ def ingest_settings(**changes):
     return validate(params()["ingest"] | changes, IngestSettings, where="ingest")
 
 
-def ingest(tmp_path, **changes):
-    """Ingest the one scene below tmp_path/raw; its report, numbers as stored, mask and raster's facts."""
-    [scene] = find_scenes(tmp_path / "raw")
+def ingest(tmp_path, scene=None, **changes):
+    """Ingest a scene, or the one below tmp_path/raw; its report, numbers as stored, mask and raster's facts."""
+    if scene is None:
+        [scene] = find_scenes(tmp_path / "raw")
     report = ingest_scene(scene, ingest_settings(**changes), CRS_UTM33, tmp_path / "out" / "s.tif")
     with Raster.open(tmp_path / "out" / "s.tif") as source:
         window = Window(0, 0, source.grid.width, source.grid.height)
         return report, source.stored(window), source.valid(window), source
 
 
-def refused(tmp_path, error, message, **changes):
+def refused(tmp_path, error, message, scene=None, **changes):
     with pytest.raises(error, match=message):
-        ingest(tmp_path, **changes)
+        ingest(tmp_path, scene, **changes)
     assert not (tmp_path / "out" / "s.tif").exists()
     assert leftovers(tmp_path) == []
+
+
+def scene_of(*bands, masks=()):
+    """A scene of the files of one folder, as a reader of products would describe it."""
+    return SceneFiles("S", "unknown", bands[0].path.parent, {band.name: band for band in bands}, masks=tuple(masks))
+
+
+def reflectance(tmp_path):
+    """What every later stage reads of the ingested raster: (channel, y, x), NaN where not valid."""
+    with Raster.open(tmp_path / "out" / "s.tif") as source:
+        return source.read(source.grid.whole)
 
 
 def ramp(east, south):
@@ -291,7 +310,9 @@ def test_too_little_valid_ground_is_refused(tmp_path, min_valid, accepted):
     if accepted:
         assert ingest(tmp_path, bands=["B"], min_valid=min_valid)[0]["valid_fraction"] == 0.91
     else:
-        message = r"91\.0% of the pixels are valid, ingest\.min_valid asks for 95\.0%"
+        message = (
+            r"91\.0% of the pixels are valid, ingest\.min_valid asks for 95\.0% \(9\.0% hold no data, 0\.0% are hid"
+        )
         refused(tmp_path, SceneError, message, bands=["B"], min_valid=min_valid)
 
 
@@ -326,3 +347,473 @@ def test_the_same_scene_gives_the_same_bytes_and_progress_ends_at_one(tmp_path):
 def test_bands_are_standard_names_once(bands, message):
     with pytest.raises(SettingsError, match=message):
         ingest_settings(bands=bands)
+
+
+# Radiometry: product metadata, else the file's tags, else the settings; once.
+
+DN = np.full((30, 40), 3000, np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("product", "tags", "expected", "origin"),
+    [
+        (Radiometry(1e-4, -0.1), {"scale": 5e-4, "offset": 7.0}, 0.2, "product"),
+        (Radiometry(2.75e-5, -0.2), {}, -0.1175, "product"),
+        (Radiometry(1.0, 0.0), {"scale": 5e-4}, 3000, "product"),
+        (None, {"scale": 5e-4, "offset": 0.25}, 1.75, "file"),
+        (None, {}, 0.31, "settings"),
+    ],
+)
+def test_radiometry_is_the_products_else_the_files_else_that_of_params(tmp_path, product, tags, expected, origin):
+    path = write_band(tmp_path / "raw" / "S_B02.tif", make_grid(30, 40), DN, **tags)
+    report, stored, _, _ = ingest(
+        tmp_path, scene_of(BandFile("B", "B02", path, radiometry=product)), bands=["B"], scale=1e-4, offset=0.01
+    )
+    np.testing.assert_allclose(reflectance(tmp_path), expected, rtol=1e-6)
+    assert (stored == 3000).all()
+    assert report["bands"][0]["radiometry_from"] == origin
+
+
+def test_float_reflectance_has_no_other_radiometry(tmp_path):
+    path = write_band(tmp_path / "raw" / "S_B02.tif", make_grid(30, 40), (DN / 10_000).astype(np.float32))
+    report, _, _, _ = ingest(tmp_path, bands=["B"], scale=1e-4, offset=-0.1)
+    np.testing.assert_allclose(reflectance(tmp_path), 0.3, rtol=1e-6)
+    assert report["bands"][0]["radiometry_from"] == "float"
+    twice = scene_of(BandFile("B", "B02", path, radiometry=Radiometry(1e-4, -0.1)))
+    (tmp_path / "out" / "s.tif").unlink()
+    message = r"S_B02\.tif holds float32 numbers, but the product's metadata .* applied already"
+    refused(tmp_path, SceneError, message, twice, bands=["B"])
+
+
+@pytest.mark.parametrize("delivered", ["uint16", "float32"])
+def test_ingests_own_output_is_no_delivery(tmp_path, delivered):
+    small_scene(tmp_path / "raw", dtype=delivered)
+    ingest(tmp_path, offset=-0.1)
+    own = tmp_path / "own" / "T33UUU_B02.tif"
+    own.parent.mkdir()
+    (tmp_path / "out" / "s.tif").rename(own)
+    message = r"T33UUU_B02\.tif was written by Landfold's own ingest; scale and offset are applied once"
+    for radiometry in (None, Radiometry(1e-4, -0.1)):
+        scene = scene_of(BandFile("B", "B02", own, radiometry=radiometry))
+        refused(tmp_path, SceneError, message, scene, bands=["B"])
+
+
+@pytest.mark.parametrize("radiometry", [Radiometry(0.0, 0.1), Radiometry(float("nan"), 0.0)])
+def test_a_scale_that_is_none_is_refused(tmp_path, radiometry):
+    path = write_band(tmp_path / "raw" / "S_B02.tif", make_grid(30, 40), DN)
+    scene = scene_of(BandFile("B", "B02", path, radiometry=radiometry))
+    refused(tmp_path, SceneError, r"S_B02\.tif declares scale .* which is no reflectance", scene, bands=["B"])
+
+
+# Nodata: the product's, else the file's, else its mask or alpha, else NaN, else the assumed one.
+
+
+def test_the_products_nodata_wins_over_the_files_and_is_no_guess(tmp_path):
+    values = DN.copy()
+    values[:4, :6], values[10:12, 10:13] = 0, 9
+    path = write_band(tmp_path / "raw" / "S_B02.tif", make_grid(30, 40), values, nodata=9)
+    for nodata, invalid in ((0.0, 24), (None, 6), (-9999.0, 6)):
+        report, _, valid, _ = ingest(tmp_path, scene_of(BandFile("B", "B02", path, nodata=nodata)), bands=["B"])
+        assert (~valid).sum() == invalid
+        assert report["nodata_fraction"] == pytest.approx(invalid / 1200, abs=1e-6)
+        assert report["warnings"] == []
+
+
+def test_a_nodata_that_no_pixel_can_have_declares_nothing(tmp_path):
+    path = write_band(tmp_path / "raw" / "S_B02.tif", make_grid(30, 40, 20.0), DN)
+    scene = scene_of(BandFile("B", "B02", path, nodata=-9999.0))
+    report, _, valid, _ = ingest(tmp_path, scene, bands=["B"], nodata=0)
+    assert "DN 0 is taken as nodata" in report["warnings"][0]
+    _, _, valid, _ = ingest(tmp_path, scene, bands=["B"], nodata=-9999)
+    assert valid.all()
+
+
+def write_stack(path, grid, layers, **options):
+    """A multi-band GeoTIFF; an ``alpha`` is the last band."""
+    alpha = options.pop("alpha", None)
+    layers = [*layers, alpha] if alpha is not None else layers
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = {"crs": grid.crs, "transform": grid.transform, "height": grid.height, "width": grid.width}
+    kind = {"driver": "GTiff", "dtype": layers[0].dtype, "count": len(layers)} | options
+    with rasterio.open(path, "w", **kind, **place) as file:
+        if alpha is not None:
+            file.colorinterp = [ColorInterp.undefined] * (len(layers) - 1) + [ColorInterp.alpha]
+        file.write(np.stack(layers))
+    return path
+
+
+@pytest.mark.parametrize("resolution", [10.0, 20.0])
+def test_alpha_is_a_mask(tmp_path, resolution):
+    grid = make_grid(30, 40, resolution)
+    alpha = np.full(grid.shape, 65535, np.uint16)
+    alpha[:4, :6] = 0
+    values = DN.copy()
+    values[:4, :6] = 60_000
+    path = write_stack(tmp_path / "raw" / "s.tif", grid, [values, values + 1], alpha=alpha)
+    scene = scene_of(BandFile("B", "1", path, 1), BandFile("G", "2", path, 2))
+    report, stored, valid, _ = ingest(tmp_path, scene, bands=["G", "B"])
+    factor = round(resolution / 10)
+    np.testing.assert_array_equal(valid, np.kron(alpha > 0, np.ones((factor, factor), dtype=bool)))
+    assert (stored[0][valid] == 3001).all()
+    assert (stored[1][valid] == 3000).all()
+    assert report["warnings"] == []
+
+
+def test_a_band_that_is_marked_as_alpha_is_refused(tmp_path):
+    path = write_stack(tmp_path / "raw" / "s.tif", make_grid(30, 40), [DN, DN, DN], alpha=DN)
+    message = r"band 4 of s\.tif is marked as alpha \(transparency\), but stands for a band of the scene; mend the mark"
+    refused(tmp_path, SceneError, message, scene_of(BandFile("N", "4", path, 4)), bands=["N"])
+
+
+def test_nodata_of_one_band_of_a_stack_does_not_bleed_into_its_neighbours(tmp_path):
+    grid = make_grid(30, 40, 20.0)
+    holed = np.full(grid.shape, 3000, np.int16)
+    holed[10:14, 10:15] = -9999
+    path = write_stack(tmp_path / "raw" / "s.tif", grid, [holed, np.full(grid.shape, 500, np.int16)], nodata=-9999)
+    scene = scene_of(BandFile("B", "1", path, 1), BandFile("G", "2", path, 2))
+    _, stored, valid, _ = ingest(tmp_path, scene, bands=["B", "G"])
+    np.testing.assert_array_equal(~valid, np.kron(holed == -9999, np.ones((2, 2), dtype=bool)))
+    assert (stored[0][valid] == 3000).all()
+
+
+def test_a_band_that_the_file_does_not_have_is_refused(tmp_path):
+    path = write_stack(tmp_path / "raw" / "s.tif", make_grid(30, 40), [DN, DN])
+    message = r"s\.tif has 2 bands, but band 3 is asked for; does ingest\.band_order"
+    refused(tmp_path, SceneError, message, scene_of(BandFile("B", "3", path, 3)), bands=["B"])
+
+
+# Masks of a product
+
+
+def masked(tmp_path, kind, classes, *, resolution=10.0, grid=None, dtype=np.uint16):
+    """A scene of 30 x 40 px of 10 m whose upper left 4 x 6 px hold no data, and a mask file of these classes."""
+    values = DN.copy()
+    values[:4, :6] = 0
+    band = write_band(tmp_path / "raw" / "S_B02.tif", make_grid(30, 40), values, nodata=0)
+    grid = grid or make_grid(*classes.shape, resolution)
+    mask = write_band(tmp_path / "masks" / "mask.tif", grid, classes.astype(dtype), nodata=1)
+    return scene_of(BandFile("B", "B02", band), masks=[MaskFile(kind, mask)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "clear", "invalid", "other"),
+    [
+        ("scl", 4, [0, 1, 3, 8, 9, 10], [2, 5, 6, 7, 11]),
+        ("fmask", 0, [2, 3, 4, 255], [1]),
+        # Landsat 8-9: 1 fill, 21762 dilated cloud, 22280 cloud, 23888 shadow, 54596 cirrus, 55052 cloud
+        # and cirrus; 21824 clear land, 21952 clear water, 30048 snow
+        ("qa_pixel", 21824, [1, 21762, 22280, 23888, 54596, 55052], [21952, 30048]),
+    ],
+)
+def test_classes_and_bits_that_hide_pixels(tmp_path, kind, clear, invalid, other):
+    classes = np.full((30, 40), clear)
+    classes[5, : len(invalid)] = invalid
+    classes[7, : len(other)] = other
+    classes[2, 3] = invalid[0]  # no data there: nodata, not cloud
+    scene = masked(tmp_path, kind, classes)
+    report, _, valid, _ = ingest(tmp_path, scene, bands=["B"])
+    expected = np.ones((30, 40), dtype=bool)
+    expected[:4, :6] = expected[5, : len(invalid)] = False
+    np.testing.assert_array_equal(valid, expected)
+    assert report["nodata_fraction"] == 0.02
+    assert report["cloud_fraction"] == pytest.approx(len(invalid) / 1200, abs=1e-6)
+    assert report["valid_fraction"] == pytest.approx(expected.mean(), abs=1e-6)
+    assert [(mask["kind"], mask["file"]) for mask in report["masks"]] == [(kind, "mask.tif")]
+    off, _, valid, _ = ingest(tmp_path, scene, bands=["B"], masks=ingest_settings().masks.model_dump() | {kind: []})
+    assert (~valid).sum() == 24
+    assert off["masks"] == []
+
+
+def test_a_mask_setting_is_obeyed(tmp_path):
+    classes = np.full((30, 40), 4)
+    classes[10:20, 10:20] = 11
+    scene = masked(tmp_path, "scl", classes)
+    masks = ingest_settings().masks.model_dump()
+    assert ingest(tmp_path, scene, bands=["B"], masks=masks | {"scl": [11]})[0]["cloud_fraction"] == 0.083333
+    assert ingest(tmp_path, scene, bands=["B"], masks=masks)[0]["cloud_fraction"] == 0
+
+
+def test_a_coarse_mask_is_put_on_the_grid_without_inventing_classes(tmp_path):
+    coarse = np.full((15, 20), 4)
+    coarse[5:9, 6:11] = 9  # between 4 and 9 an interpolation would find 8, 7, 6, 5
+    coarse[14, 19] = 1  # the mask file's own nodata value is a class as any other
+    _, _, valid, _ = ingest(tmp_path, masked(tmp_path, "scl", coarse, resolution=20.0, dtype=np.uint8), bands=["B"])
+    expected = np.kron(np.isin(coarse, [1, 9]), np.ones((2, 2), dtype=bool))
+    expected[:4, :6] = True
+    np.testing.assert_array_equal(~valid, expected)
+
+
+def test_two_masks_add_up_and_what_lies_outside_a_mask_is_invalid(tmp_path):
+    classes = np.full((10, 13), 0)  # 390 m of the scene's 400 m, so within one of its pixels
+    classes[5, 5] = 4
+    scene = masked(tmp_path, "fmask", classes, resolution=30.0)
+    second = write_band(tmp_path / "masks" / "scl.tif", make_grid(30, 40), np.where(DN > 0, 4, 0).astype(np.uint8))
+    both = scene_of(scene.bands["B"], masks=[*scene.masks, MaskFile("scl", second)])
+    report, _, valid, _ = ingest(tmp_path, both, bands=["B"])
+    assert not valid[:, 39].any()
+    assert (~valid).sum() == 24 + 9 + 30
+    assert [mask["kind"] for mask in report["masks"]] == ["fmask", "scl"]
+
+
+def test_a_scene_under_clouds_is_refused_and_says_so(tmp_path):
+    message = r"0\.0% of the pixels are valid.*\(2\.0% hold no data, 98\.0% are hidden by .*\); .* take classes out"
+    refused(tmp_path, SceneError, message, masked(tmp_path, "qa_pixel", np.full((30, 40), 22280)), bands=["B"])
+
+
+def test_a_mask_over_other_ground_is_refused(tmp_path):
+    scene = masked(tmp_path, "scl", np.full((30, 40), 4), grid=make_grid(30, 40, x_px=2))
+    message = r"the mask mask\.tif covers .*, but S_B02\.tif covers .* set ingest\.masks\.scl: \[\]"
+    refused(tmp_path, SceneError, message, scene, bands=["B"])
+
+
+def test_a_mask_that_cannot_be_read_is_refused_by_its_own_name(tmp_path):
+    scene = masked(tmp_path, "scl", np.random.default_rng(0).integers(0, 12, (30, 40)))
+    path = scene.masks[0].path
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    refused(tmp_path, RasterError, r"mask\.tif: cannot be read", scene, bands=["B"])
+    path.unlink()
+    refused(tmp_path, RasterError, r"mask\.tif: cannot be read \(.*No such file", scene, bands=["B"])
+
+
+def test_bits_of_a_float_mask_are_refused(tmp_path):
+    scene = masked(tmp_path, "qa_pixel", np.full((30, 40), 21824), dtype=np.float32)
+    refused(tmp_path, SceneError, r"mask\.tif holds float32 numbers, which have no bits", scene, bands=["B"])
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"scl": [], "fmask": [], "qa_pixel": ["clouds"]}, r"ingest\.masks\.qa_pixel\.0: found 'clouds': .*'cloud'"),
+        ({"scl": [300], "fmask": [], "qa_pixel": []}, r"ingest\.masks\.scl: .*300 is no class"),
+        ({"scl": [], "qa_pixel": []}, r"ingest\.masks\.fmask: missing"),
+    ],
+)
+def test_masks_are_classes_and_bits_that_exist(masks, message):
+    with pytest.raises(SettingsError, match=message):
+        ingest_settings(masks=masks)
+
+
+# Grids: never a shift
+
+ELSEWHERE = CRS.from_epsg(32632)
+WGS84 = CRS.from_epsg(4326)
+
+
+def coded(path, crs, transform, height, width):
+    """Two float bands that hold x and y in the project's CRS of each pixel's centre; a corner holds no data."""
+    grid = Grid(crs, transform, height, width)
+    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    x, y = transform_points(crs, CRS_UTM33, *[c.ravel() for c in transform @ (columns, rows)])
+    layers = [np.array(values).reshape(height, width) for values in (x, y)]
+    for layer in layers:
+        layer[:5, :8] = -9999
+    write_stack(path, grid, layers, nodata=-9999)
+    return scene_of(BandFile("B", "x", path, 1), BandFile("G", "y", path, 2)), grid
+
+
+def eroded(mask, pixels):
+    """Where all pixels within a distance are set, (y, x)."""
+    padded = np.pad(mask, pixels)
+    return sliding_window_view(padded, (2 * pixels + 1,) * 2).all(axis=(2, 3))
+
+
+PLACES = {
+    "aligned": (CRS_UTM33, Affine(10, 0, ORIGIN_X, 0, -10, ORIGIN_Y)),
+    "off the lattice": (CRS_UTM33, Affine(10, 0, ORIGIN_X + 3.7, 0, -10, ORIGIN_Y + 8.1)),
+    "finer": (CRS_UTM33, Affine(7, 0, ORIGIN_X + 1, 0, -7, ORIGIN_Y)),
+    "coarser": (CRS_UTM33, Affine(23, 0, ORIGIN_X + 1, 0, -19, ORIGIN_Y)),
+    "south-up": (CRS_UTM33, Affine(10, 0, ORIGIN_X, 0, 10, ORIGIN_Y)),
+    "rotated": (CRS_UTM33, Affine.translation(ORIGIN_X, ORIGIN_Y) @ Affine.rotation(30) @ Affine.scale(10, -10)),
+    "another zone": (ELSEWHERE, Affine(10, 0, 811_000.0, 0, -10, 5_810_000.0)),
+    "geographic": (WGS84, Affine(1.4e-4, 0, 13.55, 0, -9e-5, 52.33)),
+    "geographic, south-up": (WGS84, Affine(1.4e-4, 0, 13.55, 0, 9e-5, 52.33)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_reproject_puts_every_pixel_where_it_belongs_on_one_lattice(tmp_path, place):
+    scene, delivered = coded(tmp_path / "raw" / "s.tif", *PLACES[place], 60, 90)
+    report, stored, valid, source = ingest(tmp_path, scene, bands=["B", "G"], crs_policy="reproject")
+    grid = source.grid
+    assert grid.crs == CRS_UTM33
+    assert grid.is_north_up
+    assert grid.resolution == (10, 10)
+    assert grid.transform.c % 10 == grid.transform.f % 10 == 0
+    columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
+    x, y = grid.transform @ (columns, rows)
+    inner = eroded(valid, 3)  # at the edge of the data there is nothing to interpolate with
+    assert inner.sum() > 2000
+    tolerance = 1e-6 if delivered.crs == CRS_UTM33 else 0.1  # metres: a hundredth of a pixel
+    tolerance = 0.2 if place == "finer" else tolerance  # GDAL's kernel for 7 m to 10 m leans left and right by turns
+    for found, truth in zip(stored, (x, y), strict=True):
+        np.testing.assert_allclose(found[inner], truth[inner], rtol=0, atol=tolerance)
+        assert abs((found - truth)[inner].mean()) < 0.02
+    # Valid is what holds data, to the pixel: where the delivered pixel below a centre does.
+    back = transform_points(CRS_UTM33, delivered.crs, x.ravel(), y.ravel())
+    column, row = ~delivered.transform @ tuple(np.array(values) for values in back)
+    column, row = np.reshape(column, x.shape), np.reshape(row, x.shape)
+    inside = (column > 0.01) & (column < 89.99) & (row > 0.01) & (row < 59.99)
+    corner = (column < 8) & (row < 5)
+    near = (abs(column - 8) < 1) & (row < 6) | (abs(row - 5) < 1) & (column < 9)
+    assert valid[inside & ~corner & ~near].all()
+    assert not valid[(column < -0.01) | (column > 90.01) | (row < -0.01) | (row > 60.01)].any()
+    assert not valid[inside & corner & ~near].any()
+    assert report["crs"] == "EPSG:32633"
+    assert report["delivered_crs"] == describe_crs(delivered.crs)
+
+
+def test_an_aligned_scene_is_the_same_bytes_under_every_policy(tmp_path):
+    small_scene(tmp_path / "raw")
+    found = {}
+    for policy in ("error", "reproject", "keep"):
+        ingest(tmp_path, crs_policy=policy)
+        found[policy] = (tmp_path / "out" / "s.tif").read_bytes()
+    assert found["error"] == found["reproject"] == found["keep"]
+
+
+def test_scenes_of_two_zones_share_one_lattice(tmp_path):
+    corners = []
+    for number, place in enumerate(["off the lattice", "another zone"]):
+        scene, _ = coded(tmp_path / "raw" / f"{number}.tif", *PLACES[place], 60, 90)
+        _, _, _, source = ingest(tmp_path, scene, bands=["B", "G"], crs_policy="reproject", resolution_m=12.5)
+        corners.append((source.grid.transform.c, source.grid.transform.f))
+    for one, other in zip(*corners, strict=True):
+        assert ((one - other) / 12.5).is_integer()
+
+
+def test_what_lies_outside_a_file_without_nodata_is_invalid(tmp_path):
+    crs, transform = PLACES["rotated"]
+    path = write_stack(tmp_path / "raw" / "s.tif", Grid(crs, transform, 30, 40), [DN, DN])
+    scene = scene_of(BandFile("B", "1", path, 1))
+    report, stored, valid, _ = ingest(tmp_path, scene, bands=["B"], crs_policy="reproject", nodata=None)
+    assert 1150 < valid.sum() < 1250  # 30 x 40 px of 100 m2, turned
+    assert (stored[0][valid] == 3000).all()
+    assert report["warnings"] == []
+
+
+def test_a_mask_goes_along_with_its_scene(tmp_path):
+    crs, transform = PLACES["another zone"]
+    grid = Grid(crs, transform, 60, 90)
+    half = (np.arange(90) < 45) * np.ones((60, 1))
+    band = write_band(tmp_path / "raw" / "S_B02.tif", grid, (1000 + 1000 * half).astype(np.uint16))
+    mask = write_band(tmp_path / "masks" / "scl.tif", grid, np.where(half, 9, 4).astype(np.uint8))
+    scene = scene_of(BandFile("B", "B02", band), masks=[MaskFile("scl", mask)])
+    report, stored, valid, _ = ingest(tmp_path, scene, bands=["B"], crs_policy="reproject", resampling="nearest")
+    assert set(stored[0][valid]) == {1000}
+    assert report["cloud_fraction"] == pytest.approx(report["valid_fraction"], rel=0.03)
+    assert sum(report[name] for name in ("valid_fraction", "nodata_fraction", "cloud_fraction")) == pytest.approx(1)
+
+
+def test_keep_leaves_a_scene_of_another_zone_as_it_is(tmp_path):
+    scene, delivered = coded(tmp_path / "raw" / "s.tif", *PLACES["another zone"], 60, 90)
+    report, stored, valid, source = ingest(tmp_path, scene, bands=["B", "G"], crs_policy="keep")
+    assert source.grid == delivered
+    assert (~valid).sum() == 40
+    with rasterio.open(tmp_path / "raw" / "s.tif") as file:
+        np.testing.assert_array_equal(stored[:, valid], file.read()[:, valid])
+    assert report["crs"] == "EPSG:32632"
+
+
+@pytest.mark.parametrize(("width", "height", "kept"), [(9.93, 10.06, True), (10.0, 10.0, True), (9.8, 10.0, False)])
+def test_keep_takes_pixels_of_almost_the_wanted_size_unchanged(tmp_path, width, height, kept):
+    scene, delivered = coded(
+        tmp_path / "raw" / "s.tif", ELSEWHERE, Affine(width, 0, 811_000.0, 0, -height, 5_810_000.0), 64, 64
+    )
+    if not kept:
+        message = r"not a whole number of pixels of ingest\.resolution_m = 10\.0 m; .*crs_policy: reproject"
+        return refused(tmp_path, GridError, message, scene, bands=["B"], crs_policy="keep")
+    report, _, _, source = ingest(tmp_path, scene, bands=["B"], crs_policy="keep")
+    assert source.grid == delivered
+    assert report["resolution_m"] == pytest.approx([width, height])
+    assert report["bands"][0]["resolution_m"] == pytest.approx(width)
+
+
+@pytest.mark.parametrize("place", ["geographic", "geographic, south-up"])
+def test_degrees_are_refused_under_keep_and_error(tmp_path, place):
+    scene, _ = coded(tmp_path / "raw" / "s.tif", *PLACES[place], 60, 90)
+    message = r"s\.tif is in EPSG:4326, which is not in metres; set ingest\.crs_policy: reproject"
+    refused(tmp_path, GridError, message, scene, bands=["B"], crs_policy="keep")
+    message = r"s\.tif is in EPSG:4326, but project\.crs is EPSG:32633; .* reproject .* or keep"
+    refused(tmp_path, GridError, message, scene, bands=["B"], crs_policy="error")
+
+
+@pytest.mark.parametrize("place", ["rotated", "south-up"])
+@pytest.mark.parametrize("policy", ["error", "keep"])
+def test_turned_grids_are_refused_unless_reprojected(tmp_path, place, policy):
+    scene, _ = coded(tmp_path / "raw" / "s.tif", *PLACES[place], 60, 90)
+    message = r"s\.tif is rotated or south-up .* set ingest\.crs_policy: reproject"
+    refused(tmp_path, GridError, message, scene, bands=["B"], crs_policy=policy)
+
+
+@pytest.mark.parametrize("policy", ["reproject", "keep"])
+def test_two_crs_in_one_scene_are_refused(tmp_path, policy):
+    write_scene(tmp_path / "raw", "S", {"B02": (10.0, ramp)})
+    write_scene(tmp_path / "raw", "S", {"B03": (10.0, ramp)}, crs=ELSEWHERE)
+    message = r"S_B03\.tif is in EPSG:32632, but S_B02\.tif is in EPSG:32633; the files of a scene must have one CRS"
+    refused(tmp_path, GridError, message, bands=["B", "G"], crs_policy=policy)
+
+
+def test_reproject_forgives_bands_an_edge_of_one_coarse_pixel(tmp_path):
+    fine, coarse = make_grid(60, 80, 15.0), make_grid(31, 41, 30.0)
+    write_band(tmp_path / "raw" / "S_B02.tif", fine, np.full(fine.shape, 100, np.uint16))
+    write_band(tmp_path / "raw" / "S_B03.tif", coarse, np.full(coarse.shape, 200, np.uint16))
+    _, stored, valid, source = ingest(tmp_path, bands=["B", "G"], crs_policy="reproject", resolution_m=15)
+    assert source.grid.shape == (62, 82)
+    np.testing.assert_array_equal(valid[:60, :80], True)
+    assert valid.sum() == 60 * 80
+    assert set(stored[1][valid]) == {200}
+    (tmp_path / "out" / "s.tif").unlink()
+    refused(tmp_path, SceneError, "must cover the same ground", bands=["B", "G"], crs_policy="keep", resolution_m=15)
+
+
+@pytest.mark.parametrize("policy", ["error", "reproject", "keep"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40)])
+def test_a_raster_of_one_pixel_is_refused(tmp_path, policy, shape):
+    write_band(tmp_path / "raw" / "S_B02.tif", make_grid(*shape), np.full(shape, 100, np.uint16))
+    message = rf"S_B02\.tif is {shape[1]} x 1 px, which is no image"
+    refused(tmp_path, GridError, message, bands=["B"], crs_policy=policy)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "S_B02.tif").touch()
+    scene = scene_of(BandFile("B", "B02", tmp_path / "raw" / "S_B02.tif"))
+    refused(tmp_path, RasterError, r"S_B02\.tif: cannot be read", scene, bands=["B"])
+
+
+@pytest.mark.parametrize("policy", ["reproject", "keep"])
+def test_no_policy_guesses_a_crs(tmp_path, policy):
+    small_scene(tmp_path / "raw", crs=None)
+    refused(tmp_path, GridError, r"_B02\.tif: the file has no CRS", crs_policy=policy)
+
+
+def test_ground_that_the_projects_crs_cannot_hold_is_refused(tmp_path):
+    world = Affine(0.5, 0, -180, 0, -0.5, 90)
+    path = write_stack(tmp_path / "raw" / "s.tif", Grid(WGS84, world, 360, 720), [np.ones((360, 720), np.uint16)])
+    scene = scene_of(BandFile("B", "1", path))
+    message = r"cannot be put into project\.crs EPSG:32633; choose a CRS of the area|is more than 200000 a side"
+    refused(tmp_path, GridError, message, scene, bands=["B"], crs_policy="reproject")
+
+
+def test_a_grid_beyond_all_measure_is_refused(tmp_path):
+    write_scene(tmp_path / "raw", "S", {"B02": (10.0, ramp)})
+    message = r"1200000 x 900000 px of 0\.001 m in EPSG:32633 is more than 200000 a side"
+    refused(tmp_path, GridError, message, bands=["B"], crs_policy="reproject", resolution_m=0.001)
+
+
+def test_a_scene_that_its_reader_found_faulty_is_refused_with_that_fault(tmp_path):
+    scene = SceneFiles("S", "sentinel2", tmp_path, {}, fault="scene S: no radiometry; fetch the product whole")
+    refused(tmp_path, SceneError, r"^scene S: no radiometry; fetch the product whole$", scene)
+
+
+def test_a_member_of_an_archive_is_opened_by_its_source(tmp_path):
+    small_scene(tmp_path / "files")
+    archive = tmp_path / "product.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted((tmp_path / "files").rglob("*.tif")):
+            file.write(path, path.name)
+    member = "T33UUU_20170216T102101_B02.tif"
+    scene = scene_of(BandFile("B", "B02", archive, source=f"/vsizip/{archive}/{member}"))
+    report, _, valid, _ = ingest(tmp_path, scene, bands=["B"])
+    assert (~valid).sum() == 100
+    assert report["bands"][0]["sha256"] == file_sha256(archive)

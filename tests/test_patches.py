@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from landfold.labels import LabelPolygons
+from landfold.labels.scenes import SceneClasses
+from landfold.labels.vectors import LabelPoints, LabelPolygons
 from landfold.patches import (
     DROP_REASONS,
     PatchError,
@@ -47,7 +48,7 @@ def test_a_hand_made_scene_gives_exactly_these_patches(tmp_path):
     found = cut(tmp_path)
     table = found.table
     assert found.windows == 5 * 6
-    assert found.dropped == {"invalid": 0, "unlabelled": 0, "impure": 0}
+    assert found.dropped == {"small": 0, "invalid": 0, "unlabelled": 0, "impure": 0}
     assert sorted(set(table["row"])) == [0, 8, 16, 24, 32]
     assert sorted(set(table["column"])) == [0, 8, 16, 24, 32, 40]
     # the border of the classes is at column 30: cores are columns 4-12, 12-20, 20-28, 28-36, 36-44, 44-52
@@ -89,7 +90,7 @@ def test_a_tie_goes_to_the_class_listed_first(tmp_path):
 @pytest.mark.parametrize(("min_purity", "impure"), [(0.75, 0), (0.76, 5)])
 def test_purity_exactly_at_the_threshold_is_kept(tmp_path, min_purity, impure):
     found = cut(tmp_path, min_purity=min_purity)
-    assert found.dropped == {"invalid": 0, "unlabelled": 0, "impure": impure}
+    assert found.dropped == {"small": 0, "invalid": 0, "unlabelled": 0, "impure": impure}
 
 
 def test_the_label_is_that_of_the_core_alone(tmp_path):
@@ -130,23 +131,79 @@ def test_reasons_are_counted_in_their_order_and_add_up(tmp_path):
         else:
             fates["impure" if share < 0.5 else "kept"] += 1
     assert found.dropped | {"kept": len(found.table)} == fates
+    assert fates.pop("small") == 0
     assert min(fates.values()) > 0
     assert found.windows == len(found.table) + sum(found.dropped.values())
     assert tuple(found.dropped) == DROP_REASONS
 
 
 @pytest.mark.parametrize("shape", [(10, 60), (50, 10), (10, 10)])
-def test_a_scene_smaller_than_a_window_gives_no_patch(tmp_path, shape):
+def test_a_scene_smaller_than_a_window_is_dropped_and_counted_as_one(tmp_path, shape):
     found = cut(tmp_path, shape=shape)
-    assert found.windows == 0
+    assert found.windows == 1
+    assert found.dropped == {"small": 1, "invalid": 0, "unlabelled": 0, "impure": 0}
     assert len(found.table) == 0
     assert list(found.table.columns) == list(cut(tmp_path).table.columns)
-    with pytest.raises(PatchError, match="no patch is left: the labels meet no scene"):
+    with pytest.raises(PatchError, match=r"no patch is left: every scene is smaller than patches\.size_px"):
         check_classes(found.table, ["field", "water"])
 
 
 def test_a_scene_of_one_window_gives_one_patch(tmp_path):
     assert list(cut(tmp_path, shape=(16, 16)).table["patch"]) == ["s/0/0"]
+
+
+def points(*found):
+    """Points of (class, metres east, metres south)."""
+    numbers, east, south = (np.array(part) for part in zip(*found, strict=True))
+    shapes = shapely.points(ORIGIN_X + east, ORIGIN_Y - south)
+    table = geopandas.GeoDataFrame({"label": numbers.astype(np.uint8)}, geometry=shapes, crs=CRS_UTM33)
+    return LabelPoints(table, ["field", "water"])
+
+
+def test_a_core_takes_the_class_of_most_points_in_it(tmp_path):
+    """Cores of 8 px, 8 px apart: columns 4-12, 12-20, ..., rows 4-12, ...: no point is in two of them."""
+    labels = points(
+        (1, 45, 45), (1, 119, 119), (2, 60, 60),  # core 0/0: two of three agree
+        (2, 120, 45), (2, 125, 45),  # core 0/8: on its left border, and beside it
+        (1, 205, 45), (2, 206, 45),  # core 0/16: a tie
+        (1, 35, 35), (1, 45, 475), (1, 595, 45),  # in no core: in margins of windows alone
+    )  # fmt: skip
+    found = cut(tmp_path, labels)
+    table = found.table
+    assert list(table["patch"]) == ["s/0/0", "s/0/8"]
+    assert list(table["label"]) == ["field", "water"]
+    assert list(table["purity"]) == [2 / 3, 1]
+    assert found.dropped == {"small": 0, "invalid": 0, "unlabelled": 27, "impure": 1}
+    assert len(cut(tmp_path, labels, min_purity=0.7).table) == 1
+
+
+def test_a_tie_of_points_is_impure_however_low_the_purity_asked_for(tmp_path):
+    found = cut(tmp_path, points((1, 45, 45), (2, 46, 45), (1, 45, 125)), min_purity=0.1)
+    assert list(found.table["patch"]) == ["s/8/0"]
+    assert found.dropped["impure"] == 1
+
+
+def test_a_point_is_in_every_core_that_covers_it(tmp_path):
+    found = cut(tmp_path, points((2, 85, 85)), core_px=16)
+    assert list(found.table["patch"]) == ["s/0/0", "s/0/8", "s/8/0", "s/8/8"]
+    assert set(found.table["purity"]) == {1.0}
+
+
+def test_a_tile_of_the_windows_size_with_one_class_is_one_patch(tmp_path):
+    labels = SceneClasses({"s": 2}, ["field", "water"])
+    found = cut(tmp_path, labels, shape=(64, 64), size_px=64, core_px=64, stride_px=64)
+    assert list(found.table["patch"]) == ["s/0/0"]
+    assert (found.table["label"][0], found.table["purity"][0]) == ("water", 1)
+    assert found.table.geometry[0].equals(box(0, 0, 640, 640))
+    assert found.windows == 1
+    assert cut(tmp_path, labels, shape=(63, 64), size_px=64, core_px=64, stride_px=64).dropped["small"] == 1
+
+
+def test_every_patch_of_a_scene_has_the_scenes_class(tmp_path):
+    found = cut(tmp_path, SceneClasses({"s": 1, "t": 2}, ["field", "water"]))
+    assert len(found.table) == found.windows == 30
+    assert set(found.table["label"]) == {"field"}
+    assert cut(tmp_path, SceneClasses({"s": 0}, ["field", "water"])).dropped["unlabelled"] == 30
 
 
 def test_a_class_without_patch_is_refused_by_name(tmp_path):
@@ -157,11 +214,11 @@ def test_a_class_without_patch_is_refused_by_name(tmp_path):
 
 
 def test_the_summary_adds_scenes_up(tmp_path):
-    one, two = cut(tmp_path), cut(tmp_path, shape=(16, 60), min_purity=0.9)
-    assert summarize([one, two], ["field", "water"]) == {
-        "windows": 36,
+    one, two, tiny = cut(tmp_path), cut(tmp_path, shape=(16, 60), min_purity=0.9), cut(tmp_path, shape=(9, 9))
+    assert summarize([one, two, tiny], ["field", "water"]) == {
+        "windows": 37,
         "kept": 35,
-        "dropped": {"invalid": 0, "unlabelled": 0, "impure": 1},
+        "dropped": {"small": 1, "invalid": 0, "unlabelled": 0, "impure": 1},
         "classes": {"field": 18, "water": 17},
     }
 
@@ -182,7 +239,9 @@ def test_window_sums_are_those_of_each_window(height, width, size, seed):
     mask = np.random.default_rng(seed).random((height, width + size)) < 0.5
     starts = np.arange(0, width + 1, 3)
     expected = [mask[:, start : start + size].sum() for start in starts]
-    np.testing.assert_array_equal(_sums(mask, starts, size), expected)
+    np.testing.assert_array_equal(_sums(mask.sum(axis=0), starts, size), expected)
+    by_row = [[row[start : start + size].sum() for start in starts] for row in mask]
+    np.testing.assert_array_equal(_sums(mask, starts, size), by_row)
 
 
 @pytest.mark.parametrize("change", [{"core_px": 17}, {"core_px": 7}, {"core_px": 18}])

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from landfold.sensors import find_scenes
 from landfold.sensors.scenes import SceneError
+from tests.factories import make_grid, write_band
 
 
 def deliver(folder, *names):
@@ -68,10 +70,69 @@ def test_a_scene_that_is_there_twice_is_refused_with_both_folders(tmp_path):
 
 
 def test_foreign_files_become_a_warning_and_hidden_files_do_not(tmp_path):
-    deliver(tmp_path, "S_B02.jp2", "S_TCI.jp2", "readme.txt", "S_B02.jp2.aux.xml", "S_B99.jp2", ".DS_Store", "B02.jp2")
+    deliver(tmp_path, "S_B02.jp2", "S_TCI.jp2", "readme.txt", "S_B99.jp2", ".DS_Store", "B02.jp2", ".x/T_B02.jp2")
+    deliver(tmp_path, "S_B02.jp2.aux.xml", "S_B02.tif.ovr", "S_B02.tif.msk", "S_B02.jp2.dvc")
     [found] = find_scenes(tmp_path)
     assert list(found.bands) == ["B"]
-    assert found.warnings == ["not a band file, ignored: B02.jp2, S_B02.jp2.aux.xml, S_B99.jp2, S_TCI.jp2, readme.txt"]
+    assert found.warnings == ["not understood, ignored: B02.jp2, S_B99.jp2, S_TCI.jp2, readme.txt"]
+
+
+def test_foreign_files_are_told_once_and_not_all_of_many(tmp_path):
+    deliver(tmp_path, "a_B02.tif", "b_B02.tif", *[f"{i:02}.txt" for i in range(12)])
+    first, second = find_scenes(tmp_path)
+    listed = ", ".join(f"{i:02}.txt" for i in range(10))
+    assert (first.warnings, second.warnings) == ([f"not understood, ignored: {listed} and 2 more"], [])
+
+
+def test_foreign_files_of_a_folder_without_scenes_are_told_by_the_scene_around_them_or_the_first(tmp_path):
+    deliver(tmp_path, "readme.txt", "a/S_B02.tif", "b/T_B02.tif", "b/extra/deep/look.jpg", "c/notes.csv")
+    first, second = find_scenes(tmp_path)
+    assert first.warnings == ["not understood, ignored: c/notes.csv", "not understood, ignored: readme.txt"]
+    assert second.warnings == ["not understood, ignored: b/extra/deep/look.jpg"]
+
+
+@pytest.mark.parametrize("top", [[], ["T_B02.tif"]])
+def test_a_folder_of_which_no_band_file_is_understood_does_not_vanish(tmp_path, top):
+    deliver(tmp_path, "a/S_B02.jp2", "b/readme.txt", *top)
+    grid = make_grid(12, 16)
+    write_band(tmp_path / "b/S_B2.tif", grid, np.ones(grid.shape, "uint8"))
+    with pytest.raises(
+        SceneError, match=r"b: no file is understood \(there is S_B2\.tif\); files of one band are called"
+    ):
+        find_scenes(tmp_path)
+    (tmp_path / "a/quick look").mkdir()
+    (tmp_path / "b/S_B2.tif").rename(tmp_path / "a/quick look/S_B2.tif")
+    assert "not understood, ignored: a/quick look/S_B2.tif" in find_scenes(tmp_path)[0].warnings
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("S_SCL.jp2", "scl"),
+        ("S_SCL_20m.jp2", "scl"),
+        ("S_QA_PIXEL.TIF", "qa_pixel"),
+        ("S_FMASK.tif", "fmask"),
+        ("S_Fmask.tif", "fmask"),
+    ],
+)
+def test_masks_lie_beside_the_bands(tmp_path, file, kind):
+    [found] = find_scenes(deliver(tmp_path, "S_B02.tif", file))
+    assert [(mask.kind, mask.path, mask.index) for mask in found.masks] == [(kind, tmp_path / file, 1)]
+    assert (list(found.bands), found.warnings) == (["B"], [])
+
+
+def test_a_mask_belongs_to_the_scene_of_its_name_in_its_folder(tmp_path):
+    deliver(tmp_path, "x/a_B02.tif", "x/b_B02.tif", "x/b_SCL.tif", "x/c_SCL.tif", "y/d_B02.tif", "y/a_FMASK.tif")
+    found = {scene.name: [mask.path.name for mask in scene.masks] for scene in find_scenes(tmp_path)}
+    assert found == {"a": [], "b": ["b_SCL.tif"], "d": []}
+    warnings = [scene.warnings for scene in find_scenes(tmp_path)]
+    assert warnings == [["not understood, ignored: c_SCL.tif"], [], ["not understood, ignored: a_FMASK.tif"]]
+
+
+def test_a_mask_that_is_there_twice_is_refused(tmp_path):
+    deliver(tmp_path, "S_B02.tif", "S_SCL_20m.jp2", "S_SCL_60m.jp2")
+    with pytest.raises(SceneError, match=r"scene S: mask SCL is in .*SCL_20m\.jp2 and in .*SCL_60m\.jp2; keep one"):
+        find_scenes(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +143,8 @@ def test_foreign_files_become_a_warning_and_hidden_files_do_not(tmp_path):
         ("S2A_20230229", None),
         ("S2A_99999999_20200101", "2020-01-01"),
         ("farm_201702161", None),
+        ("LE70220491999322EDC01_stack", "1999-11-18"),
+        ("LE70220491999999EDC01", None),
         ("farm", None),
     ],
 )
@@ -94,7 +157,7 @@ def test_the_date_is_read_from_the_name_if_it_is_one(tmp_path, scene, date):
 def test_a_folder_without_scenes_is_refused_with_an_example(tmp_path, names):
     deliver(tmp_path, *names)
     with pytest.raises(
-        SceneError, match=r"no scene found; expected folders .* such as T33UUU_20170216T102101_B02\.jp2"
+        SceneError, match=r"no scene found.*; expected Sentinel-2 .* such as T33UUU_20170216T102101_B02\.jp2"
     ):
         find_scenes(tmp_path)
 
@@ -102,3 +165,18 @@ def test_a_folder_without_scenes_is_refused_with_an_example(tmp_path, names):
 def test_an_absent_folder_is_refused(tmp_path):
     with pytest.raises(SceneError, match="nowhere: no scene found"):
         find_scenes(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("target", "message"), [("real", "a folder: DVC does not look into it"), ("gone", "nothing")])
+def test_a_link_that_is_none_to_a_file_is_refused(tmp_path, target, message):
+    deliver(tmp_path, "real/S_B02.tif", "scenes/T_B02.tif")
+    (tmp_path / "scenes/one.tif").symlink_to(tmp_path / target)
+    with pytest.raises(SceneError, match=rf"scenes/one\.tif: a link to {message}.*; put the folder itself there"):
+        find_scenes(tmp_path / "scenes")
+
+
+def test_a_link_to_a_file_is_that_file(tmp_path):
+    deliver(tmp_path, "real/S_B02.tif")
+    (tmp_path / "scenes").mkdir()
+    (tmp_path / "scenes/T_B03.tif").symlink_to(tmp_path / "real/S_B02.tif")
+    assert [list(scene.bands) for scene in find_scenes(tmp_path / "scenes")] == [["G"]]

@@ -1,31 +1,143 @@
-"""Finding scenes as they were delivered, and what each of their files is."""
+"""Finding scenes as they were delivered, and what each of their files is.
 
+Each reader takes the files it understands by their structure and leaves the rest to the next, so that no file
+is found twice: products first (they own all that lies in their folder or bears their name), then files of one
+band, then files of many.
+"""
+
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
-from landfold.sensors import band_files
-from landfold.sensors.scenes import BandFile, SceneError, SceneFiles
+from landfold.sensors import band_files, landsat, multiband, safe
+from landfold.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
 
-__all__ = ["BandFile", "SceneError", "SceneFiles", "find_scenes"]
+__all__ = ["BandFile", "MaskFile", "SceneError", "SceneFiles", "find_scenes"]
+
+SIDECARS = (".aux.xml", ".ovr", ".msk", ".tfw", ".tifw", ".j2w", ".wld", ".dvc")
+"""Ends of names that GDAL or DVC keeps beside a file; they are no news to anybody."""
+
+_SHOWN = 10
 
 
-def find_scenes(folder: Path) -> list[SceneFiles]:
+def find_scenes(folder: Path, *, band_order: list[str | None] | None = None) -> list[SceneFiles]:
     """Every scene below ``folder``, sorted by name.
 
+    Found are Sentinel-2 products (folders and zip archives), Landsat Collection 2 products, files of one band
+    each, and files of many bands, each a scene of its own. ``band_order`` names the bands of those files of many
+    bands whose descriptions do not (see `landfold.sensors.multiband`). What is not understood becomes a warning
+    of the scene beside it; hidden files and sidecars of GDAL are passed over.
+
     Raises:
-        SceneError: if there is none, or two have one name.
+        SceneError: if there is no scene, two have one name, a folder of rasters is not understood at all, or
+            a product or ``band_order`` is at fault, or a link leads to a folder or to nothing.
     """
-    scenes = band_files.find(folder) if folder.is_dir() else []
+    files = _delivered(folder)
+    scenes, left = safe.find(files)
+    for find in (landsat.find, band_files.find):
+        found, left = find(left)
+        scenes += found
+    found, left = multiband.find(left, {scene.folder for scene in scenes}, band_order)
+    scenes += found
     if not scenes:
         raise SceneError(
-            f"{folder}: no scene found; expected folders that hold one raster file for each band, "
-            "such as T33UUU_20170216T102101_B02.jp2"
+            f"{folder}: no scene found{_among(left, folder)}; expected Sentinel-2 .SAFE folders or their zip archives, "
+            "Landsat products with their MTL, GeoTIFFs of many bands, or folders that hold one raster file for each "
+            "band, such as T33UUU_20170216T102101_B02.jp2"
         )
+    _refuse_bad_names(scenes)
+    return _with_warnings(folder, sorted(scenes, key=lambda scene: scene.name), left)
+
+
+def _delivered(folder: Path) -> list[Path]:
+    """All files below a folder but hidden ones and sidecars, sorted."""
+    seen = [
+        path
+        for path in folder.rglob("*")
+        if not path.name.lower().endswith(SIDECARS)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    for path in seen:
+        if path.is_symlink() and not path.is_file():
+            what = (
+                "a folder: DVC does not look into it, so a change there would go unseen" if path.is_dir() else "nothing"
+            )
+            raise SceneError(f"{path}: a link to {what}; put the folder itself there, or links to its files")
+    return sorted(path for path in seen if path.is_file())
+
+
+def _refuse_bad_names(scenes: list[SceneFiles]) -> None:
+    """A scene's name becomes the name of its outputs: it must be one, and no other's."""
     by_name: dict[str, SceneFiles] = {}
     for scene in scenes:
-        if scene.name in by_name:
+        if scene.name in (".", "..") or "/" in scene.name or "\\" in scene.name:
+            raise SceneError(f"{scene.folder}: the scene calls itself '{scene.name}', which can be no file's name")
+        # Case-insensitive file systems would write one output over the other.
+        first = by_name.setdefault(scene.name.casefold(), scene)
+        if first is not scene:
             raise SceneError(
-                f"scene {scene.name}: found in {by_name[scene.name].folder} and in {scene.folder}; "
+                f"scene {scene.name}: found in {_where(first, scene)} and in {_where(scene, first)}; "
                 "a scene's name must be unique: rename or remove one of them"
             )
-        by_name[scene.name] = scene
-    return [by_name[name] for name in sorted(by_name)]
+
+
+def _where(scene: SceneFiles, other: SceneFiles) -> str:
+    """The folder of a scene, or its first file where that tells more."""
+    if scene.folder == other.folder and scene.bands:
+        return str(next(iter(scene.bands.values())).path)
+    return str(scene.folder)
+
+
+def _with_warnings(folder: Path, scenes: list[SceneFiles], left: list[Path]) -> list[SceneFiles]:
+    """Tell the scenes what beside them was not understood; refuse where that is a whole folder of rasters."""
+    first: dict[Path, int] = {}
+    for i, scene in enumerate(scenes):
+        first.setdefault(scene.folder if scene.folder.is_dir() else scene.folder.parent, i)
+    warnings: dict[int, list[str]] = {}
+    for parent, paths in _by_folder(left).items():
+        owner = _owner(folder, parent, first)
+        if owner is None and any(_may_hold_bands(path) for path in paths):
+            raise SceneError(
+                f"{parent}: no file is understood{_among(paths, parent)}; files of one band are called "
+                "SCENE_BAND.tif, with BAND a standard or Sentinel-2 name; move what is no scene out of "
+                f"{folder}"
+            )
+        base = parent if parent in first else folder
+        warnings.setdefault(owner or 0, []).append(f"not understood, ignored: {_names(paths, base)}")
+    return [replace(scene, warnings=[*scene.warnings, *warnings.get(i, [])]) for i, scene in enumerate(scenes)]
+
+
+def _owner(folder: Path, parent: Path, first: dict[Path, int]) -> int | None:
+    """The first scene of a folder, or of the nearest folder around it; the top folder counts for itself alone."""
+    while parent not in first:
+        if folder in (parent, parent.parent):
+            return None
+        parent = parent.parent
+    return first[parent]
+
+
+def _by_folder(files: list[Path]) -> dict[Path, list[Path]]:
+    folders: dict[Path, list[Path]] = {}
+    for path in sorted(files):
+        folders.setdefault(path.parent, []).append(path)
+    return folders
+
+
+def _may_hold_bands(path: Path) -> bool:
+    return path.suffix.lower() in (*RASTER_SUFFIXES, ".zip")
+
+
+def _among(files: list[Path], base: Path) -> str:
+    """What is there instead, in brackets: names of rasters, or the kinds of other files."""
+    if not files:
+        return ""
+    rasters = [path for path in files if _may_hold_bands(path)]
+    if rasters:
+        return f" (there is {_names(rasters, base)})"
+    kinds = Counter(path.suffix or path.name for path in files)
+    return f" (there are only files of the kinds {', '.join(sorted(kinds)[:_SHOWN])})"
+
+
+def _names(files: list[Path], base: Path) -> str:
+    shown = ", ".join(path.relative_to(base).as_posix() for path in files[:_SHOWN])
+    return shown if len(files) <= _SHOWN else f"{shown} and {len(files) - _SHOWN} more"

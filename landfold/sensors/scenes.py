@@ -1,6 +1,8 @@
 """What was delivered: scenes, and the file and band index of each of their bands."""
 
+import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -42,7 +44,12 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """One acquisition as delivered. ``acquired`` is an ISO date, where the names or the metadata tell it."""
+    """One acquisition as delivered. ``acquired`` is an ISO date, where the names or the metadata tell it.
+
+    ``folder`` is where it lies: a folder, or the archive that holds it. ``processing`` is what the product says
+    of its own making (level, baseline). A scene with a ``fault`` was found but cannot be used: it has no bands,
+    and the fault is the message to refuse it with.
+    """
 
     name: str
     sensor: str
@@ -51,3 +58,25 @@ class SceneFiles:
     acquired: str | None = None
     masks: tuple[MaskFile, ...] = ()
     warnings: list[str] = field(default_factory=list)
+    processing: dict[str, str] = field(default_factory=dict)
+    fault: str | None = None
+
+
+RASTER_SUFFIXES = (".tif", ".tiff", ".gtif", ".jp2")
+"""Names of files that may hold bands, in lower case."""
+
+_CALENDAR = re.compile(r"(?<!\d)(\d{8})(?:T\d{6})?(?!\d)")
+_LANDSAT_ID = re.compile(r"L[COTEM]\d{7}(\d{7})[A-Z]{3}\d\d")  # before the collections: path, row, year and day
+
+
+def date_in(name: str) -> str | None:
+    """The first date that a file or scene name holds (20170216, or a Landsat scene ID's), in ISO form."""
+    landsat = _LANDSAT_ID.match(name)
+    candidates = [(landsat[1], "%Y%j")] if landsat else []
+    candidates += [(match[1], "%Y%m%d") for match in _CALENDAR.finditer(name)]
+    for text, form in candidates:
+        try:
+            return datetime.strptime(text, form).date().isoformat()
+        except ValueError:
+            continue
+    return None

@@ -1,8 +1,14 @@
+import shutil
+
+import numpy as np
 import pytest
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
 
 import stages.ingest
 from landfold.raster import Raster, RasterWriteError
-from tests.factories import leftovers, read_json, small_scene, tree, write_params
+from tests.factories import leftovers, make_grid, read_json, small_scene, tree, write_params
 
 RAW = "data/raw/scenes"
 
@@ -14,7 +20,7 @@ def test_every_scene_becomes_a_raster_and_an_entry_of_the_report(tmp_path, stage
     (tmp_path / RAW / "b_20200101" / "readme.txt").touch()
     out = stage(stages.ingest)
     assert "ingest: 2 of 2 scenes, bands B G R N" in out
-    assert "b_20200101: warning: not a band file, ignored: readme.txt" in out
+    assert "b_20200101: warning: not understood, ignored: readme.txt" in out
     assert sorted(tree(tmp_path / "data/scenes")) == ["a scene, 'quoted' ü.tif", "b_20200101.tif", "report.json"]
     report = read_json(tmp_path / "data/scenes/report.json")
     assert report["refusals"] == {}
@@ -115,3 +121,55 @@ def test_the_order_of_the_bands_is_that_of_the_settings(tmp_path, stage):
     stage(stages.ingest)
     with Raster.open(tmp_path / "data/scenes/s.tif") as source:
         assert source.names == ("N", "B")
+
+
+def test_band_order_names_the_bands_of_a_file_that_does_not(tmp_path, stage):
+    grid = make_grid(30, 40)
+    layers = np.stack([np.full(grid.shape, number, np.uint16) for number in (100, 200, 4, 400)])
+    layers[2, :3, :5] = 9
+    path = tmp_path / RAW / "tile.tif"
+    path.parent.mkdir(parents=True)
+    place = {"crs": grid.crs, "transform": grid.transform, "height": 30, "width": 40}
+    with rasterio.open(path, "w", driver="GTiff", count=4, dtype="uint16", **place) as file:
+        file.write(layers)
+    for order, value in ((["R", "-", "SCL", "B"], 400), (["B", "-", "SCL", "R"], 100)):
+        write_params(tmp_path, ingest__band_order=order, ingest__bands=["B"])
+        stage(stages.ingest)
+        with Raster.open(tmp_path / "data/scenes/tile.tif") as source:
+            assert (~source.valid(source.grid.whole)).sum() == 15
+            assert source.stored(source.grid.whole).max() == value
+    report = read_json(tmp_path / "data/scenes/report.json")["scenes"][0]
+    assert report["bands"][0]["index"] == 1
+    assert (report["valid_fraction"], report["nodata_fraction"], report["cloud_fraction"]) == (0.9875, 0.0, 0.0125)
+    write_params(tmp_path)
+    assert "ingest.band_order" in stage(stages.ingest, refused=True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "crs"),
+    [("reproject", ["EPSG:32633", "EPSG:32633"]), ("keep", ["EPSG:32633", "EPSG:32632"]), ("error", None)],
+)
+def test_scenes_of_two_zones(tmp_path, stage, policy, crs):
+    write_params(tmp_path, ingest__crs_policy=policy)
+    small_scene(tmp_path / RAW, "a")
+    small_scene(tmp_path / RAW, "b", crs=CRS.from_epsg(32632), transform=Affine(10, 0, 811_000.0, 0, -10, 5_810_000.0))
+    if crs is None:
+        message = stage(stages.ingest, refused=True)
+        assert "scene b: b_B02.tif is in EPSG:32632, but project.crs is EPSG:32633" in message
+        assert not (tmp_path / "data/scenes").exists()
+    else:
+        stage(stages.ingest)
+        entries = read_json(tmp_path / "data/scenes/report.json")["scenes"]
+        assert [entry["crs"] for entry in entries] == crs
+        assert [entry["delivered_crs"] for entry in entries] == ["EPSG:32633", "EPSG:32632"]
+    assert leftovers(tmp_path) == []
+
+
+def test_an_ingested_scene_is_no_delivery(tmp_path, stage):
+    write_params(tmp_path)
+    small_scene(tmp_path / RAW, "a")
+    stage(stages.ingest)
+    shutil.copytree(tmp_path / "data/scenes", tmp_path / "taken")
+    shutil.rmtree(tmp_path / RAW)
+    shutil.copytree(tmp_path / "taken", tmp_path / RAW)
+    assert "a.tif was written by Landfold's own ingest" in stage(stages.ingest, refused=True)

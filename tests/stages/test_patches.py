@@ -1,9 +1,25 @@
 import geopandas
+import numpy as np
 import pytest
+import shapely
 
 import stages.ingest
 import stages.patches
-from tests.factories import CRS_UTM33, box, halves, leftovers, read_json, small_scene, tree, write_labels, write_params
+from tests.factories import (
+    CRS_UTM33,
+    ORIGIN_X,
+    ORIGIN_Y,
+    box,
+    halves,
+    leftovers,
+    make_grid,
+    read_json,
+    small_scene,
+    tree,
+    write_band,
+    write_labels,
+    write_params,
+)
 
 LABELS = "data/raw/labels/labels.gpkg"
 
@@ -25,11 +41,12 @@ def test_the_table_and_its_counts(tmp_path, stage, scenes):
     assert counts == {
         "windows": 2 * 10 * 14,
         "kept": 2 * 139,
-        "dropped": {"invalid": 2, "unlabelled": 0, "impure": 0},
+        "dropped": {"small": 0, "invalid": 2, "unlabelled": 0, "impure": 0},
         "classes": {"field": 2 * 69, "water": 2 * 70},
         "label_overlap_m2": 0,
+        "labels_mended": 0,
     }
-    assert "patches: 278 of 280 windows kept, dropped {'invalid': 2, 'unlabelled': 0, 'impure': 0}" in out
+    assert "patches: 278 of 280 windows kept, dropped {'small': 0, 'invalid': 2, 'unlabelled': 0, 'impure': 0}" in out
     assert table["patch"].is_unique
     assert table.crs == CRS_UTM33
     assert list(table["scene"].unique()) == ["one", "two"]
@@ -45,18 +62,21 @@ def test_a_second_run_gives_the_same_bytes(tmp_path, stage, scenes):
     assert tree(tmp_path) == before
 
 
-def test_a_scene_smaller_than_a_window_adds_nothing(tmp_path, stage, scenes):
-    small_scene(tmp_path / "data/raw/scenes", "tiny", ground_m=(120, 900))
+def test_a_scene_smaller_than_a_window_is_dropped_and_counted(tmp_path, stage, scenes):
+    small_scene(tmp_path / "data/raw/scenes", "tiny, with 'ä'", ground_m=(120, 900))
     stage(stages.ingest)
-    stage(stages.patches)
+    out = stage(stages.patches)
+    assert "patches: warning: smaller than patches.size_px, without a patch: tiny, with 'ä'\n" in out
     table = geopandas.read_parquet(tmp_path / "data/patches.parquet")
     assert sorted(table["scene"].unique()) == ["one", "two"]
-    assert read_json(tmp_path / "metrics/patches.json")["windows"] == 280
+    counts = read_json(tmp_path / "metrics/patches.json")
+    assert (counts["windows"], counts["dropped"]["small"]) == (281, 1)
+    assert counts["windows"] == counts["kept"] + sum(counts["dropped"].values())
 
 
 def test_only_scenes_smaller_than_a_window_are_refused(tmp_path, stage, scenes):
     write_params(tmp_path, patches__size_px=100)
-    assert "no patch is left: the labels meet no scene" in stage(stages.patches, refused=True)
+    assert "no patch is left: every scene is smaller than patches.size_px" in stage(stages.patches, refused=True)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +102,76 @@ def test_overlap_of_classes_is_measured(tmp_path, stage, scenes):
     write_labels(tmp_path / LABELS, [("crop", box(0, 0, 600, 900)), ("lake", box(590, 0, 1200, 900))])
     stage(stages.patches)
     assert read_json(tmp_path / "metrics/patches.json")["label_overlap_m2"] == 9000
+
+
+def test_mended_polygons_are_a_warning_and_a_count(tmp_path, stage, scenes):
+    (left, top), (right, bottom) = (ORIGIN_X, ORIGIN_Y), (ORIGIN_X + 600, ORIGIN_Y - 900)
+    crossed = shapely.Polygon([(left, top), (right, bottom), (right, top), (left, bottom)])
+    (tmp_path / LABELS).unlink()
+    write_labels(tmp_path / LABELS, [("crop", crossed), ("lake", box(600, 0, 1200, 900))])
+    assert "1 features are not valid polygons (row 0); set labels.invalid: mend" in stage(stages.patches, refused=True)
+    write_params(tmp_path, labels__invalid="mend")
+    out = stage(stages.patches)
+    assert "patches: warning: data/raw/labels/labels.gpkg: 1 invalid polygons were mended (row 0)" in out
+    assert read_json(tmp_path / "metrics/patches.json")["labels_mended"] == 1
+
+
+def write_kind(folder, kind):
+    """Labels of two scenes, field and water in their halves or one each, and the settings that they need."""
+    labels = folder / "data/raw/labels"
+    none = {"labels__attribute": None, "labels__invalid": None}
+    if kind == "points":
+        shapes = [
+            (name, box(x, y, x + 2, y + 2).centroid) for name, x in (("crop", 200), ("lake", 900)) for y in (99, 350)
+        ]
+        write_labels(labels / "points.geojson", shapes, to="EPSG:4326")
+        write_params(folder, labels__kind=kind, labels__invalid=None)
+    elif kind == "raster":
+        grid = make_grid(45, 60, 20)
+        write_band(labels / "classes.tif", grid, np.where(np.arange(60) < 30, 1, 2) * np.ones((45, 1), np.uint8))
+        classes = {"field": [1], "water": [2]}
+        write_params(folder, labels__kind=kind, **none, labels__resampling="mode", labels__classes=classes)
+    elif kind == "table":
+        (labels / "classes.csv").write_text("file,class\none,crop\ntwo/two_B04.tif,lake\n")
+        write_params(folder, labels__kind=kind, **none)
+    else:
+        write_params(folder, labels__kind=kind, **none, labels__classes={"field": ["one"], "water": ["two"]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept", "classes", "own"),
+    [
+        ("points", 2 * 4, {"field": 4, "water": 4}, {"label_points": 4}),
+        ("raster", 278, {"field": 138, "water": 140}, {}),
+        ("table", 278, {"field": 139, "water": 139}, {"labelled_scenes": 2}),
+        ("folder", 278, {"field": 139, "water": 139}, {"labelled_scenes": 2}),
+    ],
+)
+def test_labels_of_every_kind_give_their_patches(tmp_path, stage, scenes, kind, kept, classes, own):
+    (tmp_path / LABELS).unlink()
+    write_kind(tmp_path, kind)
+    stage(stages.patches)
+    counts = read_json(tmp_path / "metrics/patches.json")
+    assert (counts["kept"], counts["classes"]) == (kept, classes)
+    assert counts["windows"] == counts["kept"] + sum(counts["dropped"].values()) == 280
+    assert {key: counts[key] for key in set(counts) - {"windows", "kept", "dropped", "classes"}} == own
+    table = geopandas.read_parquet(tmp_path / "data/patches.parquet")
+    if kind in ("table", "folder"):
+        assert set(zip(table["scene"], table["label"], strict=True)) == {("one", "field"), ("two", "water")}
+
+
+def test_an_unlisted_scene_leaves_the_earlier_output(tmp_path, stage, scenes):
+    stage(stages.patches)
+    write_kind(tmp_path, "table")
+    (tmp_path / "data/raw/labels/classes.csv").write_text("file,class\none,crop\n")
+    before = tree(tmp_path)
+    assert "classes.csv: 1 of 2 scenes are not listed (two)" in stage(stages.patches, refused=True)
+    assert tree(tmp_path) == before
+
+
+def test_labels_elsewhere_are_refused_with_both_bounds(tmp_path, stage, scenes):
+    (tmp_path / LABELS).unlink()
+    write_labels(tmp_path / LABELS, [("crop", box(90_000, 0, 90_600, 900)), ("lake", box(99_000, 0, 99_020, 20))])
+    message = stage(stages.patches, refused=True)
+    assert "in EPSG:32633 they lie in x 489960 to 498980, y 5799120 to 5800020, " in message
+    assert "the 2 scenes in x 399960 to 401160, y 5799120 to 5800020" in message
