@@ -182,28 +182,36 @@ def scene_statistics(
     return SceneStatistics(scene, settings.low_percentile, settings.high_percentile, channels)
 
 
+LOWEST = {"uint8": 0, "uint16": 0, "int16": -(1 << 15)}
+"""Integer types with at most 65,536 values, and the least of them: one histogram holds a whole scene."""
+
+
 def _integer_channels(source: Raster, settings: NormalizeSettings) -> dict[str, ChannelStatistics]:
-    if source.dataset.dtypes[0] not in ("uint8", "uint16"):
-        raise StatisticsError(
-            f"{source.dataset.name}: {source.dataset.dtypes[0]} data; expected uint8, uint16 or float32"
-        )
+    kind = source.dataset.dtypes[0]
+    if kind not in LOWEST:
+        raise StatisticsError(f"{source.dataset.name}: {kind} data; expected {', '.join(LOWEST)} or float32")
     counts = np.zeros((len(source.names), 1 << 16), dtype=np.int64)
     for stored, valid in source.scan():
         whole = bool(valid.all())  # spares a copy of most blocks of most scenes
         for total, band in zip(counts, stored, strict=True):
-            total += np.bincount(band.ravel() if whole else band[valid], minlength=1 << 16)
+            numbers = band.ravel() if whole else band[valid]
+            if LOWEST[kind]:
+                numbers = numbers.astype(np.int64) - LOWEST[kind]
+            total += np.bincount(numbers, minlength=1 << 16)
     return {
-        name: _from_counts(total, radiometry, settings)
+        name: _from_counts(total, LOWEST[kind], radiometry, settings)
         for name, radiometry, total in zip(source.names, source.radiometry, counts, strict=True)
     }
 
 
-def _from_counts(counts: np.ndarray, radiometry: Radiometry, settings: NormalizeSettings) -> ChannelStatistics:
+def _from_counts(
+    counts: np.ndarray, lowest: int, radiometry: Radiometry, settings: NormalizeSettings
+) -> ChannelStatistics:
     total = int(counts.sum())
     if total == 0:
         return ChannelStatistics(0.0, 0.0, 0)
     low, high = (
-        percentile_of_counts(counts, p) * radiometry.scale + radiometry.offset
+        (percentile_of_counts(counts, p) + lowest) * radiometry.scale + radiometry.offset
         for p in (settings.low_percentile, settings.high_percentile)
     )
     return ChannelStatistics(low, high, total)

@@ -183,9 +183,22 @@ def test_a_scene_without_valid_pixels_is_refused(tmp_path):
         scene_statistics("s", indices, None, normalize(min_valid_px=1))
 
 
-def test_signed_integers_are_refused(tmp_path):
-    path = write_raster(tmp_path / "s.tif", {"R": np.ones((30, 40), np.int16)})
-    with Raster.open(path) as bands, pytest.raises(StatisticsError, match=r"int16 data; expected uint8, uint16 or"):
+def test_signed_integers_are_exact_too(tmp_path):
+    values = np.random.default_rng(3).integers(-32768, 32768, (30, 40)).astype(np.int16)
+    valid = np.arange(40) > 4 * np.ones((30, 1))
+    for mask in (valid, np.ones_like(valid)):
+        path = write_raster(tmp_path / "s.tif", {"R": values}, valid=mask)
+        with Raster.open(path) as bands:
+            found = scene_statistics("s", bands, None, normalize(min_valid_px=1)).channels["R"]
+        assert (found.low, found.high) == tuple(np.percentile(values[mask], (2, 98)))
+
+
+def test_wide_integers_are_refused(tmp_path):
+    path = write_raster(tmp_path / "s.tif", {"R": np.ones((30, 40), np.int32)})
+    with (
+        Raster.open(path) as bands,
+        pytest.raises(StatisticsError, match=r"int32 data; expected uint8, uint16, int16 or"),
+    ):
         scene_statistics("s", bands, None, normalize())
 
 
