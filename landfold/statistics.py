@@ -93,13 +93,13 @@ def _scale(values: np.ndarray, statistics: ChannelStatistics) -> np.ndarray:
     return scaled
 
 
-def percentile_of_counts(counts: np.ndarray, percentile: float) -> float:
-    """The percentile of the integers 0..n-1 that occur ``counts`` times each, as numpy.percentile has it."""
+def percentile_of_counts(counts: np.ndarray, percentile: float, *, lowest: int = 0) -> float:
+    """The percentile of integers, ``counts`` of each from ``lowest`` on, as numpy.percentile has it."""
     total = int(counts.sum())
     below, above, weight = _ranks(total, percentile)
     cumulative = np.cumsum(counts)
-    low = int(np.searchsorted(cumulative, below, side="right"))
-    high = int(np.searchsorted(cumulative, above, side="right"))
+    low = lowest + int(np.searchsorted(cumulative, below, side="right"))
+    high = lowest + int(np.searchsorted(cumulative, above, side="right"))
     return _interpolate(float(low), float(high), weight)
 
 
@@ -211,7 +211,7 @@ def _from_counts(
     if total == 0:
         return ChannelStatistics(0.0, 0.0, 0)
     low, high = (
-        (percentile_of_counts(counts, p) + lowest) * radiometry.scale + radiometry.offset
+        percentile_of_counts(counts, p, lowest=lowest) * radiometry.scale + radiometry.offset
         for p in (settings.low_percentile, settings.high_percentile)
     )
     return ChannelStatistics(low, high, total)
