@@ -65,7 +65,7 @@ def launch(settings: TrainSettings, *, fold: int) -> Fabric:
     """The device to train on, with all seeds set.
 
     Raises:
-        TrainingError: if a GPU is demanded and there is none.
+        ModelError: if a GPU is demanded and there is none.
     """
     device = pick_device(settings.device)
     if settings.deterministic:

@@ -1,7 +1,7 @@
 """Settings of labels, the numbers of classes, and what labels of every kind can do for a scene."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -158,3 +158,8 @@ class Labels(ABC):
     def summary(self, crs: CRS) -> dict[str, int]:
         """Counts for metrics/patches.json; areas in square units of ``crs``."""
         return {}
+
+
+def first_ten(names: Sequence[object]) -> str:
+    """Names for an error: enough to find the fault, not thousands of lines."""
+    return ", ".join(str(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")

@@ -10,7 +10,7 @@ import pandas
 from rasterio.windows import Window
 
 from landfold.grid import Grid
-from landfold.labels.classes import LabelError, Labels, LabelSettings, PixelLabels
+from landfold.labels.classes import LabelError, Labels, LabelSettings, PixelLabels, first_ten
 from landfold.labels.files import one_file
 from landfold.sensors.scenes import SceneFiles
 
@@ -78,8 +78,8 @@ def read_table(folder: Path, settings: LabelSettings, delivered: Sequence[SceneF
     unlisted = [scene.name for scene in delivered if scene.name not in found]
     if unlisted:
         raise LabelError(
-            f"{path}: {len(unlisted)} of {len(delivered)} scenes are not listed ({_some(unlisted)}); add a line for "
-            "each, with a class of labels.exclude for those to leave out"
+            f"{path}: {len(unlisted)} of {len(delivered)} scenes are not listed ({first_ten(unlisted)}); add a line "
+            "for each, with a class of labels.exclude for those to leave out"
         )
     return SceneClasses(found, settings.names)
 
@@ -99,7 +99,7 @@ def _read_csv(path: Path) -> pandas.DataFrame:
     table = table[(table != "").any(axis=1)]
     empty = table.index[(table == "").any(axis=1)]
     if len(empty):
-        raise LabelError(f"{path}: no file or no class in line {_some(empty)}; fill in or delete")
+        raise LabelError(f"{path}: no file or no class in line {first_ten(empty)}; fill in or delete")
     return table
 
 
@@ -144,7 +144,3 @@ def read_folders(settings: LabelSettings, delivered: Sequence[SceneFiles]) -> Sc
             folder = folder.parent
         found[scene.name] = settings.numbers([folder.name], f"scene {scene.name} in {folder}")[folder.name]
     return SceneClasses(found, settings.names)
-
-
-def _some(names: Sequence[object]) -> str:
-    return ", ".join(str(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")

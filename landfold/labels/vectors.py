@@ -15,7 +15,7 @@ from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
 from landfold.grid import Grid
-from landfold.labels.classes import UNLABELLED, LabelError, Labels, LabelSettings, PixelLabels, SceneLabels
+from landfold.labels.classes import UNLABELLED, LabelError, Labels, LabelSettings, PixelLabels, SceneLabels, first_ten
 from landfold.labels.files import one_file
 
 PARQUET = {".parquet", ".geoparquet"}
@@ -174,7 +174,7 @@ def _mend(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDa
     polygons = polygons.copy()
     polygons.loc[broken, "geometry"] = fixed
     count = int(broken.sum())
-    return polygons, (f"{path}: {count} invalid polygons were mended (row {_rows(polygons[broken])})",), count
+    return polygons, (f"{path}: {count} invalid polygons were mended (row {first_ten(polygons.index[broken])})",), count
 
 
 def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDataFrame]:
@@ -192,7 +192,7 @@ def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDat
     if empty.any():
         raise LabelError(
             f"{path}: {int(empty.sum())} {settings.kind} have no value of '{settings.attribute}' (labels.attribute), "
-            f"row {_rows(table[empty])}; give them one or delete them"
+            f"row {first_ten(table.index[empty])}; give them one or delete them"
         )
     number_of = settings.numbers(table[settings.attribute].unique(), path)
     label = table[settings.attribute].map(number_of)
@@ -219,13 +219,9 @@ def _open(path: Path, layer: str | None) -> geopandas.GeoDataFrame:
         raise LabelError(f"{path}: not a vector file that can be read ({error})") from None
 
 
-def _rows(table: geopandas.GeoDataFrame) -> str:
-    return ", ".join(str(i) for i in table.index[:10]) + (", ..." if len(table) > 10 else "")
-
-
 def _refuse(path: Path, wrong: geopandas.GeoDataFrame, what: str, remedy: str) -> None:
     if len(wrong):
-        raise LabelError(f"{path}: {len(wrong)} features are {what} (row {_rows(wrong)}); {remedy}")
+        raise LabelError(f"{path}: {len(wrong)} features are {what} (row {first_ten(wrong.index)}); {remedy}")
 
 
 def overlap_area(polygons: geopandas.GeoDataFrame) -> float:
