@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import ceil, floor, isclose, isfinite
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -222,17 +222,17 @@ class _Delivery:
         dataset = self.datasets[name]
         if not 1 <= file.index <= dataset.count:
             raise SceneError(
-                f"scene {self.scene.name}: {_name(file)} has {dataset.count} bands, but band {file.index} is asked "
+                f"scene {self.scene.name}: {file.shown} has {dataset.count} bands, but band {file.index} is asked "
                 "for; does ingest.band_order belong to another file?"
             )
         if _alpha(dataset) == file.index:
             raise SceneError(
-                f"scene {self.scene.name}: band {file.index} of {_name(file)} is marked as alpha (transparency), but "
+                f"scene {self.scene.name}: band {file.index} of {file.shown} is marked as alpha (transparency), but "
                 "stands for a band of the scene; mend the mark (for example: rio edit-info --colorinterp) or the order"
             )
         if set(dataset.tags()) >= OWN_TAGS:
             raise SceneError(
-                f"scene {self.scene.name}: {_name(file)} was written by Landfold's own ingest; scale and offset "
+                f"scene {self.scene.name}: {file.shown} was written by Landfold's own ingest; scale and offset "
                 "are applied once, to scenes as delivered: put the delivery into data/raw instead"
             )
         return dataset
@@ -329,7 +329,7 @@ def _radiometry(
     if file.radiometry is not None:
         if floating and file.radiometry != plain:
             raise SceneError(
-                f"scene {scene.name}: {_name(file)} holds {dataset.dtypes[file.index - 1]} numbers, but the "
+                f"scene {scene.name}: {file.shown} holds {dataset.dtypes[file.index - 1]} numbers, but the "
                 "product's metadata gives scale and offset for integers; they seem to be applied already: "
                 "deliver the original files, or these without the metadata"
             )
@@ -342,7 +342,7 @@ def _radiometry(
         return Radiometry(settings.scale, settings.offset), "settings"
     if not (isfinite(found.scale) and isfinite(found.offset) and found.scale != 0):
         raise SceneError(
-            f"scene {scene.name}: {_name(file)} declares scale {found.scale} and offset {found.offset}, "
+            f"scene {scene.name}: {file.shown} declares scale {found.scale} and offset {found.offset}, "
             "which is no reflectance; mend the tags (for example: rio edit-info) or drop the scene"
         )
     return found, origin
@@ -379,23 +379,18 @@ def _masks(delivery: _Delivery, band: _Source, settings: MaskSettings) -> list[_
         dataset = delivery.open(file)
         if not np.issubdtype(np.dtype(dataset.dtypes[file.index - 1]), np.integer) and file.kind == "qa_pixel":
             raise SceneError(
-                f"scene {delivery.scene.name}: {_name(file)} holds {dataset.dtypes[file.index - 1]} numbers, which "
+                f"scene {delivery.scene.name}: {file.shown} holds {dataset.dtypes[file.index - 1]} numbers, which "
                 "have no bits; deliver the original file or set ingest.masks.qa_pixel: []"
             )
         grid = Grid.of(dataset)
         if grid.crs != band.grid.crs or not _same_ground(grid, band.grid, max(grid.resolution)):
             raise SceneError(
-                f"scene {delivery.scene.name}: the mask {_name(file)} covers {grid.bounds} in "
-                f"{describe_crs(grid.crs)}, but {_name(band.file)} covers {band.grid.bounds} in "
+                f"scene {delivery.scene.name}: the mask {file.shown} covers {grid.bounds} in "
+                f"{describe_crs(grid.crs)}, but {band.file.shown} covers {band.grid.bounds} in "
                 f"{describe_crs(band.grid.crs)}; deliver the scene's own mask or set ingest.masks.{file.kind}: []"
             )
         masks.append(_Mask(file, dataset, grid, invalid))
     return masks
-
-
-def _name(file: BandFile | MaskFile) -> str:
-    """The name of the file, or of the member of an archive."""
-    return PurePosixPath(file.source or file.path).name
 
 
 def _same_ground(one: Grid, other: Grid, tolerance: float) -> bool:
@@ -418,7 +413,7 @@ def _common_grid(scene: SceneFiles, sources: Sequence[_Source], settings: Ingest
 
 
 def _check_grid(scene: SceneFiles, source: _Source, policy: str, project_crs: CRS) -> None:
-    grid, file = source.grid, _name(source.file)
+    grid, file = source.grid, source.file.shown
     if min(grid.shape) < 2:
         raise GridError(
             f"scene {scene.name}: {file} is {grid.width} x {grid.height} px, which is no image; fetch it again"
@@ -445,19 +440,19 @@ def _check_companions(scene: SceneFiles, source: _Source, first: _Source, *, len
     """Refuse a band that differs from the scene's first; lenient allows the ground one coarse pixel."""
     if source.grid.crs != first.grid.crs:
         raise GridError(
-            f"scene {scene.name}: {_name(source.file)} is in {describe_crs(source.grid.crs)}, but "
-            f"{_name(first.file)} is in {describe_crs(first.grid.crs)}; the files of a scene must have one CRS"
+            f"scene {scene.name}: {source.file.shown} is in {describe_crs(source.grid.crs)}, but "
+            f"{first.file.shown} is in {describe_crs(first.grid.crs)}; the files of a scene must have one CRS"
         )
     coarse = max(*source.grid.resolution, *first.grid.resolution)
     if not _same_ground(source.grid, first.grid, coarse if lenient else ALIGNMENT_TOLERANCE_PX * coarse):
         raise SceneError(
-            f"scene {scene.name}: {_name(source.file)} covers {source.grid.bounds}, but "
-            f"{_name(first.file)} covers {first.grid.bounds}; the files of a scene must cover the same ground"
+            f"scene {scene.name}: {source.file.shown} covers {source.grid.bounds}, but "
+            f"{first.file.shown} covers {first.grid.bounds}; the files of a scene must cover the same ground"
         )
     if source.dtype != first.dtype:
         raise SceneError(
-            f"scene {scene.name}: {_name(source.file)} is {source.dtype}, but "
-            f"{_name(first.file)} is {first.dtype}; the files of a scene must have one data type"
+            f"scene {scene.name}: {source.file.shown} is {source.dtype}, but "
+            f"{first.file.shown} is {first.dtype}; the files of a scene must have one data type"
         )
 
 
@@ -579,7 +574,7 @@ def _report(
             {
                 "name": source.file.name,
                 "native_name": source.file.native_name,
-                "file": _name(source.file),
+                "file": source.file.shown,
                 "index": source.file.index,
                 "sha256": digests[source.file.path],
                 "resolution_m": source.grid.resolution[0],
@@ -592,7 +587,7 @@ def _report(
         "masks": [
             {
                 "kind": mask.file.kind,
-                "file": _name(mask.file),
+                "file": mask.file.shown,
                 "sha256": digests[mask.file.path],
                 "invalid": list(mask.invalid),
             }

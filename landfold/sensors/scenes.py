@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from landfold.bands import Radiometry
@@ -31,6 +31,11 @@ class BandFile:
     radiometry: Radiometry | None = None
     nodata: float | None = None
 
+    @property
+    def shown(self) -> str:
+        """The name of the file, or of the member of an archive, for messages and reports."""
+        return PurePosixPath(self.source or self.path).name
+
 
 @dataclass(frozen=True)
 class MaskFile:
@@ -40,6 +45,11 @@ class MaskFile:
     path: Path
     index: int = 1
     source: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name of the file, or of the member of an archive, for messages and reports."""
+        return PurePosixPath(self.source or self.path).name
 
 
 @dataclass(frozen=True)
