@@ -16,7 +16,7 @@ class DatasetError(LandfoldError):
 
 
 def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
-    """The table of patches with the ``zone`` and ``side`` (train, validation or buffer) of one fold.
+    """The table of patches with the ``zone`` and ``side`` (train, validation, buffer or test) of one fold.
 
     Raises:
         DatasetError: if the fold's list is absent or not of these patches.

@@ -16,8 +16,9 @@ from rasterio.crs import CRS
 from rasterio.features import shapes
 from scipy import ndimage
 
+from landfold.applicability import METHOD, Survey
 from landfold.errors import LandfoldError
-from landfold.files import read_json
+from landfold.folds import read_index
 from landfold.grid import Grid
 from landfold.inference import map_grid, slide
 from landfold.model import Classifier
@@ -28,6 +29,9 @@ from landfold.vector import write_geopackage
 
 NO_CLASS = 0
 """Value of a class map where there is no data; class i of the model is i + 1."""
+
+OUTSIDE = (110, 110, 110)
+"""Grey of ground outside the area of applicability in the picture; its class shines through."""
 
 
 class ExportError(LandfoldError):
@@ -41,6 +45,8 @@ class ExportSettings(Settings):
     """side of a map cell in pixels of the scene; even when patches.size_px is"""
     min_valid: float = Field(ge=0, le=1)
     """a cell with a smaller share of valid pixels is nodata"""
+    applicability: bool
+    """whether to map how far the ground is like the training patches, and where it is not"""
 
 
 @dataclass(frozen=True)
@@ -67,17 +73,13 @@ def load_folds(models: Path, folds: Path, device: str) -> list[Classifier]:
     """The classifiers of all folds that ``folds``/index.json lists, in their order.
 
     Raises:
-        ExportError: a fold was trained on another split than the present one.
+        FoldError: no index, or a fold was trained on another split than the present one.
         ModelError: a fold is missing or broken.
     """
-    index = read_json(folds / "index.json")
-    loaded = [Classifier.load(models / f"fold_{fold}", device) for fold in index["folds"]]
-    for fold, classifier in zip(index["folds"], loaded, strict=True):
-        if classifier.card.fold_digest != index["digests"][str(fold)]:
-            raise ExportError(
-                f"{models / f'fold_{fold}'}: stale, it was trained on another split than {folds / 'index.json'} has; "
-                f"run dvc repro train@{fold}"
-            )
+    index = read_index(folds)
+    loaded = [Classifier.load(models / f"fold_{fold}", device) for fold in index.folds]
+    for fold, classifier in zip(index.folds, loaded, strict=True):
+        index.check_card(models / f"fold_{fold}" / "model.json", fold, classifier.card.fold_digest)
     return loaded
 
 
@@ -162,9 +164,22 @@ def _write_classes(path: Path, values: np.ndarray, product: SceneMap, colours: l
     path.with_name(path.name + ".aux.xml").write_text(sidecar, encoding="utf-8")  # where GDAL and QGIS look for names
 
 
-def _write_floats(path: Path, grid: Grid, bands: dict[str, np.ndarray]) -> None:
+def write_applicability(folder: Path, scene: str, grid: Grid, found: Survey) -> None:
+    """Write SCENE_applicability.tif, which speaks of the class map, and the same of the ensemble's.
+
+    Both bands in one float file: in a GIS the first can be cut at another threshold than that of the
+    tags, and overviews of the second are the share of the ground inside.
+    """
+    tags = {"METHOD": METHOD, "THRESHOLD": f"{found.threshold:.9g}"}
+    layers = {"applicability": found.own, "ensemble_applicability": found.ensemble}
+    for name, values in layers.items():
+        bands = {"dissimilarity": values, "applicable": found.applicable(values)}
+        _write_floats(folder / f"{scene}_{name}.tif", grid, bands, tags)
+
+
+def _write_floats(path: Path, grid: Grid, bands: dict[str, np.ndarray], tags: dict[str, str] | None = None) -> None:
     plain = path.with_suffix(".plain.tif")
-    with create(plain, grid, list(bands), dtype="float32", nodata=np.nan) as writer:
+    with create(plain, grid, list(bands), dtype="float32", nodata=np.nan, tags=tags) as writer:
         writer.write(grid.whole, np.stack(list(bands.values())))
     to_cog(plain, path, overview_resampling="average")
     plain.unlink()
@@ -203,11 +218,19 @@ def class_polygons(product: SceneMap) -> geopandas.GeoDataFrame:
     return table.sort_values("area_m2", ascending=False, kind="stable", ignore_index=True)
 
 
-def picture(path: Path, scene: Raster, product: SceneMap, colours: list[tuple[int, int, int]]) -> None:
-    """The imagery in natural colours, the map and its confidence, one below the other."""
+def picture(
+    path: Path,
+    scene: Raster,
+    product: SceneMap,
+    colours: list[tuple[int, int, int]],
+    outside: np.ndarray | None = None,
+) -> None:
+    """The imagery in natural colours and the map below it, greyed in the cells that are ``outside``."""
     names = [name if name in scene.names else scene.names[0] for name in ("R", "G", "B")]
     imagery = np.moveaxis(scene.thumbnail(names, longest_px=1600), 0, -1)
-    palette = np.array([(255, 255, 255), *colours], dtype=np.uint8)
+    painted = np.array([(255, 255, 255), *colours], dtype=np.uint8)[product.honest]
+    if outside is not None:
+        painted[outside] = np.round(0.35 * painted[outside] + 0.65 * np.array(OUTSIDE))
     left, bottom, right, top = scene.grid.bounds
     aspect = (top - bottom) / (right - left)
     with figure(path, width=9, height=9 * (0.25 + 2.6 * aspect)) as drawing:
@@ -215,10 +238,14 @@ def picture(path: Path, scene: Raster, product: SceneMap, colours: list[tuple[in
         above.imshow(imagery, extent=(left, right, bottom, top), interpolation="antialiased")
         above.set_title(f"{scene.dataset.tags().get('SCENE') or Path(scene.dataset.name).stem}, natural colours")
         x_min, y_min, x_max, y_max = product.grid.bounds
-        below.imshow(palette[product.honest], extent=(x_min, x_max, y_min, y_max), interpolation="nearest")
+        below.imshow(painted, extent=(x_min, x_max, y_min, y_max), interpolation="nearest")
         below.set_title("land cover; every zone from the fold that never saw it")
         present = [i for i in range(len(product.classes)) if (product.honest == i + 1).any()]
         handles = [Patch(color=np.array(colours[i]) / 255, label=product.classes[i]) for i in present]
+        if outside is not None:
+            share = outside.sum() / max(1, (product.honest > 0).sum())
+            label = f"greyed: outside the area of applicability, {100 * share:.1f} %"
+            handles.append(Patch(color=np.array(OUTSIDE) / 255, label=label))
         below.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4, frameon=False)
         for axes in (above, below):
             axes.set_xlim(left, right)

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from landfold.errors import LandfoldError
 from landfold.files import read_json
+from landfold.folds import FoldIndex, read_index, retrain
 from landfold.settings import Settings
 
 INTERVAL = (0.025, 0.975)
@@ -65,31 +66,30 @@ class OutOfFold:
     def confusion_by(self, groups: np.ndarray) -> np.ndarray:
         """Counts for each distinct value of ``groups`` (one a patch), sorted: (group, class, class) int64."""
         number = {name: i for i, name in enumerate(self.classes)}
-        _, group = np.unique(groups, return_inverse=True)
-        counts = np.zeros((group.max() + 1, len(number), len(number)), dtype=np.int64)
-        np.add.at(counts, (group, self.table["label"].map(number), self.table["predicted"].map(number)), 1)
-        return counts
+        truth, predicted = self.table["label"].map(number), self.table["predicted"].map(number)
+        return confusions(truth.to_numpy(), predicted.to_numpy(), groups, len(number))
 
 
 def read_folds(models: Path, folds: Path, patches: Path) -> OutOfFold:
     """Read the predictions of every fold that ``folds``/index.json lists.
 
     Raises:
-        EvaluationError: no index; a fold that is missing, was trained on another split or other labels, does
-            not predict exactly its validation patches, or has other classes than the first fold.
+        EvaluationError: a fold that is missing, was trained on other labels, does not predict exactly its
+            validation patches, or has other classes than the first fold.
+        FoldError: no index, or a fold that was trained on another split.
     """
-    index = _index(folds / "index.json")
+    index = read_index(folds)
     table = _patches(patches, folds / "patches.parquet")
     classes: list[str] = []
     predictions, histories = [], []
-    for fold in index["folds"]:
+    for fold in index.folds:
         folder = models / f"fold_{fold}"
-        found = _classes(folder / "model.json", fold, index["digests"][str(fold)])
+        found = _classes(folder / "model.json", fold, index)
         classes = classes or found
         if found != classes:
             raise EvaluationError(
-                f"{folder}: fold {fold} has the classes {', '.join(found)}, but fold {index['folds'][0]} has "
-                f"{', '.join(classes)}; {_retrain(fold)}"
+                f"{folder}: fold {fold} has the classes {', '.join(found)}, but fold {index.folds[0]} has "
+                f"{', '.join(classes)}; {retrain(fold)}"
             )
         predictions.append(_predictions(folder / "predictions.parquet", fold, table[table["fold"] == fold], classes))
         histories.append(pandas.read_csv(_required(folder / "history.csv", fold)).assign(fold=fold))
@@ -97,38 +97,24 @@ def read_folds(models: Path, folds: Path, patches: Path) -> OutOfFold:
     unseen = table["predicted"].isna()
     if unseen.any():
         raise EvaluationError(
-            f"{folds / 'index.json'}: lists the folds {index['folds']}, but {folds / 'patches.parquet'} has "
+            f"{index.path}: lists the folds {index.folds}, but {folds / 'patches.parquet'} has "
             f"{int(unseen.sum())} patches in others; run `dvc repro --force zones`"
         )
     history = pandas.concat(histories, ignore_index=True)
     return OutOfFold(classes, table, history[["fold", *history.columns.drop("fold")]])
 
 
-def _index(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise EvaluationError(f"{path}: not found, so there are no folds for this zones.k; run `dvc repro zones`")
-    return read_json(path)
-
-
-def _classes(card: Path, fold: int, split: str) -> list[str]:
-    """The classes of a fold's model, which must have been trained on the split with this digest."""
+def _classes(card: Path, fold: int, index: FoldIndex) -> list[str]:
+    """The classes of a fold's model, which must have been trained on the split that the index lists."""
     content = read_json(_required(card, fold))
-    if content["fold_digest"] != split:
-        raise EvaluationError(
-            f"{card}: fold {fold} is stale: it was trained on split {content['fold_digest'][:12]}, but the zones "
-            f"stage has made split {split[:12]}; {_retrain(fold)}"
-        )
+    index.check_card(card, fold, content["fold_digest"])
     return content["classes"]
 
 
 def _required(path: Path, fold: int) -> Path:
     if not path.is_file():
-        raise EvaluationError(f"{path}: not found, so fold {fold} is missing or incomplete; {_retrain(fold)}")
+        raise EvaluationError(f"{path}: not found, so fold {fold} is missing or incomplete; {retrain(fold)}")
     return path
-
-
-def _retrain(fold: int) -> str:
-    return f"run `dvc repro --force --single-item train@{fold}`"
 
 
 def _patches(patches: Path, assigned: Path) -> geopandas.GeoDataFrame:
@@ -154,22 +140,33 @@ def _predictions(path: Path, fold: int, expected: pandas.DataFrame, classes: lis
         raise EvaluationError(
             f"{path}: expected the {len(expected)} validation patches of fold {fold}, each once, found {len(found)}: "
             f"{len(missing)} missing, {len(foreign)} foreign, {len(repeated)} repeated "
-            f"(such as {(missing + foreign + repeated)[0]}); {_retrain(fold)}"
+            f"(such as {(missing + foreign + repeated)[0]}); {retrain(fold)}"
         )
     labels = expected.set_index("patch")["label"].loc[found["patch"]].to_numpy()
     changed = found[found["label"].to_numpy() != labels]
     if len(changed):
         raise EvaluationError(
             f"{path}: fold {fold} is stale: {len(changed)} patches had another label when it was trained (such as "
-            f"{changed['patch'].iloc[0]}, then {changed['label'].iloc[0]}); {_retrain(fold)}"
+            f"{changed['patch'].iloc[0]}, then {changed['label'].iloc[0]}); {retrain(fold)}"
         )
     unknown = sorted((set(found["label"]) | set(found["predicted"])) - set(classes))
     if unknown:
         raise EvaluationError(
             f"{path}: fold {fold} has the class {', '.join(unknown)}, which its model.json does not list "
-            f"({', '.join(classes)}); {_retrain(fold)}"
+            f"({', '.join(classes)}); {retrain(fold)}"
         )
     return found[["patch", "predicted"]]
+
+
+def confusions(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
+    """Counts for each distinct value of ``groups``, sorted: (group, class, class) int64.
+
+    ``truth`` and ``predicted`` are the numbers of classes, one a patch, as is ``groups``.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    counts = np.zeros((group.max() + 1, classes, classes), dtype=np.int64)
+    np.add.at(counts, (group, truth, predicted), 1)
+    return counts
 
 
 def accuracy(confusion: np.ndarray) -> np.ndarray:
@@ -242,17 +239,52 @@ def zone_bootstrap(confusions: np.ndarray, settings: EvaluateSettings) -> dict[s
     that are far too narrow. The interval speaks of other zones of this kind, with the models as
     they are; it does not retrain. With one zone it is the score itself.
     """
-    zones = len(confusions)
+    return {name: _interval(scores) for name, scores in _resampled(confusions, settings).items()}
+
+
+def compare_splits(zoned: np.ndarray, random: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
+    """Headline scores of one method under zoned and under random folds, and what the random ones flatter.
+
+    ``zoned`` and ``random`` are (zone, repeat, class, class): the same patches, counted by the same zones,
+    as the two ways of splitting had them predicted in each repeat. A score is the mean over repeats.
+
+    ``zoned``, ``random`` and ``gap`` (random less zoned) each have ``pooled``, ``low`` and ``high`` of every
+    score, rounded to 4 digits. The interval of the gap is that of a paired difference: every resample of
+    the zones is scored under both.
+    """
+    both = np.stack([zoned, random], axis=1)
+    samples = _resampled(both, settings)
+    found: dict[str, Any] = {"zoned": {}, "random": {}, "gap": {}}
+    for name, score in HEADLINE.items():
+        pooled, resampled = score(both.sum(axis=0)).mean(axis=-1), samples[name].mean(axis=-1)
+        pairs = {
+            "zoned": (pooled[0], resampled[:, 0]),
+            "random": (pooled[1], resampled[:, 1]),
+            "gap": (pooled[1] - pooled[0], resampled[:, 1] - resampled[:, 0]),
+        }
+        for part, (value, spread) in pairs.items():
+            values = map(_round, (value, *_interval(spread)))
+            found[part][name] = dict(zip(("pooled", "low", "high"), values, strict=True))
+    return found
+
+
+def _resampled(confusions: np.ndarray, settings: EvaluateSettings) -> dict[str, np.ndarray]:
+    """Every headline score of every resample of the zones: (zone, ..., class, class) to (resample, ...)."""
+    zones, counts = len(confusions), confusions.astype(np.float64)  # exact, and many times faster than integers
     generator = np.random.default_rng(settings.seed)
     found: dict[str, list[np.ndarray]] = {name: [] for name in HEADLINE}
     for start in range(0, settings.bootstrap, _BATCH):
         size = min(_BATCH, settings.bootstrap - start)
         times = generator.multinomial(zones, np.full(zones, 1 / zones), size=size)
-        resampled = np.tensordot(times, confusions, axes=1)
+        resampled = np.tensordot(times, counts, axes=1)
         for name, score in HEADLINE.items():
             found[name].append(score(resampled))
-    intervals = {name: np.quantile(np.concatenate(parts), INTERVAL) for name, parts in found.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _interval(scores: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(scores, INTERVAL)
+    return float(low), float(high)
 
 
 def summarize(predictions: OutOfFold, settings: EvaluateSettings) -> dict[str, Any]:

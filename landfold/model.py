@@ -9,7 +9,8 @@ import torch
 import torchvision
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import nn
 
 from landfold.errors import LandfoldError
@@ -85,6 +86,10 @@ class ModelCard(Settings):
     """digest of the scene statistics that normalized its input"""
     train: dict[str, Any]
     """settings of the training"""
+
+    def save(self, folder: Path) -> None:
+        """Write model.json into an existing folder."""
+        write_json(folder / "model.json", self.model_dump())
 
 
 def pick_device(wanted: str) -> str:
@@ -201,8 +206,8 @@ class Classifier:
     def save(self, folder: Path) -> None:
         """Write model.safetensors and model.json into an existing folder."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
-        write_json(folder / "model.json", self.card.model_dump())
+        (folder / "model.safetensors").write_bytes(serialize(tensors))  # safetensors' own file has mode 600
+        self.card.save(folder)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "Classifier":

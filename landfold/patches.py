@@ -84,16 +84,19 @@ def cut_patches(
 
     The table has one row a patch: ``patch`` (id), ``scene``, ``row``, ``column`` (offset of the
     window in pixels), ``size_px``, ``label`` (class name), ``purity`` and ``valid`` (fractions),
-    ``x`` and ``y`` (centre of the core) and ``geometry`` (footprint), both in the project's CRS.
+    ``x`` and ``y`` (centre of the core) and ``geometry`` (footprint), both in the project's CRS; and, where the
+    labels have zone values, ``zone_value``: the value that most of the core's labelled pixels have, a tie the
+    value that sorts first, and absent where those pixels' polygon has none.
     """
     grid, size = raster.grid, settings.size_px
+    zoned = bool(labels.zone_values)
     columns = np.arange(0, grid.width - size + 1, settings.stride_px)
     rows = np.arange(0, grid.height - size + 1, settings.stride_px)
     found: list[tuple[np.ndarray, ...]] = []
     dropped = dict.fromkeys(DROP_REASONS, 0)
     if not len(rows) or not len(columns):
         dropped["small"] = 1
-        return ScenePatches(_table(scene, grid, labels.names, settings, project_crs, found), 1, dropped)
+        return ScenePatches(_table(scene, grid, labels, settings, project_crs, found), 1, dropped)
     with labels.on(scene, grid) as there:
         for row in rows:
             valid_px = _sums(raster.valid(Window(0, int(row), grid.width, size)).sum(axis=0), columns, size)
@@ -112,9 +115,11 @@ def cut_patches(
                 dropped[reason] += int((keep & fate).sum())
                 keep &= ~fate
             valid = valid_px[keep] / size**2
-            found.append((np.full(keep.sum(), row), columns[keep], majority[keep], purity[keep], valid))
+            starts = columns[keep] + settings.margin_px
+            values = _commonest(there.zone_values(core), starts, settings.core_px) if zoned else starts
+            found.append((np.full(keep.sum(), row), columns[keep], majority[keep], purity[keep], valid, values))
             progress((row + settings.stride_px) / (rows[-1] + settings.stride_px))
-    table = _table(scene, grid, labels.names, settings, project_crs, found)
+    table = _table(scene, grid, labels, settings, project_crs, found)
     return ScenePatches(table, len(rows) * len(columns), dropped)
 
 
@@ -125,6 +130,12 @@ def _sums(counts: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
     return cumulative[..., starts + width] - cumulative[..., starts]
 
 
+def _commonest(values: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
+    """The number above 0 that is most often in each window of ``width`` columns: (y, x) int to (window,) int64."""
+    windows = [values[:, start : start + width].ravel() for start in starts]
+    return np.array([np.bincount(window[window > 0]).argmax() for window in windows], dtype=np.int64)
+
+
 def _tied(counts: np.ndarray) -> np.ndarray:
     """Whether no class has more than every other, of (class, window) counts: (window,) bool."""
     return (counts == counts.max(axis=0)).sum(axis=0) > 1
@@ -133,14 +144,14 @@ def _tied(counts: np.ndarray) -> np.ndarray:
 def _table(
     scene: str,
     grid: Grid,
-    names: list[str],
+    labels: Labels,
     settings: PatchSettings,
     project_crs: CRS,
     found: list[tuple[np.ndarray, ...]],
 ) -> geopandas.GeoDataFrame:
-    parts = zip(*found, strict=True) if found else [[]] * 5
-    row, column, label, purity, valid = (np.concatenate([*p, []]) for p in parts)
-    row, column, label = row.astype(np.int64), column.astype(np.int64), label.astype(np.int64)
+    parts = zip(*found, strict=True) if found else [[]] * 6
+    row, column, label, purity, valid, value = (np.concatenate([*p, []]) for p in parts)
+    row, column, label, value = (numbers.astype(np.int64) for numbers in (row, column, label, value))
     size = settings.size_px
     windows = [Window(int(c), int(r), size, size) for r, c in zip(row, column, strict=True)]
     table = geopandas.GeoDataFrame(
@@ -150,7 +161,7 @@ def _table(
             "row": row,
             "column": column,
             "size_px": size,
-            "label": np.array(names, dtype=object)[label],
+            "label": np.array(labels.names, dtype=object)[label],
             "purity": purity,
             "valid": valid,
         },
@@ -160,6 +171,8 @@ def _table(
     centre = shapely.centroid(table.geometry.values)
     table.insert(8, "x", shapely.get_x(centre))
     table.insert(9, "y", shapely.get_y(centre))
+    if labels.zone_values:
+        table.insert(10, "zone_value", np.array(labels.zone_values, dtype=object)[value - 1])
     return table
 
 

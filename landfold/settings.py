@@ -19,6 +19,7 @@ SECTIONS = (
     "labels",
     "patches",
     "zones",
+    "audit",
     "model",
     "train",
     "evaluate",

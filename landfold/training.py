@@ -194,11 +194,15 @@ def class_weights(labels: np.ndarray, classes: int, kind: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TrainedFold:
-    """What a fold's training gives: the classifier, its curves, and its predictions of what it never saw."""
+    """What a fold's training gives: the classifier, its curves, and its predictions of what it never saw.
+
+    ``predictions`` are of the validation patches, ``test`` of those of the test region, if there is one.
+    """
 
     classifier: Classifier
     history: pandas.DataFrame
     predictions: pandas.DataFrame
+    test: pandas.DataFrame
 
 
 def train_fold(
@@ -244,26 +248,35 @@ def train_fold(
         on_epoch=on_epoch,
     )
     classifier = Classifier(network, card, str(fabric.device))
-    probabilities = classifier.probabilities(windows[held_out])
-    found = predictions_table(table["patch"][held_out], table["label"][held_out], probabilities, card.classes)
-    return TrainedFold(classifier, history, found)
+    predictions, test = (
+        predictions_table(table[side], classifier.probabilities(windows[side]), card.classes)
+        for side in (held_out, (table["side"] == "test").to_numpy())
+    )
+    return TrainedFold(classifier, history, predictions, test)
 
 
-def write_fold(folder: Path, trained: TrainedFold) -> None:
-    """Write model.safetensors, model.json, history.csv and predictions.parquet into an existing folder."""
-    trained.classifier.save(folder)
+def write_fold(folder: Path, trained: TrainedFold, *, weights: bool = True) -> None:
+    """Write a fold's files into an existing folder.
+
+    They are model.json, history.csv and predictions.parquet; model.safetensors unless the ``weights`` are of no
+    use to anyone; and test.parquet where there is a test region.
+    """
+    if weights:
+        trained.classifier.save(folder)
+    else:
+        trained.classifier.card.save(folder)
     trained.history.to_csv(folder / "history.csv", index=False, float_format="%.6g", lineterminator="\n")
     trained.predictions.to_parquet(folder / "predictions.parquet", index=False)
+    if len(trained.test):
+        trained.test.to_parquet(folder / "test.parquet", index=False)
 
 
-def predictions_table(
-    patches: pandas.Series, labels: pandas.Series, probabilities: np.ndarray, classes: list[str]
-) -> pandas.DataFrame:
+def predictions_table(patches: pandas.DataFrame, probabilities: np.ndarray, classes: list[str]) -> pandas.DataFrame:
     """One row a patch: patch, label, predicted, confidence, and p_CLASS for every class."""
     best = probabilities.argmax(axis=1)
     table = {
-        "patch": patches.to_numpy(),
-        "label": labels.to_numpy(),
+        "patch": patches["patch"].to_numpy(),
+        "label": patches["label"].to_numpy(),
         "predicted": np.array(classes, dtype=object)[best],
         "confidence": probabilities[np.arange(len(best)), best],
     }

@@ -1,43 +1,64 @@
 """Assign zones and folds, keep training and validation apart, and prove it.
 
-Reads: data/patches.parquet; sections ``project`` and ``zones`` of params.yaml.
+Reads: data/patches.parquet; data/raw (zones.file or the file of zones.test_region); thumbnails of data/scenes;
+sections ``project`` and ``zones`` of params.yaml.
 Writes: data/folds/kK/: patches.parquet (zone and fold of every patch), fold_I.parquet (side of every
-patch: train, validation or buffer), zones.gpkg (the fold map), index.json; metrics/folds.json and
-metrics/plots/folds.png.
-Refuses: fewer zones than folds, an empty fold, footprints shared across folds.
+patch: train, validation, buffer or test), random_I.parquet (the same of a random split of equal size),
+zones.gpkg (the fold map), index.json; metrics/folds.json and metrics/plots/folds.png.
+Refuses: fewer zones than folds, an empty fold, patches without a zone, footprints shared across folds.
 """
 
 from pathlib import Path
 
 import geopandas
+from rasterio.crs import CRS
 
 from landfold import settings
 from landfold.files import write_json, writing_folder
-from landfold.folds import assign_folds, check_folds, split_fold, summarize, write_folds
-from landfold.plots import fold_map
+from landfold.folds import cautions, check_folds, fold_patches, summarize, write_folds
+from landfold.plots import Picture, fold_map
 from landfold.project import ProjectSettings
-from landfold.zones import ZoneSettings, grid_zones, zone_table
+from landfold.raster import Raster
+from landfold.zones import ZoneSettings, in_test_region, read_areas
 from stages import PARAMS, run
+
+RAW = Path("data/raw")
+MOST_PICTURES = 8
 
 
 def main() -> str:
-    """Zone, assign, split, check, write."""
+    """Zone, assign, split, write, check what is written."""
     zones = settings.load(PARAMS, "zones", ZoneSettings)
     crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
-    table = geopandas.read_parquet("data/patches.parquet")
-    zone = grid_zones(
-        table["x"].to_numpy(), table["y"].to_numpy(), block_size_m=zones.block_size_m, origin_m=zones.origin_m
-    )
-    table = table.assign(zone=zone, fold=assign_folds(zone, table["label"].to_numpy(), zones))
-    splits = [split_fold(table.geometry.to_numpy(), table["fold"].to_numpy(), i, zones.buffer_m) for i in zones.folds]
-    check_folds(table, splits, zones.buffer_m)
-    areas = zone_table(table["zone"].to_numpy(), table["fold"].to_numpy(), zones, crs)
+    patches = geopandas.read_parquet("data/patches.parquet")
+    test = in_test_region(patches, zones, RAW, crs)
+    folding = fold_patches(patches, zones, test, read_areas(zones, RAW, crs))
     with writing_folder(Path(f"data/folds/k{zones.k}")) as folder:
-        write_folds(folder, table, splits, areas)
-    write_json(Path("metrics/folds.json"), summarize(table, splits))
-    fold_map(Path("metrics/plots/folds.png"), areas, table, splits)
-    dropped = sum(int(split.buffer.sum()) for split in splits)
-    return f"{len(areas)} zones in {zones.k} folds; {dropped} patches in buffers, over all folds; no shared ground"
+        write_folds(folder, folding.table, folding.splits, *folding.zones, randoms=folding.randoms)
+        check_folds(folder, patches, zones, test)
+    write_json(Path("metrics/folds.json"), summarize(folding.table, folding.splits, repeats=zones.repeats))
+    areas, first = folding.zones[0], folding.splits[: zones.k]
+    fold_map(Path("metrics/plots/folds.png"), areas, folding.table, first, pictures=_thumbnails(crs))
+    for caution in cautions(folding, zones):
+        print(f"zones: warning: {caution}")
+    dropped = sum(int(split.buffer.sum()) for split in folding.splits)
+    repeated = f", {zones.repeats} times" if zones.repeats > 1 else ""
+    held_out = f"; {int(test.sum())} patches in the test region" if test.any() else ""
+    return (
+        f"{len(areas)} zones in {zones.k} folds{repeated}; {dropped} patches in buffers, over all folds"
+        f"{held_out}; no shared ground"
+    )
+
+
+def _thumbnails(crs: CRS) -> list[Picture]:
+    """The first scenes that are in the project's CRS; a data set of thousands of tiles shows a few."""
+    found = []
+    for path in sorted(Path("data/scenes").glob("*.tif"))[:MOST_PICTURES]:
+        with Raster.open(path) as raster:
+            names = [name if name in raster.names else raster.names[0] for name in ("R", "G", "B")]
+            if raster.grid.crs == crs:
+                found.append(Picture(raster.thumbnail(names, longest_px=900), raster.grid.bounds))
+    return found
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ LAYERS = {
     1: {"grid", "bands", "project", "vector", "colours", "fetch"},
     2: {"raster", "sensors", "indices", "statistics"}
     | {f"sensors.{part}" for part in ("scenes", "metadata", "safe", "landsat", "band_files", "multiband")},
-    3: {"ingest", "labels", "patches", "zones", "folds", "leakage", "metrics", "accuracy", "plots"}
+    3: {"ingest", "labels", "patches", "zones", "folds", "features", "leakage", "metrics", "accuracy", "plots"}
+    | {"applicability"}
     | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")},
     4: {"dataset", "model", "training", "inference", "export", "tracking"},
     5: {"cli"},

@@ -11,7 +11,9 @@ from matplotlib.image import imread
 from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
+from landfold.applicability import Survey
 from landfold.export import (
+    OUTSIDE,
     ExportError,
     ExportSettings,
     SceneMap,
@@ -19,6 +21,7 @@ from landfold.export import (
     fold_of_cells,
     picture,
     predict_scene,
+    write_applicability,
     write_map,
 )
 from landfold.grid import Grid
@@ -233,7 +236,7 @@ def models():
 
 def predict(folder, folds, *, min_valid=0.5, stride_px=8, found=None):
     with Raster.open(write_scene(folder / "scene.tif")) as raster:
-        settings = ExportSettings(stride_px=stride_px, min_valid=min_valid)
+        settings = ExportSettings(stride_px=stride_px, min_valid=min_valid, applicability=False)
         return predict_scene(raster, found or models(), folds, settings)
 
 
@@ -334,3 +337,55 @@ def test_geopackage_survives_special_names(written):
     table = geopandas.read_file(folder / "s.gpkg")
     assert set(table["class"]) == set(CLASSES)
     assert not pandas.isna(table).any().any()
+
+
+def make_survey(product: SceneMap) -> Survey:
+    """Dissimilarities that tell the cell, one of them exactly the threshold."""
+    place = np.arange(product.honest.size).reshape(product.honest.shape) / 10
+    own, ensemble = (np.where(product.honest > 0, part, np.nan).astype(np.float32) for part in (place, place / 3))
+    return Survey(own, ensemble, float(np.float32(1.7)))
+
+
+def test_applicability_is_in_the_file_with_its_threshold(tmp_path):
+    product = make_map()
+    found = make_survey(product)
+    write_applicability(tmp_path, "s", product.grid, found)
+    names = {"s_applicability.tif": found.own, "s_ensemble_applicability.tif": found.ensemble}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    for name, values in names.items():
+        assert cog_validate(tmp_path / name, strict=True, quiet=True) == (True, [], [])
+        with rasterio.open(tmp_path / name) as dataset:
+            tags = dataset.tags()
+            assert Grid.of(dataset) == product.grid
+            assert dataset.descriptions == ("dissimilarity", "applicable")
+            assert np.isnan(dataset.nodata)
+            dissimilarity, applicable = dataset.read()
+        assert "doi:10.1111/2041-210X.13650" in tags["METHOD"]
+        threshold = np.float32(tags["THRESHOLD"])
+        assert float(threshold) == found.threshold
+        data = product.honest > 0
+        assert np.array_equal(dissimilarity, values, equal_nan=True)
+        assert np.array_equal(np.isnan(applicable), ~data)
+        assert np.array_equal(applicable[data], (dissimilarity <= threshold)[data])
+    assert found.applicable(found.own)[2, 5] == 1  # cell 17, on the threshold
+    assert found.applicable(found.own)[3, 0] == 0
+
+
+def test_applicability_has_the_same_bytes_twice(tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_applicability(tmp_path / name, "s", make_map().grid, make_survey(make_map()))
+    assert factories.tree(tmp_path / "first") == factories.tree(tmp_path / "second")
+
+
+def test_the_picture_greys_what_is_outside(tmp_path):
+    product = make_map()
+    with Raster.open(write_scene(tmp_path / "scene.tif")) as raster:
+        for name, outside in {"all": np.zeros((4, 6), bool), "some": make_survey(product).outside}.items():
+            picture(tmp_path / f"{name}.png", raster, product, COLOURS, outside)
+    drawn = {name: imread(tmp_path / f"{name}.png")[:, :, :3] * 255 for name in ("all", "some")}
+    below = {name: pixels[len(pixels) // 2 :] for name, pixels in drawn.items()}
+    greyed = 0.35 * np.array(COLOURS[2]) + 0.65 * np.array(OUTSIDE)  # in row 3, five cells of 80 m
+    shown = {name: (np.abs(pixels - greyed).max(axis=2) < 15).sum() for name, pixels in below.items()}
+    assert shown["some"] > 15_000  # the picture has 256 colours only, so this one is not exact
+    assert shown["all"] == 0

@@ -61,6 +61,24 @@ def test_a_window_is_the_same_piece_of_the_whole(tmp_path):
         np.testing.assert_array_equal(burned(tmp_path, window=window), whole[window.toslices()])
 
 
+def test_zone_values_are_burned_as_the_classes_are(tmp_path):
+    """The smaller polygon wins; 3, 3.0 and "3" are one value; a polygon without one keeps its class."""
+    shapes = [box(0, 0, 300, 200), box(20, 30, 80, 50), box(100, 30, 180, 50)]
+    table = geopandas.GeoDataFrame({"kind": ["crop", "lake", "crop"], "farm": [12.0, 3.0, None]}, geometry=shapes)
+    table.set_crs(CRS_UTM33).to_file(tmp_path / "l.gpkg")
+    labels = read(tmp_path, zone_attribute="farm")
+    assert labels.zone_values == ("12", "3", None)
+    with labels.on("s", make_grid(20, 30)) as there:
+        found, classes = there.zone_values(make_grid(20, 30).whole), there.classes(make_grid(20, 30).whole)
+    expected = np.ones((20, 30), dtype=int)
+    expected[3:5, 2:8], expected[3:5, 10:18] = 2, 3
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(classes == 2, expected == 2)
+    assert read(tmp_path).zone_values == ()
+    with pytest.raises(LabelError, match=r"no attribute 'field' \(labels\.zone_attribute\); the file has kind, farm"):
+        read(tmp_path, zone_attribute="field")
+
+
 def test_labels_in_another_crs_land_on_the_same_pixels(tmp_path):
     shapes = [("crop", box(20, 30, 80, 50)), ("lake", box(200, 0, 300, 200))]
     write_labels(tmp_path / "utm" / "l.gpkg", shapes)
@@ -672,6 +690,7 @@ def test_labels_of_whole_scenes_have_no_ground(tmp_path):
         ({"invalid": None}, "kind: polygons needs invalid; it is null"),
         ({"resampling": "mode"}, "kind: polygons has no use for resampling; set it to null"),
         ({"kind": "points"}, "kind: points has no use for invalid; set it to null"),
+        ({"kind": "points", "invalid": None, "zone_attribute": "id"}, "kind: points has no use for zone_attribute"),
         ({"kind": "raster", "invalid": None}, "kind: raster has no use for attribute; set it to null"),
         ({"kind": "raster", "invalid": None, "attribute": None}, "kind: raster needs resampling; it is null"),
         ({"kind": "table", "invalid": None}, "kind: table has no use for attribute; set it to null"),

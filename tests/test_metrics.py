@@ -197,3 +197,60 @@ def test_class_table_is_long():
     assert list(table["class"]) == ["water", "bog"] * 3
     assert list(table["support"]) == [4, 2] * 3
     assert list(table["value"]) == [1.0, 0.6667, 0.75, 1.0, 0.8571, 0.8]
+
+
+def two_splits(seed=0, *, zones=9, repeats=1):
+    """Confusions of the same patches under two splits: (zone, repeat, class, class) each."""
+    generator = np.random.default_rng(seed)
+    truth, zone = generator.integers(0, 3, 300), generator.integers(0, zones, 300)
+    found = []
+    for share in (0.5, 0.7):
+        parts = []
+        for _ in range(repeats):
+            predicted = np.where(generator.random(300) < share, truth, generator.integers(0, 3, 300))
+            parts.append(metrics.confusions(truth, predicted, zone, 3))
+        found.append(np.stack(parts, axis=1))
+    return found
+
+
+def test_each_split_has_the_interval_that_it_has_alone():
+    zoned, random = two_splits()
+    found = metrics.compare_splits(zoned, random, SETTINGS)
+    for part, confusions in (("zoned", zoned), ("random", random)):
+        for name, (low, high) in zone_bootstrap(confusions[:, 0], SETTINGS).items():
+            pooled = float(HEADLINE[name](confusions[:, 0].sum(axis=0)))
+            assert found[part][name] == {"pooled": round(pooled, 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def test_a_split_has_no_gap_to_itself_in_any_resample():
+    zoned, _ = two_splits()
+    for gap in metrics.compare_splits(zoned, zoned, SETTINGS)["gap"].values():
+        assert gap == {"pooled": 0, "low": 0, "high": 0}
+
+
+def test_the_gap_is_paired_over_zones():
+    # Zones differ far more than the splits do: in each zone of 10, random is right on one patch more.
+    right = np.arange(9)
+    zoned, random = (np.zeros((9, 1, 2, 2), dtype=np.int64) for _ in range(2))
+    for part, more in ((zoned, 0), (random, 1)):
+        part[:, 0, 0, 0], part[:, 0, 0, 1] = right + more, 10 - right - more
+    found = metrics.compare_splits(zoned, random, SETTINGS)
+    assert found["gap"]["accuracy"] == {"pooled": 0.1, "low": 0.1, "high": 0.1}
+    assert found["zoned"]["accuracy"]["high"] - found["zoned"]["accuracy"]["low"] > 0.2
+
+
+def test_a_gap_changes_its_sign_with_its_sides():
+    zoned, random = two_splits()
+    gap, turned = (metrics.compare_splits(*pair, SETTINGS)["gap"] for pair in ((zoned, random), (random, zoned)))
+    for name in HEADLINE:
+        assert gap[name]["pooled"] == -turned[name]["pooled"] > 0
+        assert gap[name]["low"] == pytest.approx(-turned[name]["high"], abs=1e-4)
+
+
+def test_repeats_count_alike():
+    zoned, random = two_splits(repeats=3)
+    found = metrics.compare_splits(zoned, random, SETTINGS)
+    mean = np.mean([metrics.macro_f1(zoned[:, repeat].sum(axis=0)) for repeat in range(3)])
+    assert found["zoned"]["macro_f1"]["pooled"] == round(mean, 4)
+    same = [np.repeat(part[:, :1], 3, axis=1) for part in (zoned, random)]
+    assert metrics.compare_splits(*same, SETTINGS) == metrics.compare_splits(zoned[:, :1], random[:, :1], SETTINGS)

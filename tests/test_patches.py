@@ -206,6 +206,35 @@ def test_every_patch_of_a_scene_has_the_scenes_class(tmp_path):
     assert cut(tmp_path, SceneClasses({"s": 0}, ["field", "water"])).dropped["unlabelled"] == 30
 
 
+def zoned(*shapes):
+    """Polygons of (class, place of the zone value, shape), the larger first, as they are burned."""
+    numbers, places, geometry = zip(*shapes, strict=True)
+    table = geopandas.GeoDataFrame(
+        {"label": np.array(numbers, np.uint8), "zone_value": places}, geometry=list(geometry), crs=CRS_UTM33
+    )
+    return LabelPolygons(table, ["field", "water"], zone_values=("east", "west", None))
+
+
+def test_a_patch_has_the_zone_value_of_most_of_its_core(tmp_path):
+    """Cores are columns 4-12, 12-20, ..., 44-52; the border of the values is at column 30, of the last at 46."""
+    labels = zoned((1, 2, box(0, 0, 300, 500)), (1, 1, box(300, 0, 460, 500)), (1, 3, box(460, 0, 600, 500)))
+    table = cut(tmp_path, labels).table
+    first = table[table["row"] == 0]
+    assert list(first["zone_value"][:5]) == ["west", "west", "west", "east", "east"]
+    assert list(table["column"][table["zone_value"].isna()].unique()) == [40]
+    assert list(table.columns)[8:] == ["x", "y", "zone_value", "geometry"]
+    assert "zone_value" not in cut(tmp_path).table
+
+
+def test_a_tie_of_zone_values_goes_to_the_first_and_ground_without_label_has_no_vote(tmp_path):
+    tie = zoned((1, 2, box(0, 0, 80, 500)), (1, 1, box(80, 0, 600, 500)))
+    assert cut(tmp_path, tie).table["zone_value"][0] == "east"
+    lone = zoned((1, 2, box(40, 0, 60, 500)))  # a quarter of the first core
+    found = cut(tmp_path, lone, min_purity=0.2).table
+    assert set(found["zone_value"]) == {"west"}
+    assert set(found["column"]) == {0}
+
+
 def test_a_class_without_patch_is_refused_by_name(tmp_path):
     table = cut(tmp_path, polygons((1, box(0, 0, 600, 500)), (2, box(0, 0, 30, 30)))).table
     check_classes(table, ["field"])

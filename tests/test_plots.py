@@ -2,13 +2,14 @@ import json
 
 import geopandas
 import numpy as np
+import pandas
 import pytest
 import shapely
 from dvc_render.vega import VegaRenderer
 from matplotlib.image import imread
 
 from landfold.folds import Split
-from landfold.plots import error_map, figure, fold_map
+from landfold.plots import Picture, accuracy_by_distance, distance_distributions, error_map, figure, fold_map, gap_bars
 
 COLOURS = {"water": (47, 127, 209), "farm": (233, 196, 106)}
 
@@ -68,6 +69,22 @@ def test_pictures_depend_on_their_content_alone(tmp_path):
         fold_map(tmp_path / f"fold-{name}", zones(), patches(RIGHT), masks)
     for kind in ("error", "fold"):
         assert (tmp_path / f"{kind}-first.png").read_bytes() == (tmp_path / f"{kind}-second.png").read_bytes()
+
+
+def test_fold_map_shows_the_scene_and_the_test_region(tmp_path):
+    masks = [Split(train=np.arange(8) >= 4, validation=np.arange(8) < 4, buffer=np.zeros(8, dtype=bool))] * 2
+    fold_map(tmp_path / "bare.png", zones(), patches(RIGHT), masks)
+    fold_map(tmp_path / "test.png", zones(), patches(RIGHT).assign(fold=[-1] * 4 + [1] * 4), masks)
+    assert pixels(tmp_path / "test.png", (0, 0, 0)) > pixels(tmp_path / "bare.png", (0, 0, 0)) + 100
+    scene = np.zeros((3, 20, 30))
+    scene[:, :10] = np.linspace(1, 2, 30)  # the south half is without data
+    picture = Picture(scene, tuple(zones().total_bounds))
+    fold_map(tmp_path / "scene.png", zones(), patches(RIGHT), masks, pictures=[picture])
+    bare, shown = imread(tmp_path / "bare.png"), imread(tmp_path / "scene.png")
+    assert bare.shape == shown.shape
+    changed = np.flatnonzero((abs(bare - shown) > 0.1).any(axis=(1, 2)))
+    assert 0 < len(changed) < 0.6 * bare.shape[0]
+    assert changed.max() - changed.min() < 0.6 * bare.shape[0]
 
 
 def test_a_figure_that_fails_leaves_the_earlier_one(tmp_path):
@@ -139,3 +156,68 @@ def test_dvc_fills_the_templates_and_they_tell_revisions_apart(monkeypatch, pyte
     used = named(specification, "field")
     assert "rev" in used
     assert used - {"rev"} <= set(data["values"][0]) | named(specification, "as")
+
+
+ZONED, RANDOM = (0, 114, 178), (213, 94, 0)
+
+
+def distances(zoned):
+    return {
+        "sample_to_sample": np.full(50, 160.0),
+        "prediction_to_sample": np.repeat([0.0, 160.0, 500.0], 20),
+        "zoned": zoned,
+        "random": np.repeat([160.0, 226.0], 30),
+    }
+
+
+def test_distances_of_each_kind_are_drawn_also_those_of_zero(tmp_path):
+    w = {"zoned": 700.0, "random": 20.0}
+    distance_distributions(tmp_path / "far.png", distances(np.linspace(300, 2000, 80)), w)
+    distance_distributions(tmp_path / "again.png", distances(np.linspace(300, 2000, 80)), w)
+    distance_distributions(tmp_path / "zero.png", {name: np.zeros(3) for name in distances(np.ones(1))}, w)
+    for colour in (ZONED, RANDOM):
+        assert pixels(tmp_path / "far.png", colour) > 200
+    assert (tmp_path / "far.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    assert (tmp_path / "zero.png").stat().st_size > 1000
+
+
+def comparison(random):
+    def scores(value):
+        return {name: {"pooled": value, "low": value - 0.1, "high": value + 0.05} for name in ("accuracy", "macro_f1")}
+
+    return {"zoned": scores(0.5), "random": scores(random), "gap": scores(random - 0.5)}
+
+
+def test_bars_are_as_high_as_the_scores(tmp_path):
+    for name, random in (("low", 0.25), ("high", 0.75)):
+        gap_bars(tmp_path / f"{name}.png", {"statistics": comparison(random), "coordinates": comparison(random)})
+    low, high = (tmp_path / f"{name}.png" for name in ("low", "high"))
+    assert pixels(low, ZONED) == pytest.approx(pixels(high, ZONED), rel=0.05)
+    assert pixels(high, RANDOM) / pixels(low, RANDOM) == pytest.approx(3, rel=0.15)
+    before = low.read_bytes()
+    gap_bars(low, {"statistics": comparison(0.25), "coordinates": comparison(0.25)})
+    assert low.read_bytes() == before
+
+
+def reach(zoned_m, count=60):
+    return pandas.DataFrame(
+        {
+            "label": ["water", "farm"] * (count // 2),
+            "predicted_zoned": "water",
+            "predicted_random": ["water", "farm"] * (count // 2),
+            "zoned_m": np.resize(zoned_m, count),
+            "random_m": 160.0,
+        }
+    )
+
+
+def test_accuracy_is_drawn_where_there_are_enough_patches(tmp_path):
+    accuracy_by_distance(tmp_path / "some.png", reach([400.0, 900.0, 1500.0]))
+    for least in (1, 61):
+        accuracy_by_distance(tmp_path / f"{least}.png", reach([400.0, 900.0, 1500.0]), least=least)
+    accuracy_by_distance(tmp_path / "one.png", reach([160.0]))
+    assert pixels(tmp_path / "1.png", ZONED) > 2 * pixels(tmp_path / "61.png", ZONED) > 0, "the legend is always there"
+    assert pixels(tmp_path / "one.png", RANDOM) > 50
+    before = (tmp_path / "some.png").read_bytes()
+    accuracy_by_distance(tmp_path / "some.png", reach([400.0, 900.0, 1500.0]))
+    assert (tmp_path / "some.png").read_bytes() == before

@@ -176,6 +176,20 @@ def test_predictions_are_the_validation_patches_in_the_order_of_the_table(base):
     assert list(found["predicted"]) == [CLASSES[i] for i in probabilities.to_numpy().argmax(axis=1)]
 
 
+def test_the_test_region_is_predicted_and_apart(base, tmp_path):
+    assert len(base.test) == 0
+    table, windows = problem()
+    table.loc[table["side"] == "buffer", "side"] = "test"
+    result = trained(table, windows)
+    assert same(result, base)
+    assert list(result.test["patch"]) == list(table["patch"][table["side"] == "test"])
+    expected = base.classifier.probabilities(windows[table["side"] == "test"])
+    assert np.array_equal(result.test[[f"p_{name}" for name in CLASSES]].to_numpy(), expected)
+    write_fold(tmp_path, result, weights=False)
+    files = ["history.csv", "model.json", "predictions.parquet", "test.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+
+
 def test_validation_and_buffer_patches_do_not_touch_the_weights(base):
     table, windows = problem()
     unseen = (table["side"] != "train").to_numpy()
@@ -317,7 +331,8 @@ def test_class_weights_have_mean_1_over_the_patches_and_bear_an_absent_class(kin
 
 def test_predictions_table():
     probabilities = np.array([[0.2, 0.8], [0.75, 0.25]], dtype=np.float32)
-    table = predictions_table(pandas.Series(["b", "a"]), pandas.Series(["x", "x"]), probabilities, ["x", "y"])
+    patches = pandas.DataFrame({"patch": ["b", "a"], "label": ["x", "x"]})
+    table = predictions_table(patches, probabilities, ["x", "y"])
     assert table.to_dict("list") == {
         "patch": ["b", "a"],
         "label": ["x", "x"],

@@ -44,7 +44,7 @@ class LabelSettings(Settings):
     """Section ``labels`` of params.yaml. A field that the kind has no use for is null, so that none is ignored."""
 
     USES: ClassVar[dict[str, dict[str, bool]]] = {
-        "polygons": {"attribute": True, "layer": False, "invalid": True},
+        "polygons": {"attribute": True, "layer": False, "invalid": True, "zone_attribute": False},
         "points": {"attribute": True, "layer": False},
         "raster": {"resampling": True},
         "table": {},
@@ -62,6 +62,8 @@ class LabelSettings(Settings):
     """polygons: what to do with invalid geometries, rings that cross themselves, say"""
     resampling: Literal["nearest", "mode"] | None
     """raster: the class of a scene's pixel is that at its centre (nearest) or of most of its ground (mode)"""
+    zone_attribute: str | None
+    """polygons: attribute whose value in a patch's core is its zone, for zones.kind: label"""
     classes: dict[str, list[Value]] = Field(min_length=2, max_length=255)
     """class name: the values (of the attribute, of pixels, names in a table or of folders) that belong to it;
     the order numbers the classes"""
@@ -79,7 +81,7 @@ class LabelSettings(Settings):
     @model_validator(mode="after")
     def _fields_of_the_kind(self) -> "LabelSettings":
         uses = self.USES[self.kind]
-        for field in ("attribute", "layer", "invalid", "resampling"):
+        for field in ("attribute", "layer", "invalid", "resampling", "zone_attribute"):
             found = getattr(self, field)
             if uses.get(field) and found is None:
                 raise ValueError(f"kind: {self.kind} needs {field}; it is null")
@@ -120,6 +122,13 @@ class SceneLabels(ABC):
     def counts(self, window: Window) -> np.ndarray:
         """Labelled pixels, or points, of each class in each column of a window: (class, x) int64."""
 
+    def zone_values(self, window: Window) -> np.ndarray:
+        """The place in the labels' ``zone_values``, plus 1, of the value at each pixel of a window: (y, x) int.
+
+        0 where no label is. Only labels that have such values are asked.
+        """
+        raise NotImplementedError
+
 
 class PixelLabels(SceneLabels):
     """Labels with a class for each pixel."""
@@ -145,6 +154,8 @@ class Labels(ABC):
     """class names in the order of their numbers"""
     warnings: tuple[str, ...] = ()
     """what was done that the user should know of"""
+    zone_values: tuple[str | None, ...] = ()
+    """values of labels.zone_attribute, None for labels without one; () where no such attribute is set"""
 
     @abstractmethod
     def on(self, scene: str, grid: Grid) -> AbstractContextManager[SceneLabels]:

@@ -15,7 +15,16 @@ from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
 from landfold.grid import Grid
-from landfold.labels.classes import UNLABELLED, LabelError, Labels, LabelSettings, PixelLabels, SceneLabels, first_ten
+from landfold.labels.classes import (
+    UNLABELLED,
+    LabelError,
+    Labels,
+    LabelSettings,
+    PixelLabels,
+    SceneLabels,
+    first_ten,
+    value_text,
+)
 from landfold.labels.files import one_file
 
 PARQUET = {".parquet", ".geoparquet"}
@@ -36,16 +45,24 @@ class PolygonsOnGrid(PixelLabels):
 
     def classes(self, window: Window) -> np.ndarray:
         """Class numbers of a window, (y, x) uint8."""
+        return self._burned(window, "label", "uint8")
+
+    def zone_values(self, window: Window) -> np.ndarray:
+        """The zone value of the polygon at each pixel of a window, (y, x) int32, see `SceneLabels.zone_values`."""
+        return self._burned(window, "zone_value", "int32")
+
+    def _burned(self, window: Window, column: str, dtype: str) -> np.ndarray:
+        """Numbers of a column at each pixel, (y, x), 0 outside all polygons."""
         shape = (int(window.height), int(window.width))
         near = self.polygons.iloc[np.sort(self.polygons.sindex.query(self.grid.footprint(window)))]
         if near.empty:
-            return np.full(shape, UNLABELLED, dtype=np.uint8)
+            return np.full(shape, UNLABELLED, dtype=dtype)
         return rasterize(
-            zip(near.geometry, near["label"], strict=True),
+            zip(near.geometry, near[column], strict=True),
             out_shape=shape,
             transform=window_transform(window, self.grid.transform),
             fill=UNLABELLED,
-            dtype="uint8",
+            dtype=dtype,
         )
 
 
@@ -54,13 +71,15 @@ class LabelPolygons(Labels):
     """Polygons with class numbers (from 1), in the order in which they are burned.
 
     Where polygons overlap, the smaller one wins: a pond mapped inside a forest is a pond. They are
-    therefore sorted by falling area, ties by their order in the file.
+    therefore sorted by falling area, ties by their order in the file. With ``zone_values`` the column
+    ``zone_value`` has the place of each polygon's value in them, plus 1.
     """
 
     polygons: geopandas.GeoDataFrame
     names: list[str]
     mended: int = 0
     warnings: tuple[str, ...] = ()
+    zone_values: tuple[str | None, ...] = ()
 
     @contextmanager
     def on(self, scene: str, grid: Grid) -> Iterator[PolygonsOnGrid]:
@@ -134,7 +153,7 @@ def read_polygons(folder: Path, settings: LabelSettings) -> LabelPolygons:
             settings do not list, or a geometry that is no valid polygon and may not or cannot be mended
             (their rows are named).
     """
-    path, polygons = _read(folder, settings)
+    path, polygons, values = _read(folder, settings)
     polygons, warnings, mended = _mend(path, polygons) if settings.invalid == "mend" else (polygons, (), 0)
     shapes = polygons.geometry
     wrong = ~shapes.geom_type.isin(["Polygon", "MultiPolygon"]) | shapes.is_empty | ~shapes.is_valid
@@ -148,7 +167,7 @@ def read_polygons(folder: Path, settings: LabelSettings) -> LabelPolygons:
     )
     area = shapely.area(polygons.geometry.values)
     polygons = polygons.iloc[np.argsort(-area, kind="stable")].astype({"label": "uint8"})
-    return LabelPolygons(polygons, settings.names, mended, warnings)
+    return LabelPolygons(polygons, settings.names, mended, warnings, values)
 
 
 def read_points(folder: Path, settings: LabelSettings) -> LabelPoints:
@@ -157,7 +176,7 @@ def read_points(folder: Path, settings: LabelSettings) -> LabelPoints:
     Raises:
         LabelError: as for `read_polygons`, and for a geometry that is no point.
     """
-    path, points = _read(folder, settings)
+    path, points, _ = _read(folder, settings)
     shapes = points.geometry
     wrong = ~shapes.geom_type.isin(["Point", "MultiPoint"]) | shapes.is_empty
     _refuse(path, points[wrong], "not points", "delete them, or set labels.kind: polygons")
@@ -177,17 +196,22 @@ def _mend(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDa
     return polygons, (f"{path}: {count} invalid polygons were mended (row {first_ten(polygons.index[broken])})",), count
 
 
-def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDataFrame]:
-    """Columns label (class number) and geometry of what is not excluded, indexed by row of the file."""
+def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDataFrame, tuple[str | None, ...]]:
+    """Columns label (class number) and geometry of what is not excluded, indexed by row of the file.
+
+    With ``zone_attribute`` also zone_value, and the values that its numbers mean.
+    """
     path = one_file(folder, GDAL_VECTORS | PARQUET, "vector file of labels (GeoPackage, GeoJSON, Shapefile, ...)")
     table = _open(path, settings.layer)
     if not isinstance(table, geopandas.GeoDataFrame):
         raise LabelError(f"{path}: a table without geometry; expected {settings.kind}")
     if table.crs is None:
         raise LabelError(f"{path}: the file has no CRS, and none is guessed; save it with the CRS it was digitized in")
-    if settings.attribute not in table:
-        columns = ", ".join(str(c) for c in table.columns if c != table.geometry.name)
-        raise LabelError(f"{path}: no attribute '{settings.attribute}' (labels.attribute); the file has {columns}")
+    for setting in ("attribute", "zone_attribute"):
+        name = getattr(settings, setting)
+        if name is not None and name not in table:
+            columns = ", ".join(str(c) for c in table.columns if c != table.geometry.name)
+            raise LabelError(f"{path}: no attribute '{name}' (labels.{setting}); the file has {columns}")
     empty = table[settings.attribute].isna()
     if empty.any():
         raise LabelError(
@@ -195,12 +219,17 @@ def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDat
             f"row {first_ten(table.index[empty])}; give them one or delete them"
         )
     number_of = settings.numbers(table[settings.attribute].unique(), path)
-    label = table[settings.attribute].map(number_of)
-    table = geopandas.GeoDataFrame({"label": label}, geometry=table.geometry.values, crs=table.crs, index=table.index)
+    columns = {"label": table[settings.attribute].map(number_of)}
+    values: tuple[str | None, ...] = ()
+    if settings.zone_attribute is not None:
+        texts = table[settings.zone_attribute].map(value_text, na_action="ignore")
+        values = (*sorted(texts.dropna().unique()), None)
+        columns["zone_value"] = texts.map({text: place for place, text in enumerate(values, 1)}).fillna(len(values))
+    table = geopandas.GeoDataFrame(columns, geometry=table.geometry.values, crs=table.crs, index=table.index)
     table = table[table["label"] != UNLABELLED]
     if table.empty:
         raise LabelError(f"{path}: no feature is left; the file is empty, or labels.exclude leaves all of them out")
-    return path, table
+    return path, table, values
 
 
 def _open(path: Path, layer: str | None) -> geopandas.GeoDataFrame:

@@ -9,20 +9,17 @@ import shapely
 from matplotlib.image import imread
 
 from landfold.files import write_json
-from landfold.folds import split_fold, write_folds
+from landfold.folds import FoldError, split_fold, write_folds
 from landfold.metrics import EvaluationError
-from landfold.zones import ZoneSettings, grid_zones, zone_table
+from landfold.zones import Blocks, grid_zones, zone_table
 from stages import evaluate, run
 
 CLASSES = ["water", "farm"]
 PARAMS = """
-zones: {k: 2, folds: [0, 1], kind: grid, block_size_m: 400, origin_m: [0, 0], assignment: group, buffer_m: 0, seed: 0}
+zones: {k: 2, folds: [0, 1]}
 evaluate: {bootstrap: 200, seed: 0}
 colours: {water: "#2f7fd1", farm: "#e9c46a"}
 """
-ZONES = ZoneSettings(
-    k=2, folds=[0, 1], kind="grid", block_size_m=400, origin_m=(0, 0), assignment="group", buffer_m=0, seed=0
-)
 
 
 @pytest.fixture
@@ -49,7 +46,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "data/folds/k2").mkdir(parents=True)
     table.drop(columns=["zone", "fold"]).to_parquet("data/patches.parquet", index=False)
     splits = [split_fold(table.geometry.to_numpy(), table["fold"].to_numpy(), fold, 0) for fold in (0, 1)]
-    areas = zone_table(zone, table["fold"].to_numpy(), ZONES, "EPSG:32633")
+    areas = zone_table(zone, table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
     write_folds(tmp_path / "data/folds/k2", table, splits, areas)
     index = json.loads((tmp_path / "data/folds/k2/index.json").read_text())
     for fold in (0, 1):
@@ -140,15 +137,13 @@ def test_refuses_a_fold_that_is_missing_or_incomplete(project, name):
 
 def test_refuses_a_k_without_folds(project):
     (project / "params.yaml").write_text(PARAMS.replace("k: 2, folds: [0, 1]", "k: 3, folds: [0, 1, 2]"))
-    with pytest.raises(
-        EvaluationError, match=r"data/folds/k3/index.json: not found, so there are no folds .*repro zones"
-    ):
+    with pytest.raises(FoldError, match=r"data/folds/k3/index.json: not found, so there are no folds .*repro zones"):
         evaluate.main()
 
 
 def test_refuses_a_model_of_another_split(project):
     edit_card(project, 1, fold_digest="0123456789abcdef")
-    with pytest.raises(EvaluationError, match=r"fold_1/model.json: fold 1 is stale: .*0123456789ab, but .*train@1"):
+    with pytest.raises(FoldError, match=r"fold_1/model.json: fold 1 is stale: .*0123456789ab, but .*train@1"):
         evaluate.main()
 
 

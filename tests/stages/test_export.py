@@ -109,6 +109,49 @@ def test_every_setting_changes_the_map(root, name, value):
     assert factories.tree(root / "data/maps")[f"{SCENE}_class.tif"] != before
 
 
+def test_applicability_adds_its_files_and_changes_no_other(root):
+    export.main()
+    plain = factories.tree(root / "data/maps")
+    project_again(root, export__applicability=True)
+    line = export.main()
+    first = factories.tree(root / "data/maps") | factories.tree(root / "metrics")
+    added = [f"{SCENE}_applicability.tif", f"{SCENE}_ensemble_applicability.tif", "applicability.json"]
+    assert sorted(path.name for path in (root / "data/maps").iterdir()) == sorted([*PRODUCTS, *added])
+    assert {name: first[name] for name in plain} == plain
+    told = factories.read_json(root / "data/maps/applicability.json")
+    (own, applicable), grid = read(root / f"data/maps/{SCENE}_applicability.tif")
+    ensemble = read(root / f"data/maps/{SCENE}_ensemble_applicability.tif")[0]
+    honest, scene = read(root / f"data/maps/{SCENE}_class.tif")
+    assert grid == scene
+    data = honest[0] > 0
+    assert np.array_equal(np.isfinite(own), data)
+    assert np.array_equal(applicable[data] == 1, own[data] <= np.float32(told["threshold"]))
+    assert (ensemble[0][data] <= own[data]).all()
+    assert (ensemble[0][data] < own[data]).any()
+    outside = {"outside": (applicable[data] == 0).mean(), "ensemble_outside": (ensemble[1][data] == 0).mean()}
+    assert told["scenes"] == {SCENE: {"cells": data.sum(), **outside}}
+    trained = [pandas.read_parquet(root / f"data/folds/k2/fold_{i}.parquet")["side"] == "train" for i in (0, 1)]
+    assert told["patches"] == np.any(trained, axis=0).sum()
+    assert line == (
+        f"1 scenes mapped in cells of 80 m; {100 * outside['outside']:.1f} % of the ground is outside the area of "
+        "applicability"
+    )
+    export.main()
+    assert factories.tree(root / "data/maps") | factories.tree(root / "metrics") == first
+
+
+def test_a_cell_on_a_patch_is_in_the_area_of_the_ensemble(root):
+    """The cell's window is the patch's, which is a training patch of some fold."""
+    project_again(root, export__stride_px=16, export__applicability=True)
+    export.main()
+    ensemble = read(root / f"data/maps/{SCENE}_ensemble_applicability.tif")[0]
+    patches = pandas.read_parquet(root / "data/patches.parquet")
+    cells = [(p.row // 16, p.column // 16) for p in patches.itertuples() if p.row % 16 == 0 and p.column % 16 == 0]
+    assert len(cells) == 4 * 6
+    for cell in cells:
+        assert ensemble[:, cell[0], cell[1]].tolist() == [0, 1]
+
+
 def test_a_refusal_is_one_line_and_leaves_the_earlier_maps(root, stage, monkeypatch):
     monkeypatch.chdir(root)
     export.main()
@@ -125,7 +168,7 @@ def test_refuses_a_fold_of_another_split(root, stage, monkeypatch):
     before = path.read_text(encoding="utf-8")
     path.write_text(before.replace(json.loads(before)["fold_digest"], "0" * 64), encoding="utf-8")
     try:
-        assert "fold_1: stale" in stage(export, refused=True)
+        assert "fold_1/model.json: fold 1 is stale" in stage(export, refused=True)
     finally:
         path.write_text(before, encoding="utf-8")
 

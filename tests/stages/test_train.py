@@ -12,7 +12,7 @@ from landfold import training
 from landfold.files import digest, file_sha256, write_json
 from landfold.folds import Split, write_folds
 from landfold.model import Classifier
-from landfold.zones import ZoneSettings, grid_zones, zone_table
+from landfold.zones import Blocks, grid_zones, zone_table
 from stages import run, train
 from tests import factories
 from tests.test_model import SETTINGS as MODEL
@@ -28,7 +28,7 @@ def project(folder, *, k: int = 2, **changes: Any) -> dict[str, Any]:
     """What the stages before train leave: a scene of fields in the west and water in the east, two folds."""
     content = factories.params(**{"zones__k": k, "zones__folds": list(range(k))})
     content |= {"model": dict(MODEL), "train": dict(TRAIN), "track": {"enabled": False}}
-    content |= {"export": {"stride_px": 8, "min_valid": 0.5}}
+    content |= {"export": {"stride_px": 8, "min_valid": 0.5, "applicability": False}}
     content |= {"colours": {"field": "#f2d16b", "water": "#2f7fd1"}}
     for name, value in changes.items():
         section, key = name.split("__")
@@ -45,8 +45,7 @@ def project(folder, *, k: int = 2, **changes: Any) -> dict[str, Any]:
     folds = np.unique(table["zone"], return_inverse=True)[1] % k
     (folder / f"data/folds/k{k}").mkdir(parents=True)
     table.drop(columns=["zone"]).to_parquet(folder / "data/patches.parquet", index=False)
-    settings = ZoneSettings.model_validate(content["zones"])
-    zones = zone_table(table["zone"].to_numpy(), folds, settings, factories.CRS_UTM33)
+    zones = zone_table(table["zone"].to_numpy(), folds, Blocks(480, (0, 0)), factories.CRS_UTM33)
     splits = [split(folds, fold) for fold in range(k)]
     write_folds(folder / f"data/folds/k{k}", table.assign(fold=folds), splits, zones)
     return content

@@ -1,0 +1,57 @@
+"""Measure how much a random split would have pretended, with a classifier that takes seconds.
+
+Reads: data/normalized, data/patches.parquet, data/folds/kK; section ``audit`` of params.yaml, and
+``zones.k``, ``patches.stride_px`` and ``patches.max_invalid``.
+Writes: metrics/audit.json; metrics/plots/gap.png, audit_distances.png and accuracy_by_distance.png;
+data/audit/baseline.parquet, the held-out predictions from band statistics under both splits.
+Refuses: folds without their random counterpart, or that are not of these patches.
+"""
+
+from pathlib import Path
+
+import geopandas
+
+from landfold import settings
+from landfold.features import patch_features
+from landfold.files import write_json, writing_folder
+from landfold.leakage import AuditSettings, audit, prediction_points, read_splits, zone_size_m
+from landfold.plots import accuracy_by_distance, distance_distributions, gap_bars
+from stages import PARAMS, run
+
+NORMALIZED, PLOTS = Path("data/normalized"), Path("metrics/plots")
+
+
+def main() -> str:
+    """Read, compare, write."""
+    chosen = settings.load(PARAMS, "audit", AuditSettings)
+    folds = Path(f"data/folds/k{settings.value(PARAMS, 'zones.k')}")
+    table = geopandas.read_parquet("data/patches.parquet")
+    found = audit(
+        table,
+        patch_features(table, NORMALIZED).to_numpy(),
+        read_splits(folds, table),
+        prediction_points(
+            NORMALIZED,
+            table,
+            stride_px=settings.value(PARAMS, "patches.stride_px"),
+            max_invalid=settings.value(PARAMS, "patches.max_invalid"),
+            count=chosen.prediction_points,
+            seed=chosen.seed,
+        ),
+        zone_size_m=zone_size_m(geopandas.read_file(folds / "zones.gpkg", layer="zones")),
+        settings=chosen,
+    )
+    with writing_folder(Path("data/audit")) as folder:
+        found.predictions.to_parquet(folder / "baseline.parquet", index=False)
+    write_json(Path("metrics/audit.json"), found.summary())
+    name = f"band statistics ({found.baseline.replace('_', ' ')})"
+    gap_bars(PLOTS / "gap.png", {name: found.statistics, "coordinates alone": found.coordinates})
+    distance_distributions(PLOTS / "audit_distances.png", found.distances, found.wasserstein_m())
+    accuracy_by_distance(PLOTS / "accuracy_by_distance.png", found.predictions)
+    for warning in found.warnings():
+        print(f"audit: warning: {warning}")
+    return found.sentence()
+
+
+if __name__ == "__main__":
+    run(main)
