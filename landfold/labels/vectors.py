@@ -1,5 +1,6 @@
 """Labels as polygons and as points, from any vector format that GDAL or GeoParquet's reader knows."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from rasterio.features import rasterize
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
+from landfold.errors import first_ten
 from landfold.grid import Grid
-from landfold.labels.classes import UNLABELLED, LabelError, Labels, LabelSettings, PixelLabels, SceneLabels, first_ten
+from landfold.labels.classes import UNLABELLED, LabelError, Labels, LabelSettings, PixelLabels, SceneLabels
 from landfold.labels.files import one_file
 
 PARQUET = {".parquet", ".geoparquet"}
@@ -68,6 +70,12 @@ class LabelPolygons(Labels):
         there = self.polygons.to_crs(grid.crs)
         yield PolygonsOnGrid(there[there.intersects(grid.footprint(grid.whole))], grid, len(self.names))
 
+    def bearing(self, scene: str, grid: Grid) -> str:
+        """Digest of the polygons that touch the scene and their classes, in their order."""
+        with self.on(scene, grid) as there:
+            shapes, numbers = there.polygons.geometry.to_wkb(), there.polygons["label"]
+            return hashlib.sha256(b"".join([*shapes, numbers.to_numpy().tobytes()])).hexdigest()
+
     @property
     def ground(self) -> geopandas.GeoSeries:
         """The polygons."""
@@ -115,6 +123,14 @@ class LabelPoints(Labels):
     def on(self, scene: str, grid: Grid) -> Iterator[PointsOnGrid]:
         """The points in the pixels of a scene."""
         yield PointsOnGrid(self.points.to_crs(grid.crs), grid, len(self.names))
+
+    def bearing(self, scene: str, grid: Grid) -> str:
+        """Digest of the pixels that points lie in and of the classes of the points, in their order."""
+        with self.on(scene, grid) as there:
+            inside = (there.columns >= 0) & (there.columns < grid.width)
+            inside &= (there.rows >= 0) & (there.rows < grid.height)
+            parts = [np.asarray(part)[inside].astype(np.int64) for part in (there.columns, there.rows, there.numbers)]
+            return hashlib.sha256(np.stack(parts).tobytes()).hexdigest()
 
     @property
     def ground(self) -> geopandas.GeoSeries:
