@@ -4,11 +4,13 @@ Each benchmark times ours and a reference in turn, several times, and prints the
 pairs, so that a machine whose speed drifts still gives a fair figure. Nothing here is a test.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -20,6 +22,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
+from benchmarks import memory
 from landfold import raster
 from landfold.dataset import load_windows
 from landfold.grid import Grid
@@ -35,6 +38,7 @@ from landfold.training import Examples, TrainSettings, fit, launch
 BANDS = {"B02": "B", "B03": "G", "B04": "R", "B08": "N", "B11": "S1", "B12": "S2"}
 NORMALIZE = NormalizeSettings(low_percentile=2, high_percentile=98, min_valid_px=1000)
 SIDE_PX = 4096
+MORE_PX = 768
 PATCHES = 2048
 
 
@@ -68,8 +72,8 @@ def ingested(folder: Path) -> Path:
     """The scene of `delivered` after ingest."""
     settings = IngestSettings(
         bands=list(BANDS.values()), band_order=None, crs_policy="error", resolution_m=10, resampling="bilinear",
-        scale=1e-4, offset=0, nodata=0, masks=MaskSettings(scl=[], qa_pixel=[], fmask=[]), min_valid=0.05,
-        on_refusal="error",
+        scale=1e-4, offset=0, nodata=0, masks=MaskSettings(scl=[], qa_pixel=[], fmask=[], file=[]), area=None,
+        mask_file=None, min_valid=0.05, on_refusal="error",
     )  # fmt: skip
     (scene,) = find_scenes(folder)
     ingest_scene(scene, settings, CRS.from_epsg(32633), folder / "out/scene.tif")
@@ -127,6 +131,40 @@ def copy_windows(source: Path, target: Path) -> None:
         with raster.create(target, opened.grid, opened.names, dtype=kind) as writer:
             for window in opened.grid.blocks():
                 writer.write(window, opened.stored(window))
+
+
+def bench_one_more(folder: Path) -> None:
+    """The scene stages for one more scene after 20, against the same stages for one scene alone."""
+    memory.deliver(folder, MORE_PX)
+    files = sorted((folder / "data/raw/scenes").iterdir())
+
+    def add(repository: Path, name: str) -> None:
+        for file in files:
+            target = repository / f"data/raw/scenes/{name}/{name}_{file.stem.split('_')[-1]}.tif"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(file)
+
+    def repository(scenes: int) -> Path:
+        path = Path(tempfile.mkdtemp(dir=folder))
+        (path / ".dvc").mkdir()
+        shutil.copytree(folder / "data/raw/labels", path / "data/raw/labels")
+        shutil.copy(folder / "params.yaml", path)
+        for number in range(scenes):
+            add(path, f"s{number:02}")
+        return path
+
+    def prepare(path: Path) -> None:
+        for stage in memory.STAGES:
+            memory.measure(stage, path)
+
+    grown, names = repository(20), count(20)
+    prepare(grown)
+
+    def ours() -> None:
+        add(grown, f"s{next(names)}")
+        prepare(grown)
+
+    report("one more scene after 20 / one scene alone", "<= 1.5", *ratio(ours, lambda: prepare(repository(1))))
 
 
 def normalized_scene(folder: Path, channels: int = 16, height: int = 768, width: int = 1536) -> Path:

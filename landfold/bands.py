@@ -92,6 +92,23 @@ WORDS = {
     "swir 2": "S2",
 }
 
+# Common names of STAC's eo extension (github.com/stac-extensions/eo, version 1.1) that leave no choice. nir08 is N2 of
+# Sentinel-2 and N of Landsat, nir09 its WV; "rededge" alone may be three.
+COMMON_NAMES = {
+    "coastal": "A",
+    "blue": "B",
+    "green": "G",
+    "yellow": "Y",
+    "red": "R",
+    "rededge071": "RE1",
+    "rededge075": "RE2",
+    "rededge078": "RE3",
+    "nir": "N",
+    "cirrus": "CIRRUS",
+    "swir16": "S1",
+    "swir22": "S2",
+}
+
 
 def standard_name(text: str) -> str | None:
     """The standard name of a band that is called ``text``; None where the text alone does not tell.

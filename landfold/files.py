@@ -76,3 +76,12 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, as hexadecimal text."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def main_checkout(workspace: Path) -> Path:
+    """ROOT for a temporary experiment of DVC below ROOT/.dvc/tmp/exps, else the folder itself."""
+    workspace = workspace.resolve()
+    for folder in reversed(workspace.parents):
+        if workspace.is_relative_to(folder / ".dvc/tmp/exps"):
+            return folder
+    return workspace

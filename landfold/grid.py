@@ -85,6 +85,11 @@ class Grid:
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
         return shapely.Polygon([self.transform @ corner for corner in corners])
 
+    def part(self, window: Window) -> "Grid":
+        """The grid of a window of whole pixels."""
+        transform = self.transform @ Affine.translation(window.col_off, window.row_off)
+        return Grid(self.crs, transform, window.height, window.width)
+
     def refined(self, factor: int) -> "Grid":
         """The grid over the same ground whose pixels are ``factor`` times smaller."""
         transform = self.transform @ Affine.scale(1 / factor)

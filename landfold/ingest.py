@@ -1,15 +1,16 @@
 """A scene as delivered becomes one raster on one grid, in reflectance, with a mask of valid data."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import ceil, floor, isclose, isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from affine import Affine
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
+from pyproj import Proj
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
@@ -38,14 +39,16 @@ QA_PIXEL_BITS = {
     "water": 7,
 }
 
-OWN_TAGS = {"SCENE", "SENSOR", "ACQUIRED"}
-"""The tags by which ingest knows its own output again."""
-
 OWN_GRID_TOLERANCE = 0.01
 """Pixels within 1 % of the wanted size are kept as they are under crs_policy keep."""
 
 WARP_TOLERANCE_PX = 0.01
 """Error allowed to GDAL where it interpolates between exactly transformed points; its default is 0.125."""
+
+WGS84 = CRS.from_epsg(4326)
+
+MAX_AREAL_SCALE = 1.25
+"""UTM has 1.03 in the middle of a neighbouring zone, 1.07 two zones off; Web Mercator has 2 at 45 degrees."""
 
 MAX_SIDE_PX = 200_000
 """A larger grid is a mistake in the CRS or the resolution; a Sentinel-2 tile at 10 m has 10980."""
@@ -60,8 +63,10 @@ class MaskSettings(Settings):
     """names of the bits of Landsat Collection 2's QA_PIXEL"""
     fmask: list[int]
     """values of Fmask"""
+    file: list[int]
+    """values of the mask files that ingest.mask_file names, 0 to 255"""
 
-    @field_validator("scl", "fmask")
+    @field_validator("scl", "fmask", "file")
     @classmethod
     def _bytes(cls, classes: list[int]) -> list[int]:
         for number in classes:
@@ -82,6 +87,9 @@ class IngestSettings(Settings):
     """a scene that is not in project.crs and north-up is refused (error), is warped onto one lattice in project.crs
     (reproject; Landsat's grids lie half a pixel off it), or stays on its own grid, which must be north-up and in
     metres (keep)"""
+    area: tuple[float, float, float, float] | None
+    """x_min, y_min, x_max, y_max in metres of project.crs: only the pixels that meet this ground are read and
+    written; a scene in another CRS (keep) is cut to the rectangle around it; null: whole scenes"""
     resolution_m: float = Field(gt=0)
     """pixel size of the common grid in metres; with crs_policy keep, a scene whose own pixels are within 1 % of
     it keeps them, unchanged"""
@@ -94,7 +102,10 @@ class IngestSettings(Settings):
     nodata: int | None
     """DN that means no data in files that declare none; null if there is no such DN"""
     masks: MaskSettings
-    """which classes of a product's own masks make a pixel invalid: scl, qa_pixel, fmask; [] switches one off"""
+    """which classes of a mask make a pixel invalid: scl, qa_pixel, fmask, file; [] switches one off"""
+    mask_file: str | None
+    """name of a mask file beside each scene, such as '{scene}_clouds.tif', with {scene} for the scene's name; its
+    classes are those of masks.file. A scene without one is refused; null: no such files"""
     min_valid: float = Field(ge=0, le=1)
     """a scene with a smaller fraction of valid pixels is refused"""
     on_refusal: Literal["error", "skip"]
@@ -109,6 +120,19 @@ class IngestSettings(Settings):
         if len(set(bands)) < len(bands):
             raise ValueError("a band is named twice")
         return bands
+
+    @field_validator("area")
+    @classmethod
+    def _encloses(cls, area: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+        if area is not None and not (all(map(isfinite, area)) and area[0] < area[2] and area[1] < area[3]):
+            raise ValueError("expected [x_min, y_min, x_max, y_max] in metres, each minimum below its maximum")
+        return area
+
+    @model_validator(mode="after")
+    def _mask_file_is_used(self) -> Self:
+        if self.mask_file is not None and not self.masks.file:
+            raise ValueError("mask_file is set, but masks.file is []: list the values that make a pixel invalid")
+        return self
 
 
 @dataclass(frozen=True)
@@ -142,14 +166,15 @@ class _Source:
     def read(self, readers: tuple[Any, Any], window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Stored numbers and which of them are data, both (y, x), on the common grid."""
         numbers, validity = readers
-        with raster.reading(self.file.path):
+
+        def read() -> tuple[np.ndarray, np.ndarray]:
             band = numbers.read(self.file.index, window=window)
             if self.nodata is None:
-                valid = _unmasked(validity, self.file.index, window)
-            else:
-                near = band if validity is numbers else validity.read(self.file.index, window=window)
-                valid = near != self.nodata
-        return band, valid & np.isfinite(band)
+                return band, _unmasked(validity, self.file.index, window) & np.isfinite(band)
+            near = band if validity is numbers else validity.read(self.file.index, window=window)
+            return band, (near != self.nodata) & np.isfinite(near) & np.isfinite(band)  # NaN differs from itself
+
+        return raster.persistently(_opened_as(self.file), read)
 
 
 @dataclass(frozen=True)
@@ -163,13 +188,20 @@ class _Mask:
 
     def clear(self, reader: Any, window: Window) -> np.ndarray:
         """Which pixels the mask lets through, (y, x) bool; outside the mask file none."""
-        with raster.reading(self.file.path):
-            classes = reader.read(self.file.index, window=window)
+
+        def read() -> tuple[np.ndarray, np.ndarray | bool]:
             inside = _unmasked(reader, self.file.index, window) if reader is not self.dataset else True
+            return reader.read(self.file.index, window=window), inside
+
+        classes, inside = raster.persistently(_opened_as(self.file), read)
         if self.file.kind == "qa_pixel":
             bits = sum(1 << QA_PIXEL_BITS[name] for name in self.invalid)
             return inside & (classes & bits == 0)
         return inside & ~np.isin(classes, self.invalid)
+
+
+def _opened_as(file: BandFile | MaskFile) -> Path | str:
+    return file.source or file.path
 
 
 def _alpha(dataset: Any) -> int | None:
@@ -206,7 +238,7 @@ class _Delivery:
 
     scene: SceneFiles
     stack: ExitStack
-    datasets: dict[str, Any] = field(default_factory=dict)
+    datasets: dict[Path | str, Any] = field(default_factory=dict)
     views: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def open(self, file: BandFile | MaskFile) -> Any:
@@ -214,11 +246,11 @@ class _Delivery:
 
         Raises:
             RasterError: if it cannot be read.
-            SceneError: if it has no such band, or is ingest's own output.
+            SceneError: if it has no such band, or Landfold has written it.
         """
-        name = str(file.source or file.path)
+        name = _opened_as(file)
         if name not in self.datasets:
-            self.datasets[name] = self.stack.enter_context(raster.opened(file.source or file.path))
+            self.datasets[name] = self.stack.enter_context(raster.opened(name))
         dataset = self.datasets[name]
         if not 1 <= file.index <= dataset.count:
             raise SceneError(
@@ -230,9 +262,9 @@ class _Delivery:
                 f"scene {self.scene.name}: band {file.index} of {file.shown} is marked as alpha (transparency), but "
                 "stands for a band of the scene; mend the mark (for example: rio edit-info --colorinterp) or the order"
             )
-        if set(dataset.tags()) >= OWN_TAGS:
+        if raster.OWN_TAGS.items() <= dataset.tags().items():
             raise SceneError(
-                f"scene {self.scene.name}: {file.shown} was written by Landfold's own ingest; scale and offset "
+                f"scene {self.scene.name}: {file.shown} was written by Landfold itself; scale and offset "
                 "are applied once, to scenes as delivered: put the delivery into data/raw instead"
             )
         return dataset
@@ -248,7 +280,9 @@ class _Delivery:
         if key not in self.views:
             # A mask of the file would hide pixels from the resampling and then be forgotten, but for an alpha band.
             alpha = nodata is None and _alpha(dataset) is None
-            options = {} if dataset.crs == grid.crs else {"tolerance": WARP_TOLERANCE_PX}
+            options = _warp_scale(Grid.of(dataset), grid)
+            if dataset.crs != grid.crs:
+                options["tolerance"] = WARP_TOLERANCE_PX
             view = WarpedVRT(
                 dataset,
                 crs=grid.crs,
@@ -264,6 +298,71 @@ class _Delivery:
             )
             self.views[key] = self.stack.enter_context(view)
         return self.views[key]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A scene that was found usable as far as that needs no pixel, its files open, and its grid to be.
+
+    ``whole`` is the grid of the whole scene, on which all is read, and ``part`` the window of it to write.
+    """
+
+    delivery: _Delivery
+    sources: Sequence[_Source]
+    masks: Sequence[_Mask]
+    whole: Grid
+    part: Window
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of what is written."""
+        return self.whole.part(self.part)
+
+    def windows(self) -> Iterator[tuple[Window, Window]]:
+        """Each window to write, on `grid`, and the same pixels on ``whole``."""
+        for window in self.grid.blocks():
+            column, row = self.part.col_off + window.col_off, self.part.row_off + window.row_off
+            yield window, Window(column, row, window.width, window.height)
+
+    def entry(self) -> dict[str, Any]:
+        """What report.json tells of the scene, but for what only reading its files tells."""
+        scene, grid = self.delivery.scene, self.grid
+        return {
+            "scene": scene.name,
+            "sensor": scene.sensor,
+            "acquired": scene.acquired,
+            "processing": scene.processing,
+            "crs": describe_crs(grid.crs),
+            "delivered_crs": describe_crs(self.sources[0].grid.crs),
+            "grid": {"width": grid.width, "height": grid.height, "transform": list(grid.transform)[:6]},
+            "resolution_m": list(grid.resolution),
+            "bands": [
+                {
+                    "name": source.file.name,
+                    "native_name": source.file.native_name,
+                    "file": source.file.shown,
+                    "index": source.file.index,
+                    "resolution_m": source.grid.resolution[0],
+                    "scale": source.radiometry.scale,
+                    "offset": source.radiometry.offset,
+                    "radiometry_from": source.radiometry_from,
+                }
+                for source in self.sources
+            ],
+            "masks": [
+                {"kind": mask.file.kind, "file": mask.file.shown, "invalid": list(mask.invalid)} for mask in self.masks
+            ],
+            "warnings": [*scene.warnings, *self._guesses()],
+        }
+
+    def _guesses(self) -> list[str]:
+        assumed = [source for source in self.sources if source.nodata_is_assumed]
+        if not assumed:
+            return []
+        return [
+            f"no nodata value is declared in {len(assumed)} of {len(self.sources)} band files; "
+            f"DN {assumed[0].nodata:g} is taken as nodata from ingest.nodata"
+        ]
 
 
 def ingest_scene(
@@ -284,17 +383,39 @@ def ingest_scene(
     The grid follows ``settings.crs_policy``: the scene's own ground in pixels of ``resolution_m`` (error, keep);
     its own pixels where those are within 1 % of ``resolution_m`` (keep); or the cells of the lattice of
     ``resolution_m`` from the origin of ``project_crs``, the same for all scenes (reproject). Of a turned scene
-    that is the rectangle around it; what lies outside the scene counts as nodata.
+    that is the rectangle around it; what lies outside the scene counts as nodata. With ``settings.area`` the
+    grid is cut to the pixels that meet it, each as it is without the cut.
 
     Returns:
         The scene's entry of report.json.
 
     Raises:
         SceneError: the scene has a fault, a band is absent, too little of the scene is valid, band files differ
-            in data type or ground, or a file is ingest's own output.
+            in data type or ground, a file was written by Landfold, or the scene does not meet ``settings.area``.
         GridError: no CRS, or a CRS or grid that the policy refuses.
         RasterError: a file cannot be read.
     """
+    with _planned(scene, settings, project_crs) as plan:
+        coverage = _write(target, plan, settings, progress)
+        return _with_digests(plan.entry(), plan) | coverage.fractions()
+
+
+def check_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) -> dict[str, Any]:
+    """Everything that `ingest_scene` finds out and refuses before it reads a pixel.
+
+    Returns:
+        The scene's entry of report.json without digests and fractions.
+
+    Raises:
+        SceneError, GridError, RasterError: as `ingest_scene`, but for what only pixels tell.
+    """
+    with _planned(scene, settings, project_crs) as plan:
+        return plan.entry()
+
+
+@contextmanager
+def _planned(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) -> Iterator[_Plan]:
+    """Open the files of a scene, refuse what needs no pixel to be refused, and settle its grid."""
     if scene.fault:
         raise SceneError(scene.fault)
     missing = [band for band in settings.bands if band not in scene.bands]
@@ -306,10 +427,26 @@ def ingest_scene(
     with ExitStack() as stack:
         delivery = _Delivery(scene, stack)
         sources = [_source(delivery, scene.bands[band], settings) for band in settings.bands]
-        masks = _masks(delivery, sources[0], settings.masks)
+        masks = _masks(delivery, sources[0], settings)
         grid = _common_grid(scene, sources, settings, project_crs)
-        coverage = _write(target, delivery, grid, sources, masks, settings, progress)
-        return _report(scene, grid, sources, masks, coverage)
+        yield _Plan(delivery, sources, masks, grid, _part(scene, grid, settings.area, project_crs))
+
+
+def _warp_scale(source: Grid, target: Grid) -> dict[str, float]:
+    """Options of the warp: target pixels in a pixel of the source, along its rows and columns.
+
+    GDAL guesses them for each block by itself, from the rectangle around the block in the source: those of a
+    turned scene are too large, so that it blurs, and differently from block to block.
+    """
+    columns, rows = source.width / 2 + np.array([0, 1, 0]), source.height / 2 + np.array([0, 0, 1])
+    x, y = source.transform @ (columns, rows)
+    if source.crs != target.crs:
+        x, y = np.array(transform_points(source.crs, target.crs, x, y))
+    columns, rows = ~target.transform @ (x, y)
+    return {
+        name: float(np.hypot(columns[at] - columns[0], rows[at] - rows[0]))
+        for name, at in (("XSCALE", 1), ("YSCALE", 2))
+    }
 
 
 def _source(delivery: _Delivery, file: BandFile, settings: IngestSettings) -> _Source:
@@ -369,11 +506,16 @@ def _holds(dtype: np.dtype, number: float) -> bool:
     return isfinite(number) and number == int(number) and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
 
 
-def _masks(delivery: _Delivery, band: _Source, settings: MaskSettings) -> list[_Mask]:
+def _masks(delivery: _Delivery, band: _Source, settings: IngestSettings) -> list[_Mask]:
     """The scene's masks that are switched on; they must cover the ground of its bands."""
-    masks = []
-    for file in delivery.scene.masks:
-        invalid = tuple(getattr(settings, file.kind))
+    masks, scene = [], delivery.scene
+    if settings.mask_file is not None and not any(file.kind == "file" for file in scene.masks):
+        raise SceneError(
+            f"scene {scene.name}: no mask file {settings.mask_file.replace('{scene}', scene.name)} in {scene.folder}, "
+            "as ingest.mask_file asks for; add it, or set ingest.mask_file: null"
+        )
+    for file in scene.masks:
+        invalid = tuple(getattr(settings.masks, file.kind))
         if not invalid:
             continue
         dataset = delivery.open(file)
@@ -403,6 +545,7 @@ def _common_grid(scene: SceneFiles, sources: Sequence[_Source], settings: Ingest
     for source in sources:
         _check_grid(scene, source, settings.crs_policy, project_crs)
         _check_companions(scene, source, first, lenient=settings.crs_policy == "reproject")
+    _check_scale(scene, first.grid, project_crs)
     if settings.crs_policy == "reproject":
         return _lattice_grid(scene, [source.grid for source in sources], settings.resolution_m, project_crs)
     if settings.crs_policy == "keep":
@@ -433,6 +576,20 @@ def _check_grid(scene: SceneFiles, source: _Source, policy: str, project_crs: CR
         raise GridError(
             f"scene {scene.name}: the grid of {file} is rotated or south-up "
             f"({tuple(grid.transform)[:6]}); set ingest.crs_policy: reproject, or warp it first (gdalwarp does)"
+        )
+
+
+def _check_scale(scene: SceneFiles, grid: Grid, project_crs: CRS) -> None:
+    """Refuse a project.crs in which the metres of a scene are not those of the ground: another zone's, Mercator's."""
+    columns, rows = grid.width / 2, grid.height / 2
+    x, y = grid.transform @ (columns, rows)
+    (longitude,), (latitude,) = transform_points(grid.crs, WGS84, [x], [y])
+    scale = Proj(project_crs.to_wkt()).get_factors(longitude, latitude).areal_scale
+    if not 1 / MAX_AREAL_SCALE < scale < MAX_AREAL_SCALE:
+        raise GridError(
+            f"scene {scene.name}: lies at longitude {longitude:.2f}, latitude {latitude:.2f}, where project.crs "
+            f"{describe_crs(project_crs)} shows areas {scale:.3g} times as large as they are, so that no distance in "
+            "metres would be true; choose a CRS of the area: its UTM zone, or an equal-area one"
         )
 
 
@@ -472,7 +629,13 @@ def _whole_pixels(scene: SceneFiles, ground: Grid, resolution_m: float) -> Grid:
 
 def _lattice_grid(scene: SceneFiles, grids: Sequence[Grid], resolution_m: float, crs: CRS) -> Grid:
     """The cells of the lattice of ``resolution_m`` from the origin of ``crs`` that meet any of the grids."""
-    x, y = np.concatenate([_outline(scene, grid, crs) for grid in grids], axis=1) / resolution_m
+    x, y = np.concatenate([_outline(grid, crs) for grid in grids], axis=1) / resolution_m
+    if not np.isfinite([x, y]).all():
+        ground = grids[0]
+        raise GridError(
+            f"scene {scene.name}: its ground, {ground.bounds} in {describe_crs(ground.crs)}, cannot be put into "
+            f"project.crs {describe_crs(crs)}; choose a CRS of the area, or ingest.crs_policy: keep"
+        )
     left, right = floor(x.min() + ALIGNMENT_TOLERANCE_PX), ceil(x.max() - ALIGNMENT_TOLERANCE_PX)
     bottom, top = floor(y.min() + ALIGNMENT_TOLERANCE_PX), ceil(y.max() - ALIGNMENT_TOLERANCE_PX)
     if max(right - left, top - bottom) > MAX_SIDE_PX:
@@ -484,8 +647,37 @@ def _lattice_grid(scene: SceneFiles, grids: Sequence[Grid], resolution_m: float,
     return Grid(crs, transform, top - bottom, right - left)
 
 
-def _outline(scene: SceneFiles, grid: Grid, crs: CRS) -> np.ndarray:
-    """Points along the edges of a grid, (2, n) x and y in ``crs``; edges bend, so corners are not enough."""
+def _part(scene: SceneFiles, grid: Grid, area: tuple[float, float, float, float] | None, project_crs: CRS) -> Window:
+    """The window of the pixels of a north-up grid that meet the rectangle around an area of ``project_crs``."""
+    if area is None:
+        return grid.whole
+    x_min, y_min, x_max, y_max = area
+    ground = Grid(project_crs, Affine(x_max - x_min, 0.0, x_min, 0.0, y_min - y_max, y_max), 1, 1)
+    columns, rows = ~grid.transform @ tuple(_outline(ground, grid.crs))
+    window = _covering(columns, rows, grid.shape) if np.isfinite(columns).all() else None
+    if window is None:
+        raise SceneError(
+            f"scene {scene.name}: covers {grid.bounds} in {describe_crs(grid.crs)}, which does not meet ingest.area "
+            f"{area} in {describe_crs(project_crs)}; correct the area, drop the scene, or set ingest.on_refusal: skip"
+        )
+    return window
+
+
+def _covering(columns: np.ndarray, rows: np.ndarray, shape: tuple[int, int]) -> Window | None:
+    """The whole pixels of (height, width) that meet the rectangle around points; None if there is none."""
+    left, top = (max(0, floor(at.min() + ALIGNMENT_TOLERANCE_PX)) for at in (columns, rows))
+    right, bottom = (
+        min(size, ceil(at.max() - ALIGNMENT_TOLERANCE_PX))
+        for at, size in zip((columns, rows), shape[::-1], strict=True)
+    )
+    return Window(left, top, right - left, bottom - top) if left < right and top < bottom else None
+
+
+def _outline(grid: Grid, crs: CRS) -> np.ndarray:
+    """Points along the edges of a grid, (2, n) x and y in ``crs``, infinite where it cannot hold them.
+
+    Edges bend, so corners are not enough.
+    """
     along = np.linspace(0, 1, 65)
     columns = np.concatenate([along, np.ones(65), along, np.zeros(65)]) * grid.width
     rows = np.concatenate([np.zeros(65), along, np.ones(65), along]) * grid.height
@@ -493,42 +685,29 @@ def _outline(scene: SceneFiles, grid: Grid, crs: CRS) -> np.ndarray:
     if grid.crs == crs:
         return np.array([x, y])
     try:
-        points = np.array(transform_points(grid.crs, crs, x, y))
+        return np.array(transform_points(grid.crs, crs, x, y))
     except RasterioError:
-        points = np.array([[np.inf], [np.inf]])
-    if not np.isfinite(points).all():
-        raise GridError(
-            f"scene {scene.name}: its ground, {grid.bounds} in {describe_crs(grid.crs)}, cannot be put into "
-            f"project.crs {describe_crs(crs)}; choose a CRS of the area, or ingest.crs_policy: keep"
-        )
-    return points
+        return np.full((2, x.size), np.inf)
 
 
-def _write(
-    target: Path,
-    delivery: _Delivery,
-    grid: Grid,
-    sources: Sequence[_Source],
-    masks: Sequence[_Mask],
-    settings: IngestSettings,
-    progress: Callable[[float], None],
-) -> _Coverage:
+def _write(target: Path, plan: _Plan, settings: IngestSettings, progress: Callable[[float], None]) -> _Coverage:
     """Write all windows and count their pixels. Refusing inside the block leaves no file."""
+    delivery, grid, sources, masks = plan.delivery, plan.grid, plan.sources, plan.masks
     scene = delivery.scene
-    readers = [source.readers(delivery, grid, settings.resampling) for source in sources]
-    mask_readers = [delivery.on_grid(mask.dataset, grid, "nearest") for mask in masks]
+    readers = [source.readers(delivery, plan.whole, settings.resampling) for source in sources]
+    mask_readers = [delivery.on_grid(mask.dataset, plan.whole, "nearest") for mask in masks]
     names = [source.file.name for source in sources]
     radiometry = [source.radiometry for source in sources]
     tags = {"SCENE": scene.name, "SENSOR": scene.sensor, "ACQUIRED": scene.acquired or "unknown"}
     coverage, done = _Coverage(grid.height * grid.width), 0
     with raster.create(target, grid, names, dtype=sources[0].dtype, radiometry=radiometry, tags=tags) as writer:
-        for window in grid.blocks():
-            read = [source.read(reader, window) for source, reader in zip(sources, readers, strict=True)]
+        for window, there in plan.windows():
+            read = [source.read(reader, there) for source, reader in zip(sources, readers, strict=True)]
             values = np.stack([band for band, _ in read])
             valid = np.logical_and.reduce([valid for _, valid in read])
             coverage.data += int(valid.sum())
             for mask, reader in zip(masks, mask_readers, strict=True):
-                valid &= mask.clear(reader, window)
+                valid &= mask.clear(reader, there)
             coverage.valid += int(valid.sum())
             values[:, ~valid] = 0
             writer.write(window, values, valid)
@@ -550,49 +729,10 @@ def _check_coverage(scene: SceneFiles, coverage: _Coverage, min_valid: float) ->
         )
 
 
-def _report(
-    scene: SceneFiles, grid: Grid, sources: Sequence[_Source], masks: Sequence[_Mask], coverage: _Coverage
-) -> dict[str, Any]:
-    warnings = list(scene.warnings)
-    assumed = [source for source in sources if source.nodata_is_assumed]
-    if assumed:
-        warnings.append(
-            f"no nodata value is declared in {len(assumed)} of {len(sources)} band files; "
-            f"DN {assumed[0].nodata:g} is taken as nodata from ingest.nodata"
-        )
-    digests = {path: file_sha256(path) for path in {item.file.path for item in [*sources, *masks]}}
-    return {
-        "scene": scene.name,
-        "sensor": scene.sensor,
-        "acquired": scene.acquired,
-        "processing": scene.processing,
-        "crs": describe_crs(grid.crs),
-        "delivered_crs": describe_crs(sources[0].grid.crs),
-        "grid": {"width": grid.width, "height": grid.height, "transform": list(grid.transform)[:6]},
-        "resolution_m": list(grid.resolution),
-        "bands": [
-            {
-                "name": source.file.name,
-                "native_name": source.file.native_name,
-                "file": source.file.shown,
-                "index": source.file.index,
-                "sha256": digests[source.file.path],
-                "resolution_m": source.grid.resolution[0],
-                "scale": source.radiometry.scale,
-                "offset": source.radiometry.offset,
-                "radiometry_from": source.radiometry_from,
-            }
-            for source in sources
-        ],
-        "masks": [
-            {
-                "kind": mask.file.kind,
-                "file": mask.file.shown,
-                "sha256": digests[mask.file.path],
-                "invalid": list(mask.invalid),
-            }
-            for mask in masks
-        ],
-        **coverage.fractions(),
-        "warnings": warnings,
-    }
+def _with_digests(entry: dict[str, Any], plan: _Plan) -> dict[str, Any]:
+    """The entry with the SHA-256 of each file of a band or a mask."""
+    digests = {path: file_sha256(path) for path in {item.file.path for item in [*plan.sources, *plan.masks]}}
+    for told, items in ((entry["bands"], plan.sources), (entry["masks"], plan.masks)):
+        for one, item in zip(told, items, strict=True):
+            one["sha256"] = digests[item.file.path]
+    return entry

@@ -4,12 +4,14 @@ A patch is ``size_px`` square. Its label is that of its central core, ``core_px`
 network sees the whole window. What decides leakage is the footprint of the whole window.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import geopandas
 import numpy as np
+import pyarrow
 import shapely
 from pydantic import Field, model_validator
 from rasterio.crs import CRS
@@ -67,6 +69,18 @@ class ScenePatches:
     windows: int
     dropped: dict[str, int]
 
+    def packed(self) -> bytes:
+        """As an Arrow stream with the counts in its metadata, from which `joined` gives equal values."""
+        columns = {name: column.to_numpy() for name, column in self.table.items()}
+        columns["geometry"] = shapely.to_wkb(columns["geometry"])
+        counts = json.dumps({"windows": self.windows, "dropped": self.dropped})
+        table = pyarrow.table(columns).replace_schema_metadata({"counts": counts})
+        stream = pyarrow.BufferOutputStream()
+        options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
+        with pyarrow.ipc.new_stream(stream, table.schema, options=options) as writer:
+            writer.write_table(table)
+        return stream.getvalue().to_pybytes()
+
 
 def cut_patches(
     scene: str,
@@ -123,6 +137,23 @@ def cut_patches(
     return ScenePatches(table, len(rows) * len(columns), dropped)
 
 
+def joined(packed: Mapping[str, bytes], project_crs: CRS) -> tuple[ScenePatches, list[str]]:
+    """The patches of all scenes, `ScenePatches.packed` by name, as if of one, and the scenes smaller than a window.
+
+    The tables become one before pandas sees them, which for thousands of tiles is far faster.
+    """
+    tables = [pyarrow.ipc.open_stream(part).read_all() for part in packed.values()]
+    counts = [json.loads(table.schema.metadata[b"counts"]) for table in tables]
+    small = [scene for scene, count in zip(packed, counts, strict=True) if count["dropped"]["small"]]
+    whole = pyarrow.concat_tables(
+        [table.replace_schema_metadata() for table in tables if len(table)] or tables[:1], promote_options="default"
+    ).to_pandas()
+    whole["geometry"] = shapely.from_wkb(whole["geometry"])
+    dropped = {reason: sum(count["dropped"][reason] for count in counts) for reason in DROP_REASONS}
+    table = geopandas.GeoDataFrame(whole, crs=project_crs)
+    return ScenePatches(table, sum(count["windows"] for count in counts), dropped), small
+
+
 def _sums(counts: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
     """Sums over windows of ``width`` columns from each start: (..., x) to (..., window) int64."""
     cumulative = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1), dtype=np.int64)
@@ -153,7 +184,6 @@ def _table(
     row, column, label, purity, valid, value = (np.concatenate([*p, []]) for p in parts)
     row, column, label, value = (numbers.astype(np.int64) for numbers in (row, column, label, value))
     size = settings.size_px
-    windows = [Window(int(c), int(r), size, size) for r, c in zip(row, column, strict=True)]
     table = geopandas.GeoDataFrame(
         {
             "patch": [f"{scene}/{r}/{c}" for r, c in zip(row, column, strict=True)],
@@ -165,7 +195,7 @@ def _table(
             "purity": purity,
             "valid": valid,
         },
-        geometry=[grid.footprint(window) for window in windows],
+        geometry=_footprints(grid, row, column, size),
         crs=grid.crs,
     ).to_crs(project_crs)
     centre = shapely.centroid(table.geometry.values)
@@ -174,6 +204,13 @@ def _table(
     if labels.zone_values:
         table.insert(10, "zone_value", np.array(labels.zone_values, dtype=object)[value - 1])
     return table
+
+
+def _footprints(grid: Grid, row: np.ndarray, column: np.ndarray, size: int) -> np.ndarray:
+    """`Grid.footprint` of many windows at once: a full-size scene has a million."""
+    x = np.stack([column, column + size, column + size, column, column], axis=-1)
+    y = np.stack([row, row, row + size, row + size, row], axis=-1)
+    return shapely.polygons(np.stack(grid.transform @ (x, y), axis=-1))
 
 
 def check_classes(table: geopandas.GeoDataFrame, names: list[str]) -> None:

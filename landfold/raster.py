@@ -4,7 +4,11 @@ A scene raster of Landfold is a tiled GeoTIFF with a name for each band, a per-d
 (255 valid, 0 nodata), and, for reflectance stored as integers, GDAL's scale and offset tags.
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import RasterioError
+from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window
 
 from landfold.bands import Radiometry
@@ -24,8 +28,34 @@ from landfold.files import writing
 from landfold.grid import Grid
 
 TILE_PX = 256
-GDAL_OPTIONS = {"GDAL_TIFF_INTERNAL_MASK": True, "GDAL_CACHEMAX": 512 * 2**20}
-"""The mask inside the file, and at most 512 MB of decoded blocks in memory (rasterio counts in bytes)."""
+GDAL_OPTIONS = {
+    "GDAL_TIFF_INTERNAL_MASK": True,
+    "GDAL_CACHEMAX": 512 * 2**20,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE",
+}
+"""The mask inside the file, at most 512 MB of decoded blocks in memory (rasterio counts in bytes), and sidecars of a
+file read even while a remote one is open."""
+
+REMOTE = "/vsicurl/"
+"""What a remote file's URL has before it, as GDAL wants it."""
+
+REMOTE_OPTIONS = {
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",  # seconds
+    "GDAL_HTTP_TIMEOUT": "120",  # seconds, of one request
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",  # seconds below LOW_SPEED_LIMIT bytes a second end a request
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",  # seconds, doubled from one to the next
+}
+"""How GDAL reads over the network; a variable of the environment of the same name goes before each of these."""
+
+REMOTE_ATTEMPTS = 3
+"""How often Landfold reads what breaks off: GDAL itself tries again after an HTTP error or a timeout alone."""
+
+_NO_RANGES = "Range downloading not supported"
+
+OWN_TAGS = {"LANDFOLD": "output"}
+"""In every raster that Landfold writes, by which ingest knows that it is no delivery."""
 
 
 class RasterError(LandfoldError):
@@ -34,6 +64,16 @@ class RasterError(LandfoldError):
 
 class RasterWriteError(LandfoldError):
     """A raster file that cannot be written: no fault of what was read."""
+
+
+def is_remote(path: Path | str) -> bool:
+    """Whether GDAL reads this over the network."""
+    return str(path).startswith(REMOTE)
+
+
+def without_secrets(text: str) -> str:
+    """A path, or a text with URLs in it, without GDAL's prefix, user, password, query and fragment of any URL."""
+    return re.sub(rf"(?:{REMOTE})?([A-Za-z][\w+.-]*://)(?:[^/\s]*@)?([^\s?#'\"]*)(?:[?#][^\s'\"]*)?", r"\1\2", text)
 
 
 @contextmanager
@@ -46,21 +86,159 @@ def reading(path: Path | str) -> Iterator[None]:
     try:
         yield
     except RasterioError as error:
-        reason = str(error.__cause__ or error)
+        if is_remote(path):
+            # The cause would show the URL whole, which may hold a password or a signature.
+            raise RasterError(
+                f"{without_secrets(str(path))}: cannot be read ({_stripped(_reason(error), path)}), in several "
+                "attempts; is the address right, access granted and not expired, and the network up? Run again, or "
+                "fetch the file"
+            ) from None
         raise RasterError(
-            f"{path}: cannot be read ({reason}); the file is truncated, corrupt or no raster: fetch it again"
+            f"{path}: cannot be read ({_reason(error)}); the file is truncated, corrupt or no raster: fetch it again"
         ) from error
 
 
+def _reason(error: BaseException) -> str:
+    """What GDAL said, the network's word where there is one."""
+    said = []
+    cause: BaseException | None = error
+    while cause is not None:
+        said.append(str(getattr(cause, "errmsg", cause)))
+        cause = cause.__cause__
+    network = [text for text in said if "HTTP" in text or "CURL" in text]
+    return (network or said[1:] or said)[0]
+
+
+def persistently(path: Path | str, read: Callable[[], Any]) -> Any:
+    """What ``read`` gives; where that is of a remote file and breaks off, it is tried again, with nothing kept.
+
+    Raises:
+        RasterError: if GDAL cannot read, at last.
+    """
+    with reading(path):
+        for _ in range(REMOTE_ATTEMPTS - 1 if is_remote(path) else 0):
+            try:
+                return _unbroken(read)
+            except RasterioError as error:
+                if _is_final(error):
+                    raise
+            _forget(str(path))
+        return _unbroken(read) if is_remote(path) else read()
+
+
+def _unbroken(read: Callable[[], Any]) -> Any:
+    """What ``read`` gives. GDAL may take a broken answer for the end of a file, and pass over tags with a warning."""
+    with _listening() as said:
+        try:
+            result = read()
+        except RasterioError:
+            if any(_NO_RANGES in text for text in said):
+                raise RasterioIOError(f"{_NO_RANGES} by this server: fetch the file") from None
+            raise
+    broken = [text for text in said if re.search(r"IO error|TIFF\w+:", text)]
+    if broken:
+        raise RasterioIOError(broken[0])
+    return result
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A rasterio dataset, closed at the end.
+def _listening() -> Iterator[list[str]]:
+    """What GDAL says in the block, through rasterio's log, and does not raise."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    logger, listener = logging.getLogger("rasterio"), Listener(logging.INFO)  # where errors that GDAL overcomes are
+    before = logger.level, logger.propagate
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield said
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+        logger.removeHandler(listener)
+
+
+def _keep_secrets(record: logging.LogRecord) -> bool:
+    """Strip the URLs that rasterio logs."""
+    record.msg, record.args = re.sub(r"\?\S+", "", without_secrets(record.getMessage())), ()
+    return True
+
+
+for _name in ("rasterio._env", "rasterio._err"):
+    logging.getLogger(_name).addFilter(_keep_secrets)
+
+
+def _forget(path: str) -> None:
+    """Make GDAL drop what it holds of a remote file: it takes what came of a broken answer for the file's end."""
+    time.sleep(float(_remote_option("GDAL_HTTP_RETRY_DELAY")))
+    try:
+        with rasterio.Env(CPL_VSIL_CURL_NON_CACHED=path), _open_remote(path):
+            pass  # it drops it when such a file is closed
+    except RasterioError as error:
+        if _is_final(error):
+            raise  # it tells the cause, which a failed read of pixels does not
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether GDAL has tried again itself, or that is of no use."""
+    return any(text in _reason(error) for text in ("HTTP response code", "timed out", _NO_RANGES))
+
+
+def _open_remote(path: str) -> Any:
+    """The dataset behind a URL, of one of two kinds: a VRT, say, could lead on to files of this machine."""
+    is_jp2 = without_secrets(path).lower().endswith(".jp2")
+    dataset = rasterio.open(path, driver="JP2OpenJPEG" if is_jp2 else "GTiff")
+    _ = dataset.mask_flag_enums  # a mask is looked for at first use, when a broken answer would go unnoticed
+    return dataset
+
+
+def _remote_option(name: str) -> str:
+    return os.environ.get(name, REMOTE_OPTIONS[name])
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[Any]:
+    """A rasterio dataset, closed at the end; ``path`` is a file or what GDAL opens: REMOTE and a URL, say.
 
     Raises:
         RasterError: if the file is absent, or GDAL cannot read it, now or later in the block.
     """
-    with reading(path), rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
+    if not is_remote(path):
+        with reading(path), rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
+            yield dataset
+        return
+    options = GDAL_OPTIONS | {name: _remote_option(name) for name in REMOTE_OPTIONS}
+    options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # no requests for sidecars that are not there
+    with (
+        _no_secrets(path),
+        reading(path),
+        rasterio.Env(**options),
+        persistently(path, lambda: _open_remote(str(path))) as dataset,
+    ):
         yield dataset
+
+
+def _stripped(text: str, path: Path | str) -> str:
+    """A text without secrets, those of ``path`` even where only the end of its URL is told."""
+    query = str(path).partition("?")[2]
+    return without_secrets(text.replace(f"?{query}", "") if query else text)
+
+
+@contextmanager
+def _no_secrets(path: Path | str) -> Iterator[None]:
+    """Strip the errors of the block: a dataset's name, which many tell, is the URL whole."""
+    try:
+        yield
+    except LandfoldError as error:
+        text = _stripped(str(error), path)
+        if text == str(error):
+            raise
+        raise type(error)(text) from None
 
 
 @dataclass(frozen=True)
@@ -214,8 +392,7 @@ def create(
         if radiometry:
             dataset.scales = [r.scale for r in radiometry]
             dataset.offsets = [r.offset for r in radiometry]
-        if tags:
-            dataset.update_tags(**tags)
+        dataset.update_tags(**OWN_TAGS, **(tags or {}))
         yield RasterWriter(dataset)
 
 

@@ -2,11 +2,13 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from landfold.errors import LandfoldError
 
@@ -43,7 +45,20 @@ class Settings(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``1e-5``, as ``dvc exp run -S`` may write it, as text; YAML 1.2 as a number."""
+    """Numbers and keys as in YAML 1.2.
+
+    YAML 1.1 reads ``1e-5``, as ``dvc exp run -S`` may write it, as text, and PyYAML takes the last of equal keys.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping, unless it has a key twice."""
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise yaml.YAMLError(f"'{name}' is on line {lines[name]} and again on line {line}; keep one")
+            lines[name] = line
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -115,7 +130,7 @@ def validate(values: Any, model: type[Model], *, where: str) -> Model:
 def _explain(error: Any, model: type[Settings], where: str) -> str:
     location = error["loc"]
     name = ".".join([where, *(str(part) for part in location)])
-    field = model.model_fields.get(str(location[0])) if location else None
+    model, field = _innermost(model, location)
     meaning = f" ({' '.join(field.description.split())})" if field and field.description else ""
     if error["type"] == "extra_forbidden":
         known = list(model.model_fields)
@@ -125,6 +140,17 @@ def _explain(error: Any, model: type[Settings], where: str) -> str:
     found = f"found {error['input']!r}: " if not isinstance(error["input"], dict) else ""
     message = error["msg"].removeprefix("Value error, ")
     return f"{name}: {found}{message}{meaning}"
+
+
+def _innermost(model: type[Settings], location: Sequence[Any]) -> tuple[type[Settings], FieldInfo | None]:
+    """The nested model that a location leads to, and the last field on the way, None if it has no such field."""
+    field = None
+    for part in location:
+        inner = field.annotation if field else model
+        if not (isinstance(inner, type) and issubclass(inner, Settings)):
+            break
+        model, field = inner, inner.model_fields.get(str(part))
+    return model, field
 
 
 def _suggestion(name: str, known: object) -> str:

@@ -5,7 +5,8 @@ values of a channel, found in bounded memory: integers by one histogram of their
 passes over the halves of their sortable bit pattern (a radix selection), so both are exact.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -244,3 +245,24 @@ def write_normalized(
             writer.write(window, statistics.apply(channels), reflectance.valid(window))
             done += int(window.width * window.height)
             progress(done / (reflectance.grid.height * reflectance.grid.width))
+
+
+def normalize_scene(
+    files: Sequence[Path],
+    settings: NormalizeSettings,
+    statistics: Path,
+    target: Path,
+    *,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> None:
+    """Write the statistics and the normalized raster of a scene, of its ``files``: bands and, if any, indices.
+
+    Raises:
+        StatisticsError: if a channel has fewer than ``min_valid_px`` valid pixels.
+    """
+    with ExitStack() as stack:
+        reflectance, *rest = [stack.enter_context(Raster.open(file)) for file in files]
+        indices = rest[0] if rest else None
+        found = scene_statistics(target.stem, reflectance, indices, settings)
+        found.save(statistics)
+        write_normalized(reflectance, indices, found, target, progress=progress)

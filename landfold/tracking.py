@@ -32,7 +32,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from landfold.errors import LandfoldError
-from landfold.files import digest, read_json
+from landfold.files import digest, main_checkout, read_json
 from landfold.settings import Settings
 
 PARENT = "mlflow.parentRunId"
@@ -76,21 +76,12 @@ class TrackSettings(Settings):
     """record results in MLflow; false: neither train nor track touches it"""
 
 
-def store_root(workspace: Path) -> Path:
-    """The checkout that owns the store: for a workspace below ROOT/.dvc/tmp/exps ROOT, else itself."""
-    workspace = workspace.resolve()
-    for folder in reversed(workspace.parents):
-        if workspace.is_relative_to(folder / ".dvc/tmp/exps"):
-            return folder
-    return workspace
-
-
 def store_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI if set, else the sqlite database mlflow.db of the checkout that owns ``root``.
 
     A relative sqlite path is taken from that checkout, since DVC's temporary workspaces vanish.
     """
-    checkout = store_root(root)
+    checkout = main_checkout(root)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     file = sqlite_file(uri)
     return f"sqlite:///{checkout / file}" if file and not file.is_absolute() else uri
@@ -582,7 +573,7 @@ def complete(result: Result) -> Completion:
     database = sqlite_file(uri)
     if database and is_complete(database, result.key, len(result.folds)) and not _orphans_in(database, result):
         return Completion()
-    lock = database or store_root(result.workspace) / "mlflow.db"
+    lock = database or main_checkout(result.workspace) / "mlflow.db"
     with _faults_explained(uri):
         store = _Store.open(uri, result.experiment)
         # two that complete at once, from queued experiments, could adopt the same run

@@ -10,18 +10,25 @@ from pathlib import Path
 from landfold import settings
 from landfold.files import writing_folder
 from landfold.indices import IndexSettings, write_indices
+from landfold.scratch import Scene, prepare
 from stages import PARAMS, bar, run
 
 
 def main() -> str:
-    """Compute scene by scene; with no index asked for, the folder stays empty."""
+    """Compute scene by scene, keeping what is unchanged; with no index asked for, the folder stays empty."""
     indices = settings.load(PARAMS, "indices", IndexSettings)
     scenes = sorted(Path("data/scenes").glob("*.tif"))
     with writing_folder(Path("data/indices")) as folder:
-        for scene in scenes if indices.names else []:
-            with bar(f"indices {scene.stem}") as progress:
-                write_indices(scene, indices, folder / scene.name, progress=progress)
-    return f"{', '.join(indices.names) or 'none'} for {len(scenes)} scenes"
+
+        def scene(file: Path) -> Scene:
+            target = folder / file.name
+            return Scene(
+                file.stem, [file], [target], lambda progress: write_indices(file, indices, target, progress=progress)
+            )
+
+        work = map(scene, scenes if indices.names else [])
+        outcome = prepare("indices", work, indices.model_dump(mode="json"), bar=bar)
+    return f"{', '.join(indices.names) or 'none'} for {len(scenes)} scenes, {outcome.tally}"
 
 
 if __name__ == "__main__":

@@ -6,43 +6,61 @@ Refuses: no CRS, a CRS or grid that ingest.crs_policy does not allow, unreadable
 that do not fit each other, a raster of ingest's own, too few valid pixels.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from landfold import settings
-from landfold.errors import LandfoldError
+from landfold.errors import LandfoldError, first_ten
 from landfold.files import write_json, writing_folder
 from landfold.grid import GridError
 from landfold.ingest import IngestSettings, ingest_scene
 from landfold.project import ProjectSettings
 from landfold.raster import RasterError
-from landfold.sensors import find_scenes
+from landfold.scratch import Scene, prepare
+from landfold.sensors import SceneFiles, find_scenes
 from landfold.sensors.scenes import SceneError
 from stages import PARAMS, bar, run
 
 
 def main() -> str:
-    """Ingest scene by scene."""
+    """Ingest scene by scene; what is unchanged is kept."""
     ingest = settings.load(PARAMS, "ingest", IngestSettings)
     project = settings.load(PARAMS, "project", ProjectSettings)
-    found = find_scenes(Path("data/raw/scenes"), band_order=ingest.band_order)
-    reports, refusals = [], {}
+    found = find_scenes(Path("data/raw/scenes"), band_order=ingest.band_order, mask_file=ingest.mask_file)
+    crs = project.metric_crs
+    read = ingest.model_dump(mode="json", exclude={"on_refusal", "band_order"}) | {"crs": project.crs}
     with writing_folder(Path("data/scenes")) as folder:
-        for scene in found:
-            try:
-                with bar(f"ingest {scene.name}") as progress:
-                    target = folder / f"{scene.name}.tif"
-                    reports.append(ingest_scene(scene, ingest, project.metric_crs, target, progress=progress))
-            except (SceneError, GridError, RasterError) as error:
-                refusals[scene.name] = str(error)
-        if refusals and (ingest.on_refusal == "error" or not reports):
-            raise LandfoldError("\n".join(refusals.values()))
-        write_json(folder / "report.json", {"scenes": reports, "refusals": refusals})
-    for name, reason in refusals.items():
+
+        def scene(delivered: SceneFiles) -> Scene:
+            files = replace(delivered, warnings=[])  # which tell of the files of no scene beside it
+            paths = sorted({file.path for file in (*files.bands.values(), *files.masks)})
+            target = folder / f"{files.name}.tif"
+            return Scene(
+                files.name,
+                paths,
+                [target],
+                lambda progress: ingest_scene(files, ingest, crs, target, progress=progress),
+                files,
+            )
+
+        outcome = prepare("ingest", map(scene, found), read, bar=bar, refusals=(SceneError, GridError, RasterError))
+        reports = [
+            report | {"warnings": [*files.warnings, *report["warnings"]]}
+            for files in found
+            if (report := outcome.results.get(files.name))
+        ]
+        if outcome.refusals and (ingest.on_refusal == "error" or not reports):
+            raise LandfoldError("\n".join(outcome.refusals.values()))
+        write_json(folder / "report.json", {"scenes": reports, "refusals": outcome.refusals})
+    for name, reason in outcome.refusals.items():
         print(f"ingest: left out {name}: {reason}")
+    warned: dict[str, list[str]] = {}
     for report in reports:
         for warning in report["warnings"]:
-            print(f"ingest: {report['scene']}: warning: {warning}")
-    return f"{len(reports)} of {len(found)} scenes, bands {' '.join(ingest.bands)}"
+            warned.setdefault(warning, []).append(report["scene"])
+    for warning, names in warned.items():
+        print(f"ingest: warning: {first_ten(names)}: {warning}")
+    return f"{len(reports)} of {len(found)} scenes, bands {' '.join(ingest.bands)}, {outcome.tally}"
 
 
 if __name__ == "__main__":

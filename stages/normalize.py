@@ -5,31 +5,31 @@ Writes: data/statistics/SCENE.json and data/normalized/SCENE.tif (nodata 0, mask
 Refuses: a scene with too few valid pixels in a channel.
 """
 
-from contextlib import ExitStack
 from pathlib import Path
 
 from landfold import settings
 from landfold.files import writing_folder
-from landfold.raster import Raster
-from landfold.statistics import NormalizeSettings, scene_statistics, write_normalized
+from landfold.scratch import Scene, prepare
+from landfold.statistics import NormalizeSettings, normalize_scene
 from stages import PARAMS, bar, run
 
 
 def main() -> str:
-    """Normalize scene by scene."""
+    """Normalize scene by scene; what is unchanged is kept."""
     normalize = settings.load(PARAMS, "normalize", NormalizeSettings)
     scenes = sorted(Path("data/scenes").glob("*.tif"))
     with writing_folder(Path("data/statistics")) as statistics, writing_folder(Path("data/normalized")) as normalized:
-        for scene in scenes:
-            with ExitStack() as stack:
-                reflectance = stack.enter_context(Raster.open(scene))
-                indices_file = Path("data/indices") / scene.name
-                indices = stack.enter_context(Raster.open(indices_file)) if indices_file.exists() else None
-                progress = stack.enter_context(bar(f"normalize {scene.stem}"))
-                found = scene_statistics(scene.stem, reflectance, indices, normalize)
-                found.save(statistics / f"{scene.stem}.json")
-                write_normalized(reflectance, indices, found, normalized / scene.name, progress=progress)
-    return f"{len(scenes)} scenes to p{normalize.low_percentile:g}-p{normalize.high_percentile:g}"
+
+        def scene(file: Path) -> Scene:
+            indices = Path("data/indices") / file.name
+            reads = [file, indices] if indices.exists() else [file]
+            makes = [statistics / f"{file.stem}.json", normalized / file.name]
+            return Scene(
+                file.stem, reads, makes, lambda progress: normalize_scene(reads, normalize, *makes, progress=progress)
+            )
+
+        outcome = prepare("normalize", map(scene, scenes), normalize.model_dump(mode="json"), bar=bar)
+    return f"{len(scenes)} scenes to p{normalize.low_percentile:g}-p{normalize.high_percentile:g}, {outcome.tally}"
 
 
 if __name__ == "__main__":

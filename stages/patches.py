@@ -1,55 +1,65 @@
 """Cut labelled patches out of the scenes.
 
 Reads: data/scenes (grids and masks), data/raw/labels, and for labels of whole scenes the names in
-data/raw/scenes; sections ``project``, ``labels`` and ``patches`` and ``ingest.band_order`` of params.yaml.
+data/raw/scenes; sections ``project``, ``labels`` and ``patches``, ``ingest.band_order`` and ``ingest.mask_file``.
 Writes: data/patches.parquet (GeoParquet) and metrics/patches.json (what was kept, dropped and why).
 Refuses: labels that meet no scene or miss one they should name, a class with no patch, an unknown class.
 """
 
 from pathlib import Path
 
-import geopandas
-import pandas
-
 from landfold import settings
 from landfold.files import write_json, writing
 from landfold.labels import LabelSettings, check_ground, read_labels
-from landfold.patches import PatchSettings, check_classes, cut_patches, summarize
+from landfold.patches import PatchSettings, check_classes, cut_patches, joined, summarize
 from landfold.project import ProjectSettings
 from landfold.raster import Raster
+from landfold.scratch import Progress, Scene, prepare
 from landfold.sensors import SceneFiles, find_scenes
 from stages import PARAMS, bar, run
 
 
 def main() -> str:
-    """Cut scene by scene, count, write one table."""
+    """Cut scene by scene, count, write one table; what is unchanged is kept."""
     patches = settings.load(PARAMS, "patches", PatchSettings)
     classes = settings.load(PARAMS, "labels", LabelSettings)
     crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
     labels = read_labels(Path("data/raw/labels"), classes, scenes=Path("data/raw/scenes"), find=_delivered)
-    found, grids = {}, {}
-    for scene in sorted(Path("data/scenes").glob("*.tif")):
-        with Raster.open(scene) as raster, bar(f"patches {scene.stem}") as progress:
-            grids[scene.stem] = raster.grid
-            found[scene.stem] = cut_patches(scene.stem, raster, labels, patches, crs, progress=progress)
+    grids = {}
+
+    def scene(file: Path) -> Scene:
+        def cut(progress: Progress) -> bytes:
+            with Raster.open(file) as raster:
+                return cut_patches(file.stem, raster, labels, patches, crs, progress=progress).packed()
+
+        with Raster.open(file) as raster:
+            grids[file.stem] = raster.grid
+        bearing = labels.bearing(file.stem, grids[file.stem])
+        reads = [file, Path("data/raw/labels")] if bearing is None else [file]
+        return Scene(file.stem, reads, [], cut, bearing)
+
+    of_scenes = {"patches": patches, "labels": classes}
+    read = {name: section.model_dump(mode="json") for name, section in of_scenes.items()} | {"crs": crs.to_wkt()}
+    outcome = prepare("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, bar=bar)
     check_ground(labels, grids, crs)
-    parts = list(found.values())
-    table = geopandas.GeoDataFrame(pandas.concat([part.table for part in parts], ignore_index=True), crs=crs)
-    check_classes(table, classes.names)
-    summary = summarize(parts, classes.names) | labels.summary(crs)
+    whole, small = joined(outcome.results, crs)
+    check_classes(whole.table, classes.names)
+    summary = summarize([whole], classes.names) | labels.summary(crs)
     with writing(Path("data/patches.parquet")) as temporary:
-        table.to_parquet(temporary, index=False)
+        whole.table.to_parquet(temporary, index=False)
     write_json(Path("metrics/patches.json"), summary)
-    small = [name for name, part in found.items() if part.dropped["small"]]
     if small:
         print(f"patches: warning: smaller than patches.size_px, without a patch: {', '.join(small)}")
     for warning in labels.warnings:
         print(f"patches: warning: {warning}")
-    return f"{summary['kept']} of {summary['windows']} windows kept, dropped {summary['dropped']}"
+    dropped = ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items())
+    counts = f"{summary['kept']} of {summary['windows']} windows kept, dropped: {dropped}"
+    return f"{counts}; scenes: {outcome.tally}"
 
 
 def _delivered(folder: Path) -> list[SceneFiles]:
-    return find_scenes(folder, band_order=settings.value(PARAMS, "ingest.band_order"))
+    order, mask_file = (settings.value(PARAMS, f"ingest.{name}") for name in ("band_order", "mask_file"))
+    return find_scenes(folder, band_order=order, mask_file=mask_file)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """What all tests share."""
 
 import sys
+import threading
 
 import pytest
 
 import stages
+from tests.server import Server
 
 
 @pytest.fixture
@@ -29,3 +31,23 @@ def stage(monkeypatch, tmp_path, capsys):
         return caught.value.code  # text: Python prints it to stderr, without a traceback, and exits with 1
 
     return run
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Files of the folder ``tmp_path / "far away"`` over HTTP, without a proxy and with short timeouts."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
+    for name, seconds in {"TIMEOUT": "0.5", "RETRY_DELAY": "0.02", "CONNECTTIMEOUT": "1"}.items():
+        monkeypatch.setenv(f"GDAL_HTTP_{name}", seconds)
+    root = tmp_path / "far away"
+    root.mkdir()
+    server = Server(root)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -5,6 +5,7 @@ pixels are those of `tests.factories`: each carries its own coordinates, and the
 """
 
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from landfold.bands import SENTINEL2
+from landfold.sensors.scenes import SceneFiles
 from tests.factories import centres, make_grid, write_band
 
 SAFE_NAME = "S2A_MSIL2A_20221005T115411_N0400_R023_T29UNU_20221005T164454"
@@ -183,3 +185,11 @@ def write_landsat(
         text = mtl_text(mtl() if groups is None else groups, form)
         (folder / f"{product}_MTL.{form}").write_text(text, encoding="utf-8")
     return folder
+
+
+def assert_fault(found: Iterable[SceneFiles], message: str, *, name: str | None = None) -> None:
+    """Exactly one of the scenes found has a fault, it says ``message`` (a pattern), and nothing of it can be used."""
+    [faulty] = [scene for scene in found if scene.fault]
+    assert re.search(message, faulty.fault), faulty.fault
+    assert (faulty.bands, faulty.masks) == ({}, ())
+    assert name is None or faulty.name == name

@@ -22,13 +22,13 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 LAYERS = {
     0: {"", "errors", "files", "settings"},
-    1: {"grid", "bands", "project", "vector", "colours", "fetch"},
+    1: {"grid", "bands", "project", "vector", "colours", "fetch", "scratch"},
     2: {"raster", "sensors", "indices", "statistics"}
-    | {f"sensors.{part}" for part in ("scenes", "metadata", "safe", "landsat", "band_files", "multiband")},
-    3: {"ingest", "labels", "patches", "zones", "folds", "features", "leakage", "metrics", "accuracy", "plots"}
-    | {"applicability"}
+    | {f"sensors.{part}" for part in ("scenes", "metadata", "safe", "landsat", "band_files", "multiband", "remote")},
+    3: {"ingest", "labels", "patches", "zones", "folds", "features", "leakage", "applicability", "metrics", "plots"}
     | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")},
-    4: {"dataset", "model", "training", "inference", "export", "tracking"},
+    4: {"dataset", "model", "training", "inference", "export", "tracking", "inspection"}
+    | {f"inspection.{part}" for part in ("places", "scenes", "labels", "proposal", "params_text", "report")},
     5: {"cli"},
 }
 """A module may import from its own layer and from those of lower numbers. "" is landfold itself."""

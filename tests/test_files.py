@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from landfold.files import digest, file_sha256, read_json, write_json, writing, writing_folder
+from landfold.files import digest, file_sha256, main_checkout, read_json, write_json, writing, writing_folder
 from tests.factories import leftovers, tree
 
 
@@ -118,3 +118,16 @@ def test_digest_of_swapped_contents_differs(tmp_path):
     a.write_text("2")
     b.write_text("1")
     assert digest(a, b) != before
+
+
+@pytest.mark.parametrize(
+    ("workspace", "expected"),
+    [
+        ("repo/.dvc/tmp/exps/standalone/tmp1", "repo"),
+        ("repo/.dvc/tmp/exps/tmp2/data", "repo"),
+        ("repo", "repo"),
+        ("repo/.dvc/tmp", "repo/.dvc/tmp"),
+    ],
+)
+def test_the_main_checkout_of_a_workspace(tmp_path, workspace, expected):
+    assert main_checkout(tmp_path / workspace) == tmp_path / expected

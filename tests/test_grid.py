@@ -93,6 +93,15 @@ def test_footprint_of_a_rotated_grid_turns_with_it():
     assert grid.resolution == pytest.approx((10.0, 10.0))
 
 
+def test_a_part_has_the_pixels_of_the_whole():
+    turned = Affine.translation(ORIGIN_X, ORIGIN_Y) @ Affine.rotation(30) @ Affine.scale(20, -20)
+    for grid in (make_grid(7, 5, 20.0), Grid(CRS_UTM33, turned, 7, 5)):
+        part = grid.part(Window(3, 1, 2, 4))
+        assert part.shape == (4, 2)
+        assert part.transform @ (1.5, 2.5) == pytest.approx(grid.transform @ (4.5, 3.5))
+        assert grid.part(grid.whole) == grid
+
+
 def test_refined_pixels_cover_the_same_ground():
     grid = make_grid(7, 5, 60.0)
     fine = grid.refined(6)

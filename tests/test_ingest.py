@@ -14,8 +14,8 @@ from rasterio.windows import Window
 from landfold.bands import Radiometry
 from landfold.files import file_sha256
 from landfold.grid import Grid, GridError, describe_crs
-from landfold.ingest import IngestSettings, ingest_scene
-from landfold.raster import Raster, RasterError
+from landfold.ingest import IngestSettings, check_scene, ingest_scene
+from landfold.raster import Raster, RasterError, to_cog
 from landfold.sensors import find_scenes
 from landfold.sensors.scenes import BandFile, MaskFile, SceneError, SceneFiles
 from landfold.settings import SettingsError, validate
@@ -30,6 +30,7 @@ from tests.factories import (
     small_scene,
     tree,
     write_band,
+    write_raster,
     write_scene,
 )
 
@@ -392,7 +393,7 @@ def test_ingests_own_output_is_no_delivery(tmp_path, delivered):
     own = tmp_path / "own" / "T33UUU_B02.tif"
     own.parent.mkdir()
     (tmp_path / "out" / "s.tif").rename(own)
-    message = r"T33UUU_B02\.tif was written by Landfold's own ingest; scale and offset are applied once"
+    message = r"T33UUU_B02\.tif was written by Landfold itself; scale and offset are applied once"
     for radiometry in (None, Radiometry(1e-4, -0.1)):
         scene = scene_of(BandFile("B", "B02", own, radiometry=radiometry))
         refused(tmp_path, SceneError, message, scene, bands=["B"])
@@ -817,3 +818,254 @@ def test_a_member_of_an_archive_is_opened_by_its_source(tmp_path):
     report, _, valid, _ = ingest(tmp_path, scene, bands=["B"])
     assert (~valid).sum() == 100
     assert report["bands"][0]["sha256"] == file_sha256(archive)
+
+
+# An area: the same pixels as without it, and no others
+
+NOISE = np.random.default_rng(7)
+
+
+def noise(*_):
+    return lambda east, south: NOISE.integers(1, 9000, east.shape)
+
+
+def delivered_at(tmp_path, place, height=560, width=610):
+    """A scene of random numbers with holes, and a mask of half its resolution."""
+    crs, transform = PLACES[place]
+    numbers = NOISE.integers(1, 9000, (height, width)).astype(np.uint16)
+    numbers[NOISE.random((height, width)) < 0.02] = 0
+    band = write_band(tmp_path / "raw" / "S_B02.tif", Grid(crs, transform, height, width), numbers, nodata=0)
+    coarse = Grid(crs, transform @ Affine.scale(2), height // 2, width // 2)
+    classes = NOISE.choice([4, 5, 9], coarse.shape).astype(np.uint8)
+    mask = write_band(tmp_path / "raw" / "S_SCL.tif", coarse, classes)
+    return scene_of(BandFile("B", "B02", band), masks=[MaskFile("scl", mask)])
+
+
+def check_cut(tmp_path, scene, area, window, **changes):
+    """Cut the scene to an area; it must be the window of the whole scene, bit by bit, and nothing else."""
+    _, whole, valid, source = ingest(tmp_path, scene, **changes)
+    report, cut, cut_valid, cut_source = ingest(tmp_path, scene, area=area, **changes)
+    rows, columns = window
+    np.testing.assert_array_equal(cut, whole[:, rows, columns])
+    np.testing.assert_array_equal(cut_valid, valid[rows, columns])
+    assert cut_source.grid.crs == source.grid.crs
+    assert cut_source.grid.transform == source.grid.transform @ Affine.translation(columns.start, rows.start)
+    assert report["grid"] == {
+        "width": columns.stop - columns.start,
+        "height": rows.stop - rows.start,
+        "transform": list(cut_source.grid.transform)[:6],
+    }
+    assert report["valid_fraction"] == round(cut_valid.mean(), 6)
+    assert 0 < cut_valid.mean() < 1
+
+
+def around(grid, left, top, right, bottom):
+    """Bounds of pixels of a north-up grid."""
+    (x_min, y_max), (x_max, y_min) = grid.transform @ (left, top), grid.transform @ (right, bottom)
+    return x_min, y_min, x_max, y_max
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic"])
+@pytest.mark.parametrize("suffix", [".tif", ".jp2"])
+def test_an_area_of_bands_of_three_resolutions_is_cut_bit_by_bit(tmp_path, resampling, suffix):
+    bands = {band: (resolution, noise()) for band, (resolution, _) in MIXED.items()}
+    write_scene(tmp_path / "raw", "S", bands, ground_m=(5400, 6000), nodata_corner_m=700, suffix=suffix)
+    [scene] = find_scenes(tmp_path / "raw")
+    area = around(make_grid(), 31.2, 17.5, 577.9, 533.1)
+    window = slice(17, 534), slice(31, 578)
+    check_cut(tmp_path, scene, area, window, bands=["A", "B", "RE1"], resampling=resampling)
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear", "cubic"])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_area_of_a_warped_scene_and_its_mask_is_cut_bit_by_bit(tmp_path, place, resampling):
+    scene = delivered_at(tmp_path, place)
+    options = {"bands": ["B"], "crs_policy": "reproject", "resampling": resampling}
+    grid = ingest(tmp_path, scene, **options)[3].grid
+    height, width = grid.shape
+    left, top, right, bottom = width // 3 + 5, height // 3 + 1, width * 2 // 3 + 130, height * 2 // 3 + 17
+    area = around(grid, left + 0.3, top + 0.9, right - 0.9, bottom - 0.2)
+    check_cut(tmp_path, scene, area, (slice(top, bottom), slice(left, right)), **options)
+
+
+@pytest.mark.parametrize("resolution", [10, 20])
+def test_an_area_of_a_kept_scene_is_the_rectangle_around_it_in_the_scenes_crs(tmp_path, resolution):
+    scene = delivered_at(tmp_path, "another zone")
+    options = {"bands": ["B"], "crs_policy": "keep", "resolution_m": resolution}
+    grid = ingest(tmp_path, scene, **options)[3].grid
+    x, y = transform_points(ELSEWHERE, CRS_UTM33, *[[at] for at in grid.transform @ (grid.width / 2, grid.height / 2)])
+    area = x[0] - 1303, y[0] - 907, x[0] + 1111, y[0] + 1000
+    # where dense edges of the area lie on the scene's grid
+    east, north = np.meshgrid(np.linspace(area[0], area[2], 999), np.linspace(area[1], area[3], 999))
+    there = transform_points(CRS_UTM33, ELSEWHERE, east.ravel(), north.ravel())
+    columns, rows = ~grid.transform @ tuple(np.array(values) for values in there)
+    window = tuple(slice(int(np.floor(at.min())), int(np.ceil(at.max()))) for at in (rows, columns))
+    check_cut(tmp_path, scene, area, window, **options)
+
+
+def test_an_area_larger_than_the_scene_leaves_it_whole(tmp_path):
+    small_scene(tmp_path / "raw")
+    ingest(tmp_path)
+    before = tree(tmp_path / "out")
+    ingest(tmp_path, area=around(make_grid(), -5, -900, 1000, 2000))
+    assert tree(tmp_path / "out") == before
+    ingest(tmp_path, area=around(make_grid(), 0, 0, 120, 90))  # its own bounds: no pixel more, none less
+    assert tree(tmp_path / "out") == before
+
+
+def test_only_the_blocks_of_the_area_are_read(tmp_path):
+    rng = np.random.default_rng(3)
+    write_scene(
+        tmp_path / "raw",
+        "S",
+        {"B02": (10.0, lambda e, s: rng.integers(1, 9000, e.shape)), "B05": (20.0, lambda e, s: e + s)},
+        ground_m=(10240, 10240),
+    )
+    for path in (tmp_path / "raw").iterdir():  # of the rows of tiles the last 40 % cannot be read any more
+        with rasterio.open(path) as file:
+            content, profile = file.read(), file.profile
+        with rasterio.open(path, "w", **profile | {"tiled": True, "blockxsize": 128, "blockysize": 128}) as file:
+            file.write(content)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(RasterError, match="cannot be read"):
+        ingest(tmp_path, bands=["B", "RE1"])
+    report, _, valid, _ = ingest(tmp_path, bands=["B", "RE1"], area=around(make_grid(), 100, 50, 300, 300))
+    assert valid.shape == (250, 200)
+    assert valid.all()
+    assert report["nodata_fraction"] == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "policy"), [("aligned", "error"), ("another zone", "keep"), ("geographic", "reproject")]
+)
+@pytest.mark.parametrize("area", [(0.0, 0.0, 10.0, 10.0), (9e5, 5e6, 9.1e5, 5.1e6)])
+def test_a_scene_that_does_not_meet_the_area_is_refused_with_both_bounds(tmp_path, place, policy, area):
+    scene, _ = coded(tmp_path / "raw" / "s.tif", *PLACES[place], 60, 90)
+    message = r"scene S: covers \(.*\) in EPSG:3263\d, which does not meet ingest\.area \(.*\) in EPSG:32633; correct"
+    refused(tmp_path, SceneError, message, scene, bands=["B"], crs_policy=policy, area=area)
+
+
+def test_an_area_that_touches_the_scene_does_not_meet_it(tmp_path):
+    small_scene(tmp_path / "raw")
+    refused(tmp_path, SceneError, "does not meet ingest.area", area=around(make_grid(), -9, 0, 0, 90))
+    assert ingest(tmp_path, area=around(make_grid(), 60, 60, 61, 62))[1].shape == (4, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "area", [[10, 0, 0, 10], [0, 10, 10, 10], [0, 0, float("inf"), 1], [float("nan"), 0, 1, 1], [0, 0, 1], "all"]
+)
+def test_an_area_is_four_finite_numbers_in_order(area):
+    with pytest.raises(
+        SettingsError, match=r"ingest\.area.*(\[x_min, y_min, x_max, y_max\]|x_min, y_min, x_max, y_max in m)"
+    ):
+        ingest_settings(area=area)
+
+
+# Mask files that the settings name
+
+
+def with_file(classes):
+    return ingest_settings().masks.model_dump() | {"file": classes}
+
+
+def test_a_named_mask_file_hides_its_classes_and_no_others(tmp_path):
+    classes = np.full((30, 40), 0)
+    classes[10:20, 10:20], classes[25, 30:36] = 1, 7
+    scene = masked(tmp_path, "file", classes, dtype=np.uint8)
+    for chosen, hidden in (([1], 100), ([7], 6), ([1, 7], 106)):
+        named = {"mask_file": "{scene}_clouds.tif", "masks": with_file(chosen)}
+        report, _, valid, _ = ingest(tmp_path, scene, bands=["B"], **named)
+        assert (~valid).sum() == 24 + hidden
+        assert [(mask["kind"], mask["invalid"]) for mask in report["masks"]] == [("file", chosen)]
+
+
+def test_a_scene_without_the_named_mask_file_is_refused(tmp_path):
+    scene = masked(tmp_path, "scl", np.full((30, 40), 4))
+    message = (
+        r"scene S: no mask file S_clouds\.tif in .*raw, as ingest\.mask_file asks for; add it, or set ingest\.mask"
+    )
+    refused(tmp_path, SceneError, message, scene, bands=["B"], mask_file="{scene}_clouds.tif")
+
+
+def test_a_named_mask_file_over_other_ground_is_refused(tmp_path):
+    scene = masked(tmp_path, "file", np.full((30, 40), 4), grid=make_grid(30, 40, x_px=2))
+    message = r"the mask mask\.tif covers .*, but S_B02\.tif covers .* set ingest\.masks\.file: \[\]"
+    refused(tmp_path, SceneError, message, scene, bands=["B"], mask_file="{scene}_clouds.tif")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"mask_file": "{scene}_c.tif", "masks": "none"},
+            r"mask_file is set, but masks\.file is \[\]: list the values",
+        ),
+        (
+            {"masks": "sccl"},
+            r"ingest\.masks\.sccl: unknown setting \(did you mean 'scl'\?\); known are scl, qa_pixel, f",
+        ),
+    ],
+)
+def test_a_mask_setting_that_could_do_nothing_is_refused(changes, message):
+    masks = {"none": with_file([]), "sccl": with_file([1]) | {"sccl": [3]}}
+    if "masks" in changes:
+        changes = changes | {"masks": masks[changes["masks"]]}
+    with pytest.raises(SettingsError, match=message):
+        ingest_settings(**changes)
+
+
+# What is known before a pixel is read
+
+
+def test_a_check_tells_what_ingest_will_tell(tmp_path):
+    scene = delivered_at(tmp_path, "another zone")
+    for changes in ({}, {"area": (300_000.0, 5_700_000.0, 500_000.0, 5_900_000.0)}):
+        options = {"bands": ["B"], "crs_policy": "reproject"} | changes
+        found = check_scene(scene, ingest_settings(**options), CRS_UTM33)
+        report = ingest(tmp_path, scene, **options)[0]
+        for one in [*report["bands"], *report["masks"]]:
+            assert len(one.pop("sha256")) == 64
+        assert set(report) - set(found) == {"valid_fraction", "nodata_fraction", "cloud_fraction"}
+        assert found == {name: report[name] for name in found}
+
+
+def test_a_check_refuses_as_ingest_does_but_for_what_pixels_tell(tmp_path):
+    small_scene(tmp_path / "raw")
+    [scene] = find_scenes(tmp_path / "raw")
+    check_scene(scene, ingest_settings(min_valid=1), CRS_UTM33)
+    with pytest.raises(GridError, match=r"is in EPSG:32633, but project\.crs is EPSG:32632"):
+        check_scene(scene, ingest_settings(), ELSEWHERE)
+    with pytest.raises(SceneError, match="no file for band S1"):
+        check_scene(scene, ingest_settings(bands=["S1"]), CRS_UTM33)
+
+
+def test_no_raster_of_landfolds_is_a_delivery(tmp_path):
+    """Whatever wrote it: ingest, indices, normalize or export."""
+    path = write_raster(tmp_path / "raw" / "s.tif", {"B": DN})
+    message = r"s\.tif was written by Landfold itself; scale and offset are applied once"
+    refused(tmp_path, SceneError, message, scene_of(BandFile("B", "B", path)), bands=["B"])
+    to_cog(path, tmp_path / "raw" / "cog.tif", overview_resampling="nearest")
+    scene = scene_of(BandFile("B", "B", tmp_path / "raw" / "cog.tif"))
+    refused(tmp_path, SceneError, r"cog\.tif was written by Landfold itself", scene, bands=["B"])
+
+
+@pytest.mark.parametrize("place", ["another zone", "rotated", "coarser"])
+@pytest.mark.parametrize(("dtype", "nodata"), [(np.float32, np.nan), (np.float32, -9999), (np.uint16, 0)])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_hole_stays_as_large_as_it_is(tmp_path, place, dtype, nodata, count):
+    """Warped pixels hold data where the delivered pixel below their centre does, whatever nodata is."""
+    grid = Grid(*PLACES[place], 60, 90)
+    values = np.full(grid.shape, 3000, dtype)
+    values[5:14, 8:22] = values[30, 40] = nodata
+    path = write_stack(tmp_path / "raw" / "s.tif", grid, [values] * count, nodata=nodata)
+    scene = scene_of(*(BandFile(name, name, path, i) for i, name in enumerate(["B", "G"][:count], start=1)))
+    _, stored, valid, source = ingest(tmp_path, scene, bands=["B", "G"][:count], crs_policy="reproject")
+    columns, rows = np.meshgrid(np.arange(source.grid.width) + 0.5, np.arange(source.grid.height) + 0.5)
+    x, y = source.grid.transform @ (columns, rows)
+    back = transform_points(CRS_UTM33, grid.crs, x.ravel(), y.ravel())
+    column, row = (np.reshape(at, x.shape) for at in ~grid.transform @ tuple(np.array(values) for values in back))
+    inside = (column > 0) & (column < 90) & (row > 0) & (row < 60)
+    below = values[np.floor(row).astype(int).clip(0, 59), np.floor(column).astype(int).clip(0, 89)]
+    sure = (abs(column - np.round(column)) > 0.02) & (abs(row - np.round(row)) > 0.02)
+    np.testing.assert_array_equal(valid[sure], (inside & (below == 3000))[sure])
+    assert (stored[:, valid] == 3000).all()

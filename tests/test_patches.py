@@ -1,5 +1,6 @@
 import geopandas
 import numpy as np
+import pandas
 import pytest
 import shapely
 from hypothesis import given
@@ -15,11 +16,12 @@ from landfold.patches import (
     _sums,
     check_classes,
     cut_patches,
+    joined,
     summarize,
 )
 from landfold.raster import Raster
 from landfold.settings import SettingsError, validate
-from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, box, params, write_raster
+from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, box, make_grid, params, write_raster
 
 
 def patch_settings(**changes):
@@ -277,3 +279,23 @@ def test_window_sums_are_those_of_each_window(height, width, size, seed):
 def test_a_core_that_is_not_central_is_refused(change):
     with pytest.raises(SettingsError, match="patches: core_px must be at most size_px and differ from it by an even"):
         patch_settings(**change)
+
+
+def test_packed_patches_join_to_the_same_table(tmp_path):
+    grid = make_grid(40, 60)
+    values = {"R": np.ones(grid.shape, np.uint16)}
+    labels = SceneClasses({"a": 1, "b": 2, "tiny": 1}, ["field", "water"])
+    settings = PatchSettings(size_px=16, core_px=8, stride_px=8, min_purity=0.5, max_invalid=0.2)
+    found = {}
+    for scene, shape in (("tiny", (9, 60)), ("a", grid.shape), ("b", grid.shape)):
+        part = {name: numbers[: shape[0]] for name, numbers in values.items()}
+        with Raster.open(write_raster(tmp_path / f"{scene}.tif", part, grid=make_grid(*shape))) as raster:
+            found[scene] = cut_patches(scene, raster, labels, settings, CRS_UTM33)
+    whole, small = joined({scene: part.packed() for scene, part in found.items()}, CRS_UTM33)
+    expected = pandas.concat([part.table for part in found.values() if len(part.table)], ignore_index=True)
+    pandas.testing.assert_frame_equal(whole.table, expected)
+    assert whole.table.crs == CRS_UTM33
+    assert small == ["tiny"]
+    assert (whole.windows, whole.dropped["small"]) == (2 * 4 * 6 + 1, 1)
+    none, _ = joined({"tiny": found["tiny"].packed()}, CRS_UTM33)
+    assert (len(none.table), none.table.crs) == (0, CRS_UTM33)

@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
+import rasterio
 
+import stages.ingest
+from landfold.labels import LabelSettings, read_labels
 from landfold.sensors import find_scenes
 from landfold.sensors.scenes import SceneError
-from tests.factories import make_grid, write_band
+from tests.factories import leftovers, make_grid, read_json, small_scene, tree, write_band, write_params
+from tests.products import LANDSAT_NAME, SAFE_NAME, assert_fault, write_landsat, write_safe
 
 
 def deliver(folder, *names):
@@ -59,8 +63,7 @@ def test_two_scenes_may_lie_in_one_folder_and_come_sorted(tmp_path):
 @pytest.mark.parametrize("second", ["S_B02.tif", "S_B02_10m.jp2", "S_B.tif"])
 def test_a_band_that_is_there_twice_is_refused_with_both_files(tmp_path, second):
     deliver(tmp_path, "S_B02.jp2", second)
-    with pytest.raises(SceneError, match=r"scene S: band B is in .*S_B.* and in .*S_B.*; keep one"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"scene S: band B is in .*S_B.* and in .*S_B.*; keep one")
 
 
 def test_a_scene_that_is_there_twice_is_refused_with_both_folders(tmp_path):
@@ -131,8 +134,7 @@ def test_a_mask_belongs_to_the_scene_of_its_name_in_its_folder(tmp_path):
 
 def test_a_mask_that_is_there_twice_is_refused(tmp_path):
     deliver(tmp_path, "S_B02.tif", "S_SCL_20m.jp2", "S_SCL_60m.jp2")
-    with pytest.raises(SceneError, match=r"scene S: mask SCL is in .*SCL_20m\.jp2 and in .*SCL_60m\.jp2; keep one"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"scene S: mask SCL is in .*SCL_20m\.jp2 and in .*SCL_60m\.jp2; keep one")
 
 
 @pytest.mark.parametrize(
@@ -180,3 +182,124 @@ def test_a_link_to_a_file_is_that_file(tmp_path):
     (tmp_path / "scenes").mkdir()
     (tmp_path / "scenes/T_B03.tif").symlink_to(tmp_path / "real/S_B02.tif")
     assert [list(scene.bands) for scene in find_scenes(tmp_path / "scenes")] == [["G"]]
+
+
+RAW = "data/raw/scenes"
+
+
+def deliver_good_and_broken(folder):
+    """A good scene among broken ones of every reader; the names of the broken."""
+    small_scene(folder, "good")
+    (write_safe(folder, files={"B02": (60,)}) / "MTD_MSIL2A.xml").write_text("<cut")
+    write_landsat(folder / "landsat", ["SR_B2"], forms=())
+    deliver(folder, "twice/T_B02.tif", "twice/T_B.tif")
+    write_stack(folder / "tiles" / "nameless.tif", 3)
+    (folder / "links.urls").write_text("ftp://example.org/x.tif\n")
+    (folder / "archive.zip").write_bytes(b"no archive")
+    return {SAFE_NAME, LANDSAT_NAME, "T", "nameless", "links", "archive"}
+
+
+def write_stack(path, bands):
+    grid = make_grid(12, 16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"driver": "GTiff", "dtype": "uint16", "height": 12, "width": 16, "count": bands}
+    with rasterio.open(path, "w", **profile, crs=grid.crs, transform=grid.transform) as dataset:
+        dataset.write(np.ones((bands, 12, 16), "uint16"))
+
+
+def test_broken_scenes_are_listed_beside_a_good_one_and_may_be_left_out(tmp_path, stage):
+    broken = deliver_good_and_broken(tmp_path / RAW)
+    write_params(tmp_path, ingest__on_refusal="skip")
+    out = stage(stages.ingest)
+    report = read_json(tmp_path / "data/scenes/report.json")
+    assert set(report["refusals"]) == broken
+    assert [entry["scene"] for entry in report["scenes"]] == ["good"]
+    assert sorted(tree(tmp_path / "data/scenes")) == ["good.tif", "report.json"]
+    for name in broken:
+        assert f"ingest: left out {name}: {report['refusals'][name]}" in out
+
+
+def test_a_broken_scene_ends_the_run_unless_it_may_be_left_out(tmp_path, stage):
+    deliver_good_and_broken(tmp_path / RAW)
+    write_params(tmp_path, ingest__on_refusal="error")
+    message = stage(stages.ingest, refused=True)
+    for part in ("no well-formed XML", "without LC08", "band B is in", "carry no names", "ftp:", "as a zip archive"):
+        assert part in message
+    assert not (tmp_path / "data/scenes").exists()
+    assert leftovers(tmp_path) == []
+
+
+def test_a_broken_tile_has_no_class_and_needs_none(tmp_path):
+    for name in ("a", "b"):
+        write_band(tmp_path / "scenes" / "River" / f"{name}.tif", make_grid(12, 16), np.ones((12, 16), "uint8"))
+    (tmp_path / "scenes" / "River" / "b.tif").write_bytes(b"II*\0 and no more")
+    scenes = find_scenes(tmp_path / "scenes", band_order=["R"])
+    assert [scene.fault is None for scene in scenes] == [True, False]
+    settings = LabelSettings(
+        kind="table",
+        attribute=None,
+        layer=None,
+        invalid=None,
+        resampling=None,
+        classes={"water": ["w"], "land": ["l"]},
+        exclude=[],
+    )
+    table = tmp_path / "labels" / "labels.csv"
+    table.parent.mkdir()
+    for line in ("", "River/b.tif,w\n", "b,w\n", "River/b,w\n"):
+        table.write_text(f"file,class\nRiver/a.tif,w\n{line}")
+        labels = read_labels(table.parent, settings, scenes=tmp_path / "scenes", find=lambda folder: scenes)
+        assert labels.number_of["a"] == 1
+
+
+def test_a_mask_file_of_a_name_that_is_set_is_its_scenes_and_no_scene(tmp_path):
+    small_scene(tmp_path, "a")
+    write_stack(tmp_path / "a" / "a_clouds.tif", 1)
+    write_safe(tmp_path, files={"B02": (60,)})
+    beside = tmp_path / f"{SAFE_NAME}_clouds.tif"
+    write_stack(beside, 2)
+    write_landsat(tmp_path / "landsat")
+    write_stack(tmp_path / "landsat" / f"{LANDSAT_NAME}_clouds.tif", 1)
+    write_stack(tmp_path / "tiles" / "tile.tif", 2)
+    write_stack(tmp_path / "tiles" / "tile_clouds.tif", 3)
+    deliver(tmp_path, "none/z_B02.tif")
+    found = {s.name: s for s in find_scenes(tmp_path, band_order=["R", "N"], mask_file="{scene}_clouds.tif")}
+    assert set(found) == {"a", SAFE_NAME, LANDSAT_NAME, "tile", "z"}
+    own = {name: [(m.kind, m.path, m.index) for m in scene.masks if m.kind == "file"] for name, scene in found.items()}
+    assert own == {
+        "a": [("file", tmp_path / "a" / "a_clouds.tif", 1)],
+        SAFE_NAME: [("file", beside, 1)],
+        LANDSAT_NAME: [("file", tmp_path / "landsat" / f"{LANDSAT_NAME}_clouds.tif", 1)],
+        "tile": [("file", tmp_path / "tiles" / "tile_clouds.tif", 1)],
+        "z": [],
+    }
+    assert [mask.kind for mask in found[LANDSAT_NAME].masks] == ["qa_pixel", "file"]
+    assert [(scene.fault, scene.warnings) for scene in found.values()] == [(None, [])] * 5
+    without = {scene.name: scene for scene in find_scenes(tmp_path, band_order=["R", "N"])}
+    assert without["tile_clouds"].fault, "a scene of three bands, if nothing says that it is a mask"
+
+
+def test_a_mask_file_belongs_to_the_scene_of_its_name_in_its_folder_by_case(tmp_path):
+    deliver(tmp_path, "x/a_B02.tif", "x/A_clouds.tif", "x/b_clouds.tif", "y/a_clouds.tif", "x/a_CLOUDS.tif")
+    deliver(tmp_path, "y/z_B02.tif")
+    scene, other = find_scenes(tmp_path, mask_file="{scene}_clouds.tif")
+    assert (scene.masks, other.masks) == ((), ())
+    assert scene.warnings == ["not understood, ignored: A_clouds.tif, a_CLOUDS.tif, b_clouds.tif"]
+    assert other.warnings == ["not understood, ignored: a_clouds.tif"]
+
+
+def test_a_mask_file_in_and_beside_a_product_is_a_fault(tmp_path):
+    root = write_safe(tmp_path, files={"B02": (60,)})
+    for folder in (tmp_path, root):
+        write_stack(folder / f"{SAFE_NAME}_clouds.tif", 1)
+    found = find_scenes(tmp_path, mask_file="{scene}_clouds.tif")
+    assert_fault(found, r"mask FILE is in .*\.SAFE/.*_clouds\.tif and in .*_clouds\.tif; keep one", name=SAFE_NAME)
+
+
+@pytest.mark.parametrize("pattern", ["clouds.tif", "{scene}", "{scene}/clouds.tif", "{scene}_{scene}.tif", ""])
+def test_a_pattern_of_mask_files_needs_the_scenes_name(tmp_path, pattern):
+    deliver(tmp_path, "a_B02.tif")
+    with pytest.raises(
+        SceneError, match=r"ingest\.mask_file: '.*' must be the name of a file.*'\{scene\}_clouds\.tif'"
+    ):
+        find_scenes(tmp_path, mask_file=pattern)

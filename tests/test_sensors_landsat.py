@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from landfold.sensors import find_scenes
-from landfold.sensors.scenes import SceneError
-from tests.products import LANDSAT_NAME, mtl, mtl_text, write_landsat
+from tests.products import LANDSAT_NAME, assert_fault, mtl, mtl_text, write_landsat
 
 L1_NAME = "LC08_L1TP_193023_20210101_20210308_02_T1"
 TM_NAME = "LT05_L1TP_193023_19900101_20200916_02_T1"
@@ -153,8 +152,22 @@ def test_what_is_not_the_products_becomes_a_warning(tmp_path):
 @pytest.mark.parametrize("file", [f"{L1_NAME}_B10.TIF", f"{LANDSAT_NAME}_SR_B2.TIF", f"{LANDSAT_NAME}_QA_PIXEL.TIF"])
 def test_band_files_without_their_mtl_are_refused(tmp_path, file):
     (tmp_path / file).touch()  # _B10 is cirrus of Sentinel-2 and a thermal band of Landsat 8
-    with pytest.raises(SceneError, match=rf"{file}: a Landsat product without {file[:40]}_MTL\.txt .* beside it"):
-        find_scenes(tmp_path)
+    message = rf"{file}: a Landsat product without {file[:40]}_MTL\.txt .* beside it"
+    [scene] = find_scenes(tmp_path)
+    assert_fault([scene], message, name=file[:40])
+    assert scene.acquired == f"{file[17:21]}-{file[21:23]}-{file[23:25]}"
+
+
+def test_a_product_without_its_mtl_is_one_fault_and_hides_no_other(tmp_path):
+    other = LANDSAT_NAME.replace("LC08", "LC09")
+    write_landsat(tmp_path, forms=())
+    write_landsat(tmp_path, ["SR_B3", "QA_PIXEL"], product=other, forms=())
+    write_landsat(tmp_path / "good", product="good", groups=mtl(PRODUCT_CONTENTS={"LANDSAT_PRODUCT_ID": "good"}))
+    first, second, good = find_scenes(tmp_path)
+    assert_fault([first], r"_QA_PIXEL\.TIF: a Landsat product without", name=LANDSAT_NAME)
+    assert_fault([second], r"_QA_PIXEL\.TIF: a Landsat product without", name=other)
+    assert (good.name, good.fault) == ("good", None)
+    assert [scene.warnings for scene in (first, second, good)] == [[], [], []]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +191,7 @@ def test_band_files_without_their_mtl_are_refused(tmp_path, file):
 )
 def test_an_mtl_that_does_not_tell_is_refused(tmp_path, changes, message):
     write_landsat(tmp_path, groups=mtl(**changes))
-    with pytest.raises(SceneError, match=rf"_MTL\.txt: .*{message}"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), rf"_MTL\.txt: .*{message}", name=LANDSAT_NAME)
 
 
 @pytest.mark.parametrize("elevation", [-3.0, 0, "dark"])
@@ -187,25 +199,22 @@ def test_level_1_without_sun_is_refused(tmp_path, elevation):
     groups = level1(L1_NAME, bands=[4])
     groups["IMAGE_ATTRIBUTES"]["SUN_ELEVATION"] = elevation
     write_landsat(tmp_path, ["B4"], product=L1_NAME, groups=groups)
-    with pytest.raises(SceneError, match=r"SUN_ELEVATION is .*(without sun has no reflectance|no number)"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"SUN_ELEVATION is .*(without sun has no reflectance|no number)")
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "{", '{"LANDSAT_METADATA_FILE": {"A": 1}}'])
 def test_a_json_that_is_no_mtl_is_refused(tmp_path, text):
     (tmp_path / f"{LANDSAT_NAME}_MTL.json").write_text(text)
-    with pytest.raises(SceneError, match=r"_MTL\.json: no MTL in JSON"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"_MTL\.json: no MTL in JSON")
 
 
 def test_a_product_cannot_call_itself_a_path(tmp_path):
     write_landsat(tmp_path, groups=mtl(PRODUCT_CONTENTS={"LANDSAT_PRODUCT_ID": "../../evil"}))
-    with pytest.raises(SceneError, match=r"the scene calls itself '\.\./\.\./evil', which can be no file's name"):
-        find_scenes(tmp_path)
+    message = r"the scene calls itself '\.\./\.\./evil', which can be no file's name"
+    assert_fault(find_scenes(tmp_path), message, name=".._.._evil")
 
 
 def test_the_xml_of_an_mtl_may_not_declare_entities(tmp_path):
     text = mtl_text(mtl(), "xml").replace("?>", '?><!DOCTYPE a [<!ENTITY b "b">]>', 1)
     (tmp_path / f"{LANDSAT_NAME}_MTL.xml").write_text(text)
-    with pytest.raises(SceneError, match=r"_MTL\.xml: declares a document type"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"_MTL\.xml: declares a document type")

@@ -8,6 +8,7 @@ from rasterio.enums import ColorInterp
 from landfold.sensors import find_scenes
 from landfold.sensors.scenes import SceneError
 from tests.factories import make_grid
+from tests.products import assert_fault
 
 EUROSAT = [f"B{i:02}" for i in range(1, 13)] + ["B8A"]
 
@@ -75,13 +76,11 @@ def test_tiles_in_folders_of_classes_are_scenes(tmp_path):
 def test_no_order_is_guessed(tmp_path):
     stack(tmp_path / "tile.tif", [None] * 3)
     stack(tmp_path / "more.tif", ["band 1", None])
-    with pytest.raises(SceneError, match=r"more\.tif: its 2 bands carry no names .*\(band 1, nothing\); say in ingest"):
-        find_scenes(tmp_path)
-    (tmp_path / "more.tif").unlink()
-    with pytest.raises(
-        SceneError, match=r"tile\.tif: its 3 bands carry .* in ingest\.band_order what they are, 3 names"
-    ):
-        find_scenes(tmp_path)
+    more, tile = find_scenes(tmp_path)
+    assert_fault([more], r"more\.tif: its 2 bands carry no names .*\(band 1, nothing\); say in ingest", name="more")
+    message = r"tile\.tif: its 3 bands carry .* in ingest\.band_order what they are, 3 names"
+    assert_fault([tile], message, name="tile")
+    assert tile.folder == tmp_path / "tile.tif", "the file, so that a table of labels may name it"
 
 
 def test_a_file_that_names_all_its_bands_needs_no_order_of_others(tmp_path):
@@ -94,15 +93,19 @@ def test_a_file_that_names_all_its_bands_needs_no_order_of_others(tmp_path):
 @pytest.mark.parametrize("order", [["R"], ["R", "N", "G"]])
 def test_an_order_of_another_length_is_refused(tmp_path, order):
     stack(tmp_path / "tile.tif", ["R", None])
-    with pytest.raises(SceneError, match=rf"tile\.tif: has 2 bands, but ingest\.band_order names {len(order)}"):
-        find_scenes(tmp_path, band_order=order)
+    assert_fault(
+        find_scenes(tmp_path, band_order=order), rf"tile\.tif: has 2 bands, but ingest\.band_order names {len(order)}"
+    )
 
 
 def test_an_order_that_contradicts_the_file_is_refused(tmp_path):
     stack(tmp_path / "tile.tif", ["B02", "red"])
     assert indexes(find_scenes(tmp_path, band_order=["B", "-"])[0]) == {"B": 1}
-    with pytest.raises(SceneError, match=r"tile\.tif: band 1 is described as B02, but ingest\.band_order says R"):
-        find_scenes(tmp_path, band_order=["R", "B"])
+    assert_fault(
+        find_scenes(tmp_path, band_order=["R", "B"]),
+        r"tile\.tif: band 1 is described as B02, but ingest\.band_order says R",
+        name="tile",
+    )
 
 
 def test_an_order_of_unknown_names_is_refused(tmp_path):
@@ -114,8 +117,7 @@ def test_an_order_of_unknown_names_is_refused(tmp_path):
 @pytest.mark.parametrize("descriptions", [["R", "B04"], ["R", "SCL", "scl"]])
 def test_a_band_that_is_there_twice_is_refused(tmp_path, descriptions):
     stack(tmp_path / "tile.tif", descriptions)
-    with pytest.raises(SceneError, match=r"tile\.tif: bands \d and \d are both \w+; each can be there once"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"tile\.tif: bands \d and \d are both \w+; each can be there once")
 
 
 def test_a_band_whose_description_names_none_is_left_out_and_told(tmp_path):

@@ -8,7 +8,7 @@ import rasterio
 
 from landfold.sensors import find_scenes, metadata
 from landfold.sensors.scenes import SceneError
-from tests.products import L1C_FILES, SAFE_NAME, safe_xml, write_safe, zipped
+from tests.products import L1C_FILES, SAFE_NAME, assert_fault, safe_xml, write_safe, zipped
 
 OFFSETS = dict.fromkeys(range(13), -1000)
 FEW = {"B02": (60,)}
@@ -147,41 +147,39 @@ def test_products_lie_beside_other_scenes(tmp_path):
 )
 def test_metadata_that_do_not_tell_the_radiometry_are_refused(tmp_path, xml, message):
     write_safe(tmp_path, files=FEW, xml=xml)
-    with pytest.raises(SceneError, match=rf"MTD_MSIL2A\.xml.*{message}"):
-        find_scenes(tmp_path)
+    [scene] = find_scenes(tmp_path)
+    assert_fault([scene], rf"MTD_MSIL2A\.xml.*{message}", name=SAFE_NAME)
+    assert (scene.sensor, scene.acquired, scene.folder.name) == ("sentinel2", "2022-10-05", f"{SAFE_NAME}.SAFE")
 
 
 def test_metadata_that_are_no_text_of_a_product_are_refused(tmp_path, monkeypatch):
     path = write_safe(tmp_path, files=FEW) / "MTD_MSIL2A.xml"
     path.write_text(safe_xml(offsets=OFFSETS).replace("UTF-8", "UTF-16"), encoding="utf-16")
-    with pytest.raises(SceneError, match=r"MTD_MSIL2A\.xml: not UTF-8 text"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"MTD_MSIL2A\.xml: not UTF-8 text")
     monkeypatch.setattr(metadata, "MAX_BYTES", 2**20)
     path.write_text(" " * (2**20 + 1))
-    with pytest.raises(SceneError, match=r"MTD_MSIL2A\.xml: larger than 1 MiB"):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"MTD_MSIL2A\.xml: larger than 1 MiB")
 
 
 def test_a_safe_without_its_metadata_is_refused(tmp_path):
     (write_safe(tmp_path, files=FEW) / "MTD_MSIL2A.xml").unlink()
-    with pytest.raises(SceneError, match=r"\.SAFE: holds neither MTD_MSIL1C\.xml nor MTD_MSIL2A\.xml"):
-        find_scenes(tmp_path)
+    [scene] = find_scenes(tmp_path)
+    assert_fault([scene], r"\.SAFE: holds neither MTD_MSIL1C\.xml nor MTD_MSIL2A\.xml", name=SAFE_NAME)
+    assert scene.warnings == []
 
 
 def test_a_product_of_several_tiles_is_refused(tmp_path):
     write_safe(tmp_path, files=FEW, granule="L2A_T29UNU_A038058_20221005T115407")
     write_safe(tmp_path, files=FEW, granule="L2A_T29UNV_A038058_20221005T115407")
-    with pytest.raises(
-        SceneError, match=r"holds 2 granules \(L2A_T29UNU.*, L2A_T29UNV.*\); Landfold reads products of"
-    ):
-        find_scenes(tmp_path)
+    assert_fault(find_scenes(tmp_path), r"holds 2 granules \(L2A_T29UNU.*, L2A_T29UNV.*\); Landfold reads products of")
 
 
 def test_an_archive_that_is_cut_off_is_refused(tmp_path):
     path = zipped(write_safe(tmp_path / "unpacked", files=FEW), tmp_path / "product.zip")
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(SceneError, match=r"product\.zip: cannot be read as a zip archive"):
-        find_scenes(tmp_path)
+    [whole, broken] = find_scenes(tmp_path)
+    assert (whole.name, whole.fault, list(whole.bands)) == (SAFE_NAME, None, ["B"])
+    assert_fault([broken], r"product\.zip: cannot be read as a zip archive", name="product")
 
 
 def test_an_archive_of_something_else_is_refused_where_no_scene_is_beside_it(tmp_path):

@@ -66,6 +66,31 @@ def test_unknown_key_names_the_key_and_suggests_the_right_one():
         validate(GOOD | {"sise_px": 3}, Crop, where="params.yaml: patches")
 
 
+class Farm(Settings):
+    """A model with another inside."""
+
+    crop: Crop
+    """the crop"""
+    size_m: int
+    """side in metres"""
+
+
+def test_faults_inside_a_nested_section_speak_of_that_section():
+    with pytest.raises(SettingsError, match="sise_px") as caught:
+        validate({"crop": {"sise_px": 3, "rate": 0.5, "names": [1]}, "size_m": 2}, Farm, where="farm")
+    assert str(caught.value).splitlines() == [
+        "farm.crop.size_px: missing; add it (side in pixels)",
+        "farm.crop.names.0: found 1: Input should be a valid string (names)",
+        "farm.crop.sise_px: unknown setting (did you mean 'size_px'?); known are size_px, rate, names",
+    ]
+
+
+def test_keys_that_anchors_bring_may_be_overridden(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("zones: &all {k: 1, seed: 2}\npatches: {<<: *all, k: 3}\n")
+    assert read(path) == {"zones": {"k": 1, "seed": 2}, "patches": {"k": 3, "seed": 2}}
+
+
 def test_missing_key_is_named_with_its_meaning():
     with pytest.raises(SettingsError, match=r"patches\.size_px: missing; add it \(side in pixels\)"):
         validate({"rate": 1.0, "names": []}, Crop, where="patches")
@@ -110,6 +135,9 @@ def test_a_section_without_content_is_refused_under_its_name(tmp_path):
         ("", "expected sections"),
         ("a: [\n", "not valid YAML"),
         ("zones: {}\n", "section 'patches' is missing"),
+        ("zones: {}\npatches:\n  rate: 1\n  size_px: 3\n  rate: 2\n", "'rate' is on line 3 and again on line 5; keep"),
+        ("patches: {rate: 1, rate: 1}\n", "not valid YAML: 'rate' is on line 1 and again on line 1; keep one"),
+        ("zones: {k: 1}\npatches: {}\nzones: {k: 2}\n", "'zones' is on line 1 and again on line 3; keep one"),
     ],
 )
 def test_a_file_of_another_shape_is_refused(tmp_path, text, message):

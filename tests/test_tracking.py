@@ -141,10 +141,10 @@ class TestStore:
     def test_of_a_temporary_workspace_is_in_the_main_checkout(self, tmp_path, below):
         workspace = tmp_path / ".dvc/tmp/exps" / below
         workspace.mkdir(parents=True)
-        assert tracking.store_root(workspace) == tmp_path
+        assert tracking.main_checkout(workspace) == tmp_path
 
     def test_of_another_folder_below_dvc_is_its_own(self, tmp_path):
-        assert tracking.store_root(tmp_path / ".dvc/tmp/other") == tmp_path / ".dvc/tmp/other"
+        assert tracking.main_checkout(tmp_path / ".dvc/tmp/other") == tmp_path / ".dvc/tmp/other"
 
     def test_environment_wins(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")

@@ -1,7 +1,7 @@
 """Settings of labels, the numbers of classes, and what labels of every kind can do for a scene."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -161,6 +161,10 @@ class Labels(ABC):
     def on(self, scene: str, grid: Grid) -> AbstractContextManager[SceneLabels]:
         """The labels on the grid of a scene, open while the block runs."""
 
+    def bearing(self, scene: str, grid: Grid) -> object:
+        """What of the labels bears on one scene, as JSON; None where all of their files do."""
+        return None
+
     @property
     def ground(self) -> geopandas.GeoSeries | None:
         """The ground of all labels; None where they are of whole scenes."""
@@ -169,8 +173,3 @@ class Labels(ABC):
     def summary(self, crs: CRS) -> dict[str, int]:
         """Counts for metrics/patches.json; areas in square units of ``crs``."""
         return {}
-
-
-def first_ten(names: Sequence[object]) -> str:
-    """Names for an error: enough to find the fault, not thousands of lines."""
-    return ", ".join(str(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")

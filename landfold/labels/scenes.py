@@ -9,8 +9,9 @@ import numpy as np
 import pandas
 from rasterio.windows import Window
 
+from landfold.errors import first_ten
 from landfold.grid import Grid
-from landfold.labels.classes import LabelError, Labels, LabelSettings, PixelLabels, first_ten
+from landfold.labels.classes import LabelError, Labels, LabelSettings, PixelLabels
 from landfold.labels.files import one_file
 from landfold.sensors.scenes import SceneFiles
 
@@ -46,6 +47,10 @@ class SceneClasses(Labels):
             raise LabelError(f"scene {scene}: it is not among the delivered ones, so it has no label; run ingest again")
         yield OneClass(self.number_of[scene], len(self.names))
 
+    def bearing(self, scene: str, grid: Grid) -> object:
+        """The class of the scene."""
+        return self.number_of.get(scene)
+
     def summary(self, crs: object) -> dict[str, int]:
         """The number of labelled scenes."""
         return {"labelled_scenes": sum(number > 0 for number in self.number_of.values())}
@@ -75,7 +80,7 @@ def read_table(folder: Path, settings: LabelSettings, delivered: Sequence[SceneF
         if scene in found:
             raise LabelError(f"{path}: scene {scene} is listed in lines {lines[scene]} and {line}; keep one of them")
         found[scene], lines[scene] = number_of[value], line
-    unlisted = [scene.name for scene in delivered if scene.name not in found]
+    unlisted = [scene.name for scene in delivered if scene.name not in found and not scene.fault]
     if unlisted:
         raise LabelError(
             f"{path}: {len(unlisted)} of {len(delivered)} scenes are not listed ({first_ten(unlisted)}); add a line "
@@ -105,7 +110,8 @@ def _read_csv(path: Path) -> pandas.DataFrame:
 
 def _names(scene: SceneFiles, root: Path) -> set[str]:
     """What a table may call a scene."""
-    files = {band.path.relative_to(root) for band in scene.bands.values() if band.path.is_relative_to(root)}
+    held = {band.path for band in scene.bands.values()} or {path for path in [scene.folder] if path.is_file()}
+    files = {path.relative_to(root) for path in held if path.is_relative_to(root)}
     paths = files | {file.with_suffix("") for file in files}
     if len(files) != 1 and scene.folder.is_relative_to(root):
         paths.add(scene.folder.relative_to(root))

@@ -1,5 +1,6 @@
 """Labels as polygons and as points, from any vector format that GDAL or GeoParquet's reader knows."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from rasterio.features import rasterize
 from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
+from landfold.errors import first_ten
 from landfold.grid import Grid
 from landfold.labels.classes import (
     UNLABELLED,
@@ -22,7 +24,6 @@ from landfold.labels.classes import (
     LabelSettings,
     PixelLabels,
     SceneLabels,
-    first_ten,
     value_text,
 )
 from landfold.labels.files import one_file
@@ -87,6 +88,13 @@ class LabelPolygons(Labels):
         there = self.polygons.to_crs(grid.crs)
         yield PolygonsOnGrid(there[there.intersects(grid.footprint(grid.whole))], grid, len(self.names))
 
+    def bearing(self, scene: str, grid: Grid) -> str:
+        """Digest of the polygons that touch the scene, their classes and zone values, in their order."""
+        with self.on(scene, grid) as there:
+            shapes, numbers = there.polygons.geometry.to_wkb(), there.polygons["label"].to_numpy()
+            values = [self.zone_values[i - 1] for i in there.polygons["zone_value"]] if self.zone_values else []
+            return hashlib.sha256(b"".join([*shapes, numbers.tobytes(), repr(values).encode()])).hexdigest()
+
     @property
     def ground(self) -> geopandas.GeoSeries:
         """The polygons."""
@@ -134,6 +142,14 @@ class LabelPoints(Labels):
     def on(self, scene: str, grid: Grid) -> Iterator[PointsOnGrid]:
         """The points in the pixels of a scene."""
         yield PointsOnGrid(self.points.to_crs(grid.crs), grid, len(self.names))
+
+    def bearing(self, scene: str, grid: Grid) -> str:
+        """Digest of the pixels that points lie in and of the classes of the points, in their order."""
+        with self.on(scene, grid) as there:
+            inside = (there.columns >= 0) & (there.columns < grid.width)
+            inside &= (there.rows >= 0) & (there.rows < grid.height)
+            parts = [np.asarray(part)[inside].astype(np.int64) for part in (there.columns, there.rows, there.numbers)]
+            return hashlib.sha256(np.stack(parts).tobytes()).hexdigest()
 
     @property
     def ground(self) -> geopandas.GeoSeries:

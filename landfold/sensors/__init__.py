@@ -1,15 +1,16 @@
 """Finding scenes as they were delivered, and what each of their files is.
 
 Each reader takes the files it understands by their structure and leaves the rest to the next, so that no file
-is found twice: products first (they own all that lies in their folder or bears their name), then files of one
-band, then files of many.
+is found twice: products first (they own all that lies in their folder or bears their name), then lists of URLs and
+STAC items, then files of one band, then files of many.
 """
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from landfold.sensors import band_files, landsat, multiband, safe
+from landfold.sensors import band_files, landsat, multiband, remote, safe
 from landfold.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
 
 __all__ = ["BandFile", "MaskFile", "SceneError", "SceneFiles", "find_scenes"]
@@ -19,33 +20,48 @@ SIDECARS = (".aux.xml", ".ovr", ".msk", ".tfw", ".tifw", ".j2w", ".wld", ".dvc")
 
 _SHOWN = 10
 
+_LONGEST_NAME = 200
+"""Bytes of a scene's name; with the suffixes of its outputs a file system takes 255."""
 
-def find_scenes(folder: Path, *, band_order: list[str | None] | None = None) -> list[SceneFiles]:
+
+def find_scenes(
+    folder: Path, *, band_order: list[str | None] | None = None, mask_file: str | None = None
+) -> list[SceneFiles]:
     """Every scene below ``folder``, sorted by name.
 
-    Found are Sentinel-2 products (folders and zip archives), Landsat Collection 2 products, files of one band
-    each, and files of many bands, each a scene of its own. ``band_order`` names the bands of those files of many
-    bands whose descriptions do not (see `landfold.sensors.multiband`). What is not understood becomes a warning
-    of the scene beside it; hidden files and sidecars of GDAL are passed over.
+    Found are Sentinel-2 products (folders and zip archives), Landsat Collection 2 products, remote scenes (lists of
+    URLs, STAC items), files of one band each, and files of many bands, each a scene of its own. ``band_order`` names
+    the bands of those files of many bands whose descriptions do not (see `landfold.sensors.multiband`). ``mask_file``
+    is the name of a mask beside a scene, with {scene} for the scene's name. What is not understood becomes a warning
+    of the scene beside it; hidden files and sidecars of GDAL are passed over. What is wrong with one scene is its
+    fault (`SceneFiles.fault`) and hides no other.
 
     Raises:
-        SceneError: if there is no scene, two have one name, a folder of rasters is not understood at all, or
-            a product or ``band_order`` is at fault, or a link leads to a folder or to nothing.
+        SceneError: if there is no scene, two have one name, a folder of rasters is not understood at all,
+            an entry of ``band_order`` or ``mask_file`` has no meaning, or a link leads to a folder or to nothing.
     """
-    files = _delivered(folder)
+    delivered = _delivered(folder)
+    masks = _mask_pattern(mask_file)
+    files = [path for path in delivered if not (masks and masks.fullmatch(path.name))]
     scenes, left = safe.find(files)
-    for find in (landsat.find, band_files.find):
-        found, left = find(left)
-        scenes += found
-    found, left = multiband.find(left, {scene.folder for scene in scenes}, band_order)
+    found, left = landsat.find(left)
     scenes += found
+    found, left = remote.find(left, folder, delivered, band_order)
+    scenes += found
+    found, left = band_files.find(left)
+    scenes += found
+    found, left = multiband.find(left, {scene.folder for scene in scenes}, band_order)
+    scenes = [_usable_name(scene) for scene in scenes + found]
+    if masks:
+        scenes, unclaimed = _with_mask_files(scenes, [path for path in delivered if path not in set(files)], masks)
+        left += unclaimed
     if not scenes:
         raise SceneError(
             f"{folder}: no scene found{_among(left, folder)}; expected Sentinel-2 .SAFE folders or their zip archives, "
             "Landsat products with their MTL, GeoTIFFs of many bands, or folders that hold one raster file for each "
             "band, such as T33UUU_20170216T102101_B02.jp2"
         )
-    _refuse_bad_names(scenes)
+    _refuse_same_names(scenes)
     return _with_warnings(folder, sorted(scenes, key=lambda scene: scene.name), left)
 
 
@@ -66,12 +82,51 @@ def _delivered(folder: Path) -> list[Path]:
     return sorted(path for path in seen if path.is_file())
 
 
-def _refuse_bad_names(scenes: list[SceneFiles]) -> None:
-    """A scene's name becomes the name of its outputs: it must be one, and no other's."""
+def _mask_pattern(mask_file: str | None) -> re.Pattern[str] | None:
+    """Names of mask files, the scene's name as group ``scene``."""
+    if mask_file is None:
+        return None
+    if mask_file.count("{scene}") != 1 or mask_file == "{scene}" or "/" in mask_file or "\\" in mask_file:
+        raise SceneError(
+            f"ingest.mask_file: '{mask_file}' must be the name of a file, without folders, with {{scene}} once in it "
+            "for the scene's name: '{scene}_clouds.tif', say"
+        )
+    return re.compile("(?P<scene>.+)".join(re.escape(part) for part in mask_file.split("{scene}")))
+
+
+def _with_mask_files(
+    scenes: list[SceneFiles], files: list[Path], pattern: re.Pattern[str]
+) -> tuple[list[SceneFiles], list[Path]]:
+    """Scenes with the mask files that lie beside or in them, and files that are no scene's."""
+    places = {}
+    for scene in scenes:
+        inside = scene.folder.is_dir()
+        beside = not inside or scene.folder.suffix.upper() == ".SAFE"
+        places[scene.name] = [scene.folder] * inside + [scene.folder.parent] * beside
+    keys = [(place, name) for name, found in places.items() for place in found]
+    masks, left = band_files.sidecar_masks(files, keys, pattern)
+    return [
+        band_files.with_masks(
+            scene, tuple(mask for place in places[scene.name] for mask in masks.get((place, scene.name), ()))
+        )
+        for scene in scenes
+    ], left
+
+
+def _usable_name(scene: SceneFiles) -> SceneFiles:
+    """A scene's name becomes the name of its outputs; one that cannot be is a fault, of a scene with another name."""
+    name = re.sub(r"[/\\\x00-\x1f]|^\.{1,2}$", "_", scene.name)
+    if len(name.encode()) > _LONGEST_NAME:
+        name = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    if name == scene.name:
+        return scene
+    message = f"{scene.folder}: the scene calls itself '{scene.name}', which can be no file's name; rename it"
+    return SceneFiles.faulty(name, scene.sensor, scene.folder, scene.fault or message)
+
+
+def _refuse_same_names(scenes: list[SceneFiles]) -> None:
     by_name: dict[str, SceneFiles] = {}
     for scene in scenes:
-        if scene.name in (".", "..") or "/" in scene.name or "\\" in scene.name:
-            raise SceneError(f"{scene.folder}: the scene calls itself '{scene.name}', which can be no file's name")
         # Case-insensitive file systems would write one output over the other.
         first = by_name.setdefault(scene.name.casefold(), scene)
         if first is not scene:
@@ -92,7 +147,9 @@ def _with_warnings(folder: Path, scenes: list[SceneFiles], left: list[Path]) -> 
     """Tell the scenes what beside them was not understood; refuse where that is a whole folder of rasters."""
     first: dict[Path, int] = {}
     for i, scene in enumerate(scenes):
-        first.setdefault(scene.folder if scene.folder.is_dir() else scene.folder.parent, i)
+        first.setdefault(scene.folder, i)  # a list of URLs is the folder of its entries
+        if not scene.folder.is_dir():
+            first.setdefault(scene.folder.parent, i)
     warnings: dict[int, list[str]] = {}
     for parent, paths in _by_folder(left).items():
         owner = _owner(folder, parent, first)
@@ -102,7 +159,7 @@ def _with_warnings(folder: Path, scenes: list[SceneFiles], left: list[Path]) -> 
                 "SCENE_BAND.tif, with BAND a standard or Sentinel-2 name; move what is no scene out of "
                 f"{folder}"
             )
-        base = parent if parent in first else folder
+        base = parent if parent in first and parent.is_dir() else folder
         warnings.setdefault(owner or 0, []).append(f"not understood, ignored: {_names(paths, base)}")
     return [replace(scene, warnings=[*scene.warnings, *warnings.get(i, [])]) for i, scene in enumerate(scenes)]
 

@@ -6,32 +6,45 @@ SCENE_SCL, SCENE_QA_PIXEL and SCENE_FMASK are the scene's masks.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from landfold import raster
 from landfold.bands import SENTINEL2, STANDARD_NAMES
-from landfold.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
+from landfold.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneFiles, date_in
 
 _SUFFIX = rf"(?:_\d+m)?(?:{'|'.join(map(re.escape, RASTER_SUFFIXES))})"
 _FILE = re.compile(rf"(?P<scene>.+)_(?P<band>[A-Z]+\d*|B\d\d|B8A){_SUFFIX}", re.IGNORECASE)
 _MASK = re.compile(rf"(?P<scene>.+)_(?P<kind>SCL|QA_PIXEL|FMASK){_SUFFIX}", re.IGNORECASE)
 
 
-def find(files: list[Path]) -> tuple[list[SceneFiles], list[Path]]:
-    """Scenes among ``files``, and the files that belong to none.
+Key = tuple[Path, str]
+"""A folder and the name of a scene in it."""
 
-    Raises:
-        SceneError: if two files claim one band or one mask of a scene.
+
+def find(
+    files: list[Path], source: Callable[[Path], Path | str] = lambda path: path
+) -> tuple[list[SceneFiles], list[Path]]:
+    """Scenes among ``files``, and the files that belong to none; ``source`` tells what GDAL opens for a file.
+
+    A scene of which two files claim one band or one mask has a fault.
     """
-    found: dict[tuple[Path, str], list[BandFile]] = {}
-    left = []
+    found: dict[Key, list[BandFile]] = {}
+    left, unread = [], set()
     for path in files:
         match = _FILE.fullmatch(path.name)
         band = match and _band(match["band"])
-        if not match or not band or _is_multiband(path):
+        if not match or not band:
             left.append(path)
             continue
+        if (path.parent, match["scene"]) not in unread:
+            count = _count(source(path))
+            if count is None:  # ingest tells why; a server that does not answer is not asked for every band
+                unread.add((path.parent, match["scene"]))
+            elif count > 1:
+                left.append(path)
+                continue
         native, name = band
         found.setdefault((path.parent, match["scene"]), []).append(BandFile(name, native, path))
     masks, left = sidecar_masks(left, found)
@@ -39,29 +52,42 @@ def find(files: list[Path]) -> tuple[list[SceneFiles], list[Path]]:
 
 
 def sidecar_masks(
-    files: list[Path], scenes: Iterable[tuple[Path, str]]
-) -> tuple[dict[tuple[Path, str], tuple[MaskFile, ...]], list[Path]]:
-    """Mask files that lie beside their scene, by (folder, scene name), and the files that are none.
+    files: list[Path], scenes: Iterable[Key], pattern: re.Pattern[str] = _MASK
+) -> tuple[dict[Key, tuple[MaskFile, ...]], list[Path]]:
+    """Mask files that lie beside their scene, and the files that are none.
 
-    Raises:
-        SceneError: if a scene has two masks of one kind.
+    ``pattern`` has the group ``scene``, and ``kind`` unless the masks are of kind "file".
     """
     known = set(scenes)
-    masks: dict[tuple[Path, str], dict[str, MaskFile]] = {}
+    masks: dict[Key, tuple[MaskFile, ...]] = {}
     left = []
     for path in files:
-        match = _MASK.fullmatch(path.name)
-        if not match or (path.parent, match["scene"]) not in known:
+        match = pattern.fullmatch(path.name)
+        key = (path.parent, match["scene"]) if match else None
+        if match and key in known:
+            kind = match.groupdict().get("kind", "file").lower()
+            masks[key] = (*masks.get(key, ()), MaskFile(kind, path))
+        else:
             left.append(path)
-            continue
-        kind = match["kind"].lower()
-        own = masks.setdefault((path.parent, match["scene"]), {})
-        if kind in own:
-            raise SceneError(
-                f"scene {match['scene']}: mask {match['kind']} is in {own[kind].path} and in {path}; keep one of them"
+    return masks, left
+
+
+def with_masks(scene: SceneFiles, masks: tuple[MaskFile, ...]) -> SceneFiles:
+    """The scene with more masks; with a fault if it then has two of one kind."""
+    if scene.fault:
+        return scene
+    own = {mask.kind: mask for mask in scene.masks}
+    for mask in masks:
+        if mask.kind in own:
+            return SceneFiles.faulty(
+                scene.name,
+                scene.sensor,
+                scene.folder,
+                f"scene {scene.name}: mask {mask.kind.upper()} is in {own[mask.kind].path} and in {mask.path}; "
+                "keep one of them",
             )
-        own[kind] = MaskFile(kind, path)
-    return {key: tuple(own.values()) for key, own in masks.items()}, left
+        own[mask.kind] = mask
+    return replace(scene, masks=tuple(own.values()))
 
 
 def _band(text: str) -> tuple[str, str] | None:
@@ -72,22 +98,23 @@ def _band(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _is_multiband(path: Path) -> bool:
-    """Whether there is more in a file than the band of its name; one that cannot be read tells it at ingest."""
+def _count(source: Path | str) -> int | None:
+    """How many bands a file has, None if it cannot be read."""
     try:
-        with raster.opened(path) as dataset:
-            return dataset.count > 1
+        with raster.opened(source) as dataset:
+            return dataset.count
     except raster.RasterError:
-        return False
+        return None
 
 
 def _scene(folder: Path, name: str, files: list[BandFile], masks: tuple[MaskFile, ...]) -> SceneFiles:
+    sensor = "sentinel2" if all(f.native_name in SENTINEL2 for f in files) else "unknown"
     bands: dict[str, BandFile] = {}
     for file in files:
         if file.name in bands:
-            raise SceneError(
+            message = (
                 f"scene {name}: band {file.name} is in {bands[file.name].path} and in {file.path}; keep one of them"
             )
+            return SceneFiles.faulty(name, sensor, folder, message)
         bands[file.name] = file
-    sensor = "sentinel2" if all(f.native_name in SENTINEL2 for f in files) else "unknown"
-    return SceneFiles(name, sensor, folder, bands, date_in(name), masks)
+    return with_masks(SceneFiles(name, sensor, folder, bands, date_in(name)), masks)

@@ -27,6 +27,7 @@ _MTL = re.compile(r"(?P<product>.+)_MTL\.(?P<form>txt|json|xml)", re.IGNORECASE)
 _FORMS = ("txt", "json", "xml")
 _PRODUCT_FILE = re.compile(r"(L[COTEM]\d\d_L[12]\w\w_\d{6}_\d{8}_\d{8}_\d\d_\w\w)_.+", re.IGNORECASE)
 _THERMAL = ("T", "T1", "T2")
+_PUT_IT = "put that file there, it is part of the product"
 
 Groups = dict[str, dict[str, str]]
 
@@ -34,8 +35,7 @@ Groups = dict[str, dict[str, str]]
 def find(files: list[Path]) -> tuple[list[SceneFiles], list[Path]]:
     """Products among ``files``, and the files that belong to none.
 
-    Raises:
-        SceneError: if an MTL lacks something, or band files of a product have none.
+    A product whose MTL lacks something is a scene with a fault, and so are band files without one.
     """
     metadata: dict[tuple[Path, str], dict[str, Path]] = {}
     for path in files:
@@ -47,17 +47,32 @@ def find(files: list[Path]) -> tuple[list[SceneFiles], list[Path]]:
     scenes, owned = [], set()
     for (folder, product), forms in metadata.items():
         own = [p for p in by_folder[folder] if p.name.startswith((f"{product}_", f"{product}."))]
-        scenes.append(_scene(next(forms[form] for form in _FORMS if form in forms), own))
+        try:
+            scenes.append(_scene(next(forms[form] for form in _FORMS if form in forms), own))
+        except SceneError as error:
+            scenes.append(SceneFiles.faulty(product, "unknown", folder, error))
         owned.update(own)
-    left = [path for path in files if path not in owned]
-    for path in left:
-        product = _PRODUCT_FILE.fullmatch(path.name)
-        if product and path.suffix.lower() in RASTER_SUFFIXES:
-            raise SceneError(
-                f"{path}: a Landsat product without {product[1]}_MTL.txt (or .json, .xml) beside it, so its "
-                "radiometry is unknown; put that file there, it is part of the product"
+    faults, left = without_metadata([path for path in files if path not in owned])
+    return scenes + faults, left
+
+
+def without_metadata(files: list[Path], *, mend: str = _PUT_IT) -> tuple[list[SceneFiles], list[Path]]:
+    """Products that have band files but no MTL, as scenes with a fault, and the files that belong to none."""
+    products: dict[tuple[Path, str], list[Path]] = {}
+    for path in files:
+        if match := _PRODUCT_FILE.fullmatch(path.name):
+            products.setdefault((path.parent, match[1]), []).append(path)
+    faults, owned = [], set()
+    for (folder, product), own in products.items():
+        bands = [path for path in own if path.suffix.lower() in RASTER_SUFFIXES]
+        if bands:
+            message = (
+                f"{bands[0]}: a Landsat product without {product}_MTL.txt (or .json, .xml) beside it, so its "
+                f"radiometry is unknown; {mend}"
             )
-    return scenes, left
+            faults.append(SceneFiles.faulty(product, "unknown", folder, message))
+            owned.update(own)
+    return faults, [path for path in files if path not in owned]
 
 
 def _scene(path: Path, files: list[Path]) -> SceneFiles:

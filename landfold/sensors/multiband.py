@@ -7,14 +7,14 @@ EuroSAT, for one, has B8A last. An alpha band is the file's own mask and is not 
 """
 
 import re
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 from rasterio.enums import ColorInterp
 
 from landfold import raster
 from landfold.bands import SENTINEL2, STANDARD_NAMES, standard_name
-from landfold.sensors.band_files import sidecar_masks
+from landfold.sensors.band_files import sidecar_masks, with_masks
 from landfold.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 MASKS = {"SCL": "scl", "QA_PIXEL": "qa_pixel", "FMASK": "fmask"}
@@ -22,27 +22,36 @@ MASKS = {"SCL": "scl", "QA_PIXEL": "qa_pixel", "FMASK": "fmask"}
 
 
 def find(
-    files: list[Path], taken: set[Path], band_order: list[str | None] | None
+    files: list[Path],
+    taken: set[Path],
+    band_order: list[str | None] | None,
+    source: Callable[[Path], Path | str] = lambda path: path,
 ) -> tuple[list[SceneFiles], list[Path]]:
-    """Scenes among ``files``, and the files that are none.
+    """Scenes among ``files``, and the files that are none; ``source`` tells what GDAL opens for a file.
 
-    ``taken`` are folders that another reader found scenes in. There a raster is a scene only if it names its own
-    bands, since a picture or a mask may well lie beside band files.
+    A file whose bands have no names, or one twice, or that ``band_order`` does not fit or contradicts is a scene
+    with a fault. ``taken`` are folders that another reader found scenes in. There a raster is a scene only if it names
+    its own bands, since a picture or a mask may well lie beside band files.
 
     Raises:
-        SceneError: if the bands of a file have no names, or two have one; or ``band_order`` names no band, does
-            not fit the file, or contradicts it.
+        SceneError: if an entry of ``band_order`` names no band.
     """
     order = None if band_order is None else [_ordered(entry) for entry in band_order]
     stems = {(path.parent, path.stem) for path in files if _is_raster(path)}
     masks, rest = sidecar_masks(files, stems)
     scenes, left = [], []
     for path in rest:
-        scene = _scene(path, order, beside_others=path.parent in taken) if _is_raster(path) else None
+        if not _is_raster(path):
+            left.append(path)
+            continue
+        try:
+            scene = _scene(path, source(path), order, beside_others=path.parent in taken)
+        except SceneError as error:
+            scene = SceneFiles.faulty(path.stem, "unknown", path, error)
         if scene is None:
             left.append(path)
         else:
-            scenes.append(replace(scene, masks=scene.masks + masks.pop((scene.folder, scene.name), ())))
+            scenes.append(with_masks(scene, masks.pop((path.parent, path.stem), ())))
     return scenes, left + [mask.path for own in masks.values() for mask in own]
 
 
@@ -62,15 +71,14 @@ def _ordered(entry: str | None) -> str | None:
     return entry
 
 
-def _scene(path: Path, order: list[str | None] | None, *, beside_others: bool) -> SceneFiles | None:
+def _scene(path: Path, source: Path | str, order: list[str | None] | None, *, beside_others: bool) -> SceneFiles | None:
     """The scene in a file; None if it is no scene: one band without a name, or a foreign raster."""
     try:
-        with raster.opened(path) as dataset:
+        with raster.opened(source) as dataset:
             counted = [i for i, c in enumerate(dataset.colorinterp, start=1) if c is not ColorInterp.alpha]
             described = [dataset.descriptions[i - 1] for i in counted]
     except raster.RasterError as error:
-        fault = SceneFiles(path.stem, "unknown", path.parent, {}, date_in(path.stem), fault=str(error))
-        return None if beside_others else fault
+        return None if beside_others else SceneFiles.faulty(path.stem, "unknown", path, str(error))
     own = _described(described)
     if not any(own) and (beside_others or (len(own) == 1 and len(order or ()) != 1)):
         return None

@@ -44,31 +44,54 @@ class _Product:
 def find(files: list[Path]) -> tuple[list[SceneFiles], list[Path]]:
     """Products among ``files``, and the files that belong to none.
 
-    Raises:
-        SceneError: if a folder called .SAFE has no metadata, or the metadata lack something or contradict.
+    A folder called .SAFE without metadata, an archive that cannot be read, and a product whose metadata lack
+    something or contradict are scenes with a fault.
     """
     roots: dict[Path, list[Path]] = {path.parent: [] for path in files if path.name in LEVELS}
     left = []
     for path in files:
         root = next((parent for parent in path.parents if parent in roots), None)
         (left if root is None else roots[root]).append(path)
-    products = [_in_folder(root, members) for root, members in roots.items()]
+    scenes = [_found(_in_folder(root, members)) for root, members in roots.items()]
+    faults, left = _without_metadata(left)
+    scenes += faults
+    owned = set()
     for path in left:
-        for folder in path.parents:
-            if folder.suffix.upper() == ".SAFE":
-                raise SceneError(
-                    f"{folder}: holds neither MTD_MSIL1C.xml nor MTD_MSIL2A.xml, so its radiometry is unknown; "
-                    "fetch the product whole"
-                )
-    archived = {path: _in_archive(path) for path in left if path.suffix.lower() == ".zip"}
-    products += [product for found in archived.values() for product in found]
-    return [_scene(product) for product in products], [path for path in left if not archived.get(path)]
+        if path.suffix.lower() == ".zip":
+            try:
+                found = [_found(product) for product in _in_archive(path)]
+            except SceneError as error:
+                found = [SceneFiles.faulty(_name(path.stem), "unknown", path, error)]
+            scenes += found
+            owned.update([path] if found else [])
+    return scenes, [path for path in left if path not in owned]
+
+
+def _without_metadata(files: list[Path]) -> tuple[list[SceneFiles], list[Path]]:
+    """Folders called .SAFE that are no product, and the files outside them."""
+    folders: set[Path] = set()
+    left = []
+    for path in files:
+        folder = next((parent for parent in path.parents if parent.suffix.upper() == ".SAFE"), None)
+        if folder is None:
+            left.append(path)
+        else:
+            folders.add(folder)
+    message = "holds neither MTD_MSIL1C.xml nor MTD_MSIL2A.xml, so its radiometry is unknown; fetch the product whole"
+    return [
+        SceneFiles.faulty(_name(folder.name), "sentinel2", folder, f"{folder}: {message}") for folder in sorted(folders)
+    ], left
+
+
+def _name(name: str) -> str:
+    """What a product is called whose folder or archive has this name."""
+    return re.sub(r"\.SAFE$", "", name, flags=re.IGNORECASE)
 
 
 def _in_folder(root: Path, files: list[Path]) -> _Product:
     metadata = next(path for path in files if path.parent == root and path.name in LEVELS)
     return _Product(
-        name=re.sub(r"\.SAFE$", "", root.name, flags=re.IGNORECASE),
+        name=_name(root.name),
         metadata=metadata.name,
         place=root,
         members=[path.relative_to(root).as_posix() for path in files],
@@ -96,13 +119,20 @@ def _archived(path: Path, metadata: PurePosixPath, names: list[str]) -> _Product
             return decode(file.read(MAX_BYTES + 1), f"{path}/{metadata}")
 
     return _Product(
-        name=re.sub(r"\.SAFE$", "", root.name or path.stem, flags=re.IGNORECASE),
+        name=_name(root.name or path.stem),
         metadata=metadata.name,
         place=path,
         members=[name.removeprefix(prefix) for name in names if name.startswith(prefix)],
         text=text,
         locate=lambda member: (path, f"/vsizip/{{{path}}}/{prefix}{member}"),  # braces: any name of an archive
     )
+
+
+def _found(product: _Product) -> SceneFiles:
+    try:
+        return _scene(product)
+    except SceneError as error:
+        return SceneFiles.faulty(product.name, "sentinel2", product.place, error)
 
 
 def _scene(product: _Product) -> SceneFiles:

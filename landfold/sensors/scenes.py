@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Literal
+from urllib.parse import unquote
 
+from landfold import raster
 from landfold.bands import Radiometry
 from landfold.errors import LandfoldError
 
@@ -18,7 +20,8 @@ class SceneError(LandfoldError):
 class BandFile:
     """One band of a scene: its standard name, the sensor's own name, and where it is stored.
 
-    ``source`` is what GDAL opens when it is not ``path`` itself (a member of a zip archive, say).
+    ``source`` is what GDAL opens when it is not ``path`` itself: a member of the zip archive, or a URL of the list,
+    that ``path`` then is.
     ``radiometry`` and ``nodata`` are what the product's metadata says; None where it says nothing, and the
     file's own tags or the settings decide.
     """
@@ -34,14 +37,14 @@ class BandFile:
     @property
     def shown(self) -> str:
         """The name of the file, or of the member of an archive, for messages and reports."""
-        return PurePosixPath(self.source or self.path).name
+        return _file_name(self.source or self.path)
 
 
 @dataclass(frozen=True)
 class MaskFile:
     """A raster that tells which pixels not to use: its kind decides what its numbers mean."""
 
-    kind: Literal["scl", "qa_pixel", "fmask"]
+    kind: Literal["scl", "qa_pixel", "fmask", "file"]
     path: Path
     index: int = 1
     source: str | None = None
@@ -49,16 +52,16 @@ class MaskFile:
     @property
     def shown(self) -> str:
         """The name of the file, or of the member of an archive, for messages and reports."""
-        return PurePosixPath(self.source or self.path).name
+        return _file_name(self.source or self.path)
 
 
 @dataclass(frozen=True)
 class SceneFiles:
     """One acquisition as delivered. ``acquired`` is an ISO date, where the names or the metadata tell it.
 
-    ``folder`` is where it lies: a folder, or the archive that holds it. ``processing`` is what the product says
-    of its own making (level, baseline). A scene with a ``fault`` was found but cannot be used: it has no bands,
-    and the fault is the message to refuse it with.
+    ``folder`` is where it lies: a folder, or the one file that holds or names all of it (an archive, a list of URLs).
+    ``processing`` is what the product says of its own making (level, baseline). A scene with a ``fault`` was found
+    but cannot be used: it has no bands, and the fault is the message to refuse it with.
     """
 
     name: str
@@ -71,9 +74,20 @@ class SceneFiles:
     processing: dict[str, str] = field(default_factory=dict)
     fault: str | None = None
 
+    @classmethod
+    def faulty(cls, name: str, sensor: str, folder: Path, fault: SceneError | str) -> "SceneFiles":
+        """A scene that was found but cannot be used."""
+        return cls(name, sensor, folder, {}, date_in(name), fault=str(fault))
+
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".gtif", ".jp2")
 """Names of files that may hold bands, in lower case."""
+
+
+def _file_name(path: Path | str) -> str:
+    name = PurePosixPath(raster.without_secrets(str(path))).name
+    return unquote(name) if raster.is_remote(path) else name
+
 
 _CALENDAR = re.compile(r"(?<!\d)(\d{8})(?:T\d{6})?(?!\d)")
 _LANDSAT_ID = re.compile(r"L[COTEM]\d{7}(\d{7})[A-Z]{3}\d\d")  # before the collections: path, row, year and day

@@ -20,7 +20,7 @@ def test_every_scene_becomes_a_raster_and_an_entry_of_the_report(tmp_path, stage
     (tmp_path / RAW / "b_20200101" / "readme.txt").touch()
     out = stage(stages.ingest)
     assert "ingest: 2 of 2 scenes, bands B G R N" in out
-    assert "b_20200101: warning: not understood, ignored: readme.txt" in out
+    assert "ingest: warning: b_20200101: not understood, ignored: readme.txt\n" in out
     assert sorted(tree(tmp_path / "data/scenes")) == ["a scene, 'quoted' ü.tif", "b_20200101.tif", "report.json"]
     report = read_json(tmp_path / "data/scenes/report.json")
     assert report["refusals"] == {}
@@ -172,4 +172,4 @@ def test_an_ingested_scene_is_no_delivery(tmp_path, stage):
     shutil.copytree(tmp_path / "data/scenes", tmp_path / "taken")
     shutil.rmtree(tmp_path / RAW)
     shutil.copytree(tmp_path / "taken", tmp_path / RAW)
-    assert "a.tif was written by Landfold's own ingest" in stage(stages.ingest, refused=True)
+    assert "a.tif was written by Landfold itself" in stage(stages.ingest, refused=True)

@@ -46,7 +46,7 @@ def test_the_table_and_its_counts(tmp_path, stage, scenes):
         "label_overlap_m2": 0,
         "labels_mended": 0,
     }
-    assert "patches: 278 of 280 windows kept, dropped {'small': 0, 'invalid': 2, 'unlabelled': 0, 'impure': 0}" in out
+    assert "patches: 278 of 280 windows kept, dropped: small 0, invalid 2, unlabelled 0, impure 0" in out
     assert table["patch"].is_unique
     assert table.crs == CRS_UTM33
     assert list(table["scene"].unique()) == ["one", "two"]

@@ -1,0 +1,98 @@
+"""Peak memory and time of the scene stages on one large scene: ``python -m benchmarks.memory [SIDE_PX [FOLDER]]``.
+
+A scene of ten uint16 bands is made below FOLDER, the temporary folder by default: a full Sentinel-2 tile of
+10980 x 10980 px, unless SIDE_PX says otherwise, which takes 8 GB of disk and about 10 minutes. Each stage runs as a
+process of its own, as DVC runs it. Exits with 1 when one of them needs more than 2 GB.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import rasterio
+import shapely
+import yaml
+from affine import Affine
+from rasterio.windows import Window
+
+ROOT = Path(__file__).resolve().parent.parent
+BANDS = {
+    "B02": "B", "B03": "G", "B04": "R", "B05": "RE1", "B06": "RE2", "B07": "RE3", "B08": "N", "B8A": "N2",
+    "B11": "S1", "B12": "S2",
+}  # fmt: skip
+STAGES = ("ingest", "indices", "normalize", "patches")
+FULL_PX = 10_980
+LIMIT_MB = 2048
+TRANSFORM = Affine(10, 0, 399_960, 0, -10, 5_800_020)
+
+
+def deliver(folder: Path, side_px: int) -> None:
+    """A scene as delivered, its labels and params.yaml: one noisy block of ground, repeated."""
+    random, block = np.random.default_rng(0), 1024
+    ramp = np.linspace(0, 6, block)
+    scenes = folder / "data/raw/scenes"
+    scenes.mkdir(parents=True)
+    profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": side_px, "width": side_px, "nodata": 0}
+    form = {"tiled": True, "compress": "zstd", "zstd_level": 1, "crs": "EPSG:32633", "transform": TRANSFORM}
+    for number, band in enumerate(BANDS):
+        ground = 2000 + 800 * np.sin(ramp[:, None] + number) * np.cos(ramp[None, :])
+        values = (ground + random.normal(0, 120, ground.shape)).clip(1, 20000).astype("uint16")
+        with rasterio.open(scenes / f"T33UUU_20200101T100000_{band}.tif", "w", **profile, **form) as dataset:
+            for row in range(0, side_px, block):
+                for column in range(0, side_px, block):
+                    height, width = min(block, side_px - row), min(block, side_px - column)
+                    dataset.write(values[:height, :width], 1, window=Window(column, row, width, height))
+    labels(folder / "data/raw/labels/labels.gpkg", side_px)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["ingest"]["bands"] = list(BANDS.values())
+    params["labels"] |= {"attribute": "kind", "classes": {"field": ["crop"], "water": ["lake"]}, "exclude": []}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def labels(path: Path, side_px: int) -> None:
+    """Two thousand polygons of two classes all over the scene."""
+    path.parent.mkdir(parents=True)
+    step = side_px * 10 / 45
+    left, top = TRANSFORM @ (0, 0)
+    corners = [(left + i * step, top - j * step) for i in range(45) for j in range(45)]
+    shapes = [shapely.box(x, y - 0.9 * step, x + 0.9 * step, y) for x, y in corners]
+    kinds = ["crop" if i % 2 else "lake" for i in range(len(shapes))]
+    geopandas.GeoDataFrame({"kind": kinds}, geometry=shapes, crs="EPSG:32633").to_file(path)
+
+
+def measure(stage: str, folder: Path) -> tuple[float, float]:
+    """Seconds and peak resident megabytes of a stage's process."""
+    start = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", f"stages.{stage}"]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"stage {stage} failed")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def main(side_px: int, parent: Path | None) -> None:
+    """Print a line for each stage."""
+    with tempfile.TemporaryDirectory(dir=parent) as name:
+        folder = Path(name)
+        deliver(folder, side_px)
+        peaks = {}
+        for stage in STAGES:
+            seconds, peaks[stage] = measure(stage, folder)
+            print(
+                f"{stage:10} {side_px} px  {seconds:7.1f} s  peak {peaks[stage]:6.0f} MB   goal < {LIMIT_MB} MB",
+                flush=True,
+            )
+    if max(peaks.values()) >= LIMIT_MB:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else FULL_PX, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
