@@ -320,20 +320,27 @@ class FoldIndex:
     digests: dict[str, str]
     random_digests: dict[str, str]
 
-    def check_card(self, card: Path, fold: int, trained_on: str) -> None:
+    def check_card(self, card: Path, fold: int, trained_on: str, kind: str = "fold") -> None:
         """Refuse the model of a fold that was trained on another split than this index lists.
 
-        ``card`` is the path of its model.json and ``trained_on`` the ``fold_digest`` in it.
+        ``card`` is the path of its model.json, ``trained_on`` the ``fold_digest`` in it, and ``kind`` the kind of
+        its split: fold (zoned) or random.
 
         Raises:
             FoldError: the model is stale.
         """
-        split = self.digests[str(fold)]
+        split = (self.random_digests if kind == "random" else self.digests)[str(fold)]
         if trained_on != split:
             raise FoldError(
                 f"{card}: fold {fold} is stale: it was trained on split {trained_on[:12]}, but the zones stage has "
-                f"made split {split[:12]}; {retrain(fold)}"
+                f"made split {split[:12]}; {self.retrain(fold, kind)}"
             )
+
+    @staticmethod
+    def retrain(fold: int, kind: str = "fold") -> str:
+        """What mends the model of one fold."""
+        stage = "random" if kind == "random" else "train"
+        return f"run `dvc repro --force --single-item {stage}@{fold}`"
 
 
 def read_index(folder: Path) -> FoldIndex:
@@ -352,11 +359,6 @@ def read_index(folder: Path) -> FoldIndex:
         raise FoldError(
             f"{path}: has {', '.join(sorted(content))}: another version of Landfold wrote it; run `dvc repro zones`"
         ) from None
-
-
-def retrain(fold: int) -> str:
-    """What mends the model of one fold."""
-    return f"run `dvc repro --force --single-item train@{fold}`"
 
 
 def fold_of_zone(assigned: pandas.DataFrame) -> dict[str, int]:

@@ -140,10 +140,6 @@ class Audit:
 
     def summary(self) -> dict[str, Any]:
         """What metrics/audit.json holds: small, rounded to 4 digits."""
-        coordinates = {
-            part: {name: values["pooled"] for name, values in scores.items()}
-            for part, scores in self.coordinates.items()
-        }
         return {
             "baseline": self.baseline,
             "patches": self.patches,
@@ -151,7 +147,7 @@ class Audit:
             "repeats": self.repeats,
             "train_patches": {split: round(number, 1) for split, number in self.train_patches.items()},
             **self.statistics,
-            "coordinates": coordinates,
+            "coordinates": self.coordinates,
             "distances": {
                 "sample_to_sample": _quantiles(self.distances["sample_to_sample"]),
                 "prediction_to_sample": _quantiles(self.distances["prediction_to_sample"]),

@@ -12,18 +12,12 @@ never occurs (``zero_division=0`` in scikit-learn).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import geopandas
 import numpy as np
 import pandas
 from pydantic import Field
 
-from landfold.errors import LandfoldError
-from landfold.files import read_json
-from landfold.folds import FoldIndex, read_index, retrain
 from landfold.settings import Settings
 
 INTERVAL = (0.025, 0.975)
@@ -33,10 +27,6 @@ _BATCH = 256
 """Resamples at a time: 10,000 zones then take 20 MB. The result does not depend on it."""
 
 
-class EvaluationError(LandfoldError):
-    """Folds that are missing, stale, or do not fit together."""
-
-
 class EvaluateSettings(Settings):
     """Section ``evaluate`` of params.yaml."""
 
@@ -44,118 +34,6 @@ class EvaluateSettings(Settings):
     """number of resamples of the zones behind each 95 % interval"""
     seed: int = Field(ge=0)
     """seed of the resamples"""
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """The predictions of all folds, each patch once.
-
-    ``table`` has ``patch``, ``x``, ``y``, ``geometry``, ``zone``, ``fold``, ``label`` and
-    ``predicted``, in the order of data/patches.parquet; ``history`` the curves of all folds, with
-    a column ``fold``.
-    """
-
-    classes: list[str]
-    table: geopandas.GeoDataFrame
-    history: pandas.DataFrame
-
-    def confusion(self) -> np.ndarray:
-        """Counts over all patches, (class, class) int64."""
-        return self.confusion_by(np.zeros(len(self.table)))[0]
-
-    def confusion_by(self, groups: np.ndarray) -> np.ndarray:
-        """Counts for each distinct value of ``groups`` (one a patch), sorted: (group, class, class) int64."""
-        number = {name: i for i, name in enumerate(self.classes)}
-        truth, predicted = self.table["label"].map(number), self.table["predicted"].map(number)
-        return confusions(truth.to_numpy(), predicted.to_numpy(), groups, len(number))
-
-
-def read_folds(models: Path, folds: Path, patches: Path) -> OutOfFold:
-    """Read the predictions of every fold that ``folds``/index.json lists.
-
-    Raises:
-        EvaluationError: a fold that is missing, was trained on other labels, does not predict exactly its
-            validation patches, or has other classes than the first fold.
-        FoldError: no index, or a fold that was trained on another split.
-    """
-    index = read_index(folds)
-    table = _patches(patches, folds / "patches.parquet")
-    classes: list[str] = []
-    predictions, histories = [], []
-    for fold in index.folds:
-        folder = models / f"fold_{fold}"
-        found = _classes(folder / "model.json", fold, index)
-        classes = classes or found
-        if found != classes:
-            raise EvaluationError(
-                f"{folder}: fold {fold} has the classes {', '.join(found)}, but fold {index.folds[0]} has "
-                f"{', '.join(classes)}; {retrain(fold)}"
-            )
-        predictions.append(_predictions(folder / "predictions.parquet", fold, table[table["fold"] == fold], classes))
-        histories.append(pandas.read_csv(_required(folder / "history.csv", fold)).assign(fold=fold))
-    table = table.merge(pandas.concat(predictions), on="patch", how="left", validate="one_to_one")
-    unseen = table["predicted"].isna()
-    if unseen.any():
-        raise EvaluationError(
-            f"{index.path}: lists the folds {index.folds}, but {folds / 'patches.parquet'} has "
-            f"{int(unseen.sum())} patches in others; run `dvc repro --force zones`"
-        )
-    history = pandas.concat(histories, ignore_index=True)
-    return OutOfFold(classes, table, history[["fold", *history.columns.drop("fold")]])
-
-
-def _classes(card: Path, fold: int, index: FoldIndex) -> list[str]:
-    """The classes of a fold's model, which must have been trained on the split that the index lists."""
-    content = read_json(_required(card, fold))
-    index.check_card(card, fold, content["fold_digest"])
-    return content["classes"]
-
-
-def _required(path: Path, fold: int) -> Path:
-    if not path.is_file():
-        raise EvaluationError(f"{path}: not found, so fold {fold} is missing or incomplete; {retrain(fold)}")
-    return path
-
-
-def _patches(patches: Path, assigned: Path) -> geopandas.GeoDataFrame:
-    """Every patch with its label, place, zone and fold."""
-    table = geopandas.read_parquet(patches, columns=["patch", "label", "x", "y", "geometry"])
-    zones = pandas.read_parquet(assigned, columns=["patch", "zone", "fold"])
-    different = set(table["patch"]) ^ set(zones["patch"])
-    if different or len(zones) != len(table):
-        raise EvaluationError(
-            f"{assigned}: {len(zones)} patches, but {patches} has {len(table)}, and {len(different)} are in one of "
-            "them only; run `dvc repro zones`, then train again"
-        )
-    return table.merge(zones, on="patch", validate="one_to_one")
-
-
-def _predictions(path: Path, fold: int, expected: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:
-    """Columns patch and predicted of one fold, proved to be its validation patches with their labels."""
-    found = pandas.read_parquet(_required(path, fold), columns=["patch", "label", "predicted"])
-    missing = sorted(set(expected["patch"]) - set(found["patch"]))
-    foreign = sorted(set(found["patch"]) - set(expected["patch"]))
-    repeated = sorted(found["patch"][found["patch"].duplicated()])
-    if missing or foreign or repeated:
-        raise EvaluationError(
-            f"{path}: expected the {len(expected)} validation patches of fold {fold}, each once, found {len(found)}: "
-            f"{len(missing)} missing, {len(foreign)} foreign, {len(repeated)} repeated "
-            f"(such as {(missing + foreign + repeated)[0]}); {retrain(fold)}"
-        )
-    labels = expected.set_index("patch")["label"].loc[found["patch"]].to_numpy()
-    changed = found[found["label"].to_numpy() != labels]
-    if len(changed):
-        raise EvaluationError(
-            f"{path}: fold {fold} is stale: {len(changed)} patches had another label when it was trained (such as "
-            f"{changed['patch'].iloc[0]}, then {changed['label'].iloc[0]}); {retrain(fold)}"
-        )
-    unknown = sorted((set(found["label"]) | set(found["predicted"])) - set(classes))
-    if unknown:
-        raise EvaluationError(
-            f"{path}: fold {fold} has the class {', '.join(unknown)}, which its model.json does not list "
-            f"({', '.join(classes)}); {retrain(fold)}"
-        )
-    return found[["patch", "predicted"]]
 
 
 def confusions(truth: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
@@ -234,12 +112,14 @@ HEADLINE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def zone_bootstrap(confusions: np.ndarray, settings: EvaluateSettings) -> dict[str, tuple[float, float]]:
     """95 % percentile interval (low, high) of each headline score, from resampled zones.
 
-    ``confusions`` is (zone, class, class). As many zones as there are get drawn with replacement,
+    ``confusions`` is (zone, class, class), or (zone, repeat, class, class): a score is then the mean over
+    repeats. As many zones as there are get drawn with replacement,
     whole, since patches of one zone resemble each other: resampling patches would give intervals
     that are far too narrow. The interval speaks of other zones of this kind, with the models as
     they are; it does not retrain. With one zone it is the score itself.
     """
-    return {name: _interval(scores) for name, scores in _resampled(confusions, settings).items()}
+    samples = _resampled(confusions, settings)
+    return {name: _interval(scores.reshape(len(scores), -1).mean(axis=1)) for name, scores in samples.items()}
 
 
 def compare_splits(zoned: np.ndarray, random: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
@@ -263,7 +143,7 @@ def compare_splits(zoned: np.ndarray, random: np.ndarray, settings: EvaluateSett
             "gap": (pooled[1] - pooled[0], resampled[:, 1] - resampled[:, 0]),
         }
         for part, (value, spread) in pairs.items():
-            values = map(_round, (value, *_interval(spread)))
+            values = map(rounded, (value, *_interval(spread)))
             found[part][name] = dict(zip(("pooled", "low", "high"), values, strict=True))
     return found
 
@@ -285,28 +165,6 @@ def _resampled(confusions: np.ndarray, settings: EvaluateSettings) -> dict[str, 
 def _interval(scores: np.ndarray) -> tuple[float, float]:
     low, high = np.quantile(scores, INTERVAL)
     return float(low), float(high)
-
-
-def summarize(predictions: OutOfFold, settings: EvaluateSettings) -> dict[str, Any]:
-    """What metrics/summary.json holds, rounded to 4 digits.
-
-    A headline score has ``pooled`` (over all out-of-fold predictions), ``low`` and ``high`` (its
-    zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the population's standard
-    deviation: these are all the folds there are). Precision and recall by class are in
-    metrics/plots/per_class.csv: `dvc exp show` gives a column to every number here.
-    """
-    pooled = predictions.confusion()
-    folds = predictions.confusion_by(predictions.table["fold"].to_numpy())
-    zones = predictions.confusion_by(predictions.table["zone"].to_numpy().astype(str))
-    intervals = zone_bootstrap(zones, settings)
-    scores: dict[str, Any] = {}
-    for name, score in HEADLINE.items():
-        by_fold = score(folds)
-        values = (score(pooled), *intervals[name], by_fold.mean(), by_fold.std())
-        scores[name] = dict(zip(("pooled", "low", "high", "mean", "std"), map(_round, values), strict=True))
-    scores["weighted_f1"] = _round(weighted_f1(pooled))
-    scores["f1"] = {name: _round(value) for name, value in zip(predictions.classes, f1(pooled), strict=True)}
-    return {"zoned": scores, "patches": len(predictions.table), "zones": len(zones)}
 
 
 def confusion_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFrame:
@@ -338,5 +196,6 @@ def class_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFrame:
     return pandas.concat(parts, ignore_index=True)
 
 
-def _round(value: Any) -> float:
+def rounded(value: Any) -> float:
+    """To the 4 digits of the metrics' files."""
     return round(float(value), 4)

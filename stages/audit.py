@@ -2,7 +2,7 @@
 
 Reads: data/normalized, data/patches.parquet, data/folds/kK; section ``audit`` of params.yaml, and
 ``zones.k``, ``patches.stride_px`` and ``patches.max_invalid``.
-Writes: metrics/audit.json; metrics/plots/gap.png, audit_distances.png and accuracy_by_distance.png;
+Writes: metrics/audit.json; metrics/plots/audit_distances.png and accuracy_by_distance.png;
 data/audit/baseline.parquet, the held-out predictions from band statistics under both splits.
 Refuses: folds without their random counterpart, or that are not of these patches.
 """
@@ -15,7 +15,7 @@ from landfold import settings
 from landfold.features import patch_features
 from landfold.files import write_json, writing_folder
 from landfold.leakage import AuditSettings, audit, prediction_points, read_splits, zone_size_m
-from landfold.plots import accuracy_by_distance, distance_distributions, gap_bars
+from landfold.plots import accuracy_by_distance, distance_distributions
 from stages import PARAMS, run
 
 NORMALIZED, PLOTS = Path("data/normalized"), Path("metrics/plots")
@@ -44,8 +44,6 @@ def main() -> str:
     with writing_folder(Path("data/audit")) as folder:
         found.predictions.to_parquet(folder / "baseline.parquet", index=False)
     write_json(Path("metrics/audit.json"), found.summary())
-    name = f"band statistics ({found.baseline.replace('_', ' ')})"
-    gap_bars(PLOTS / "gap.png", {name: found.statistics, "coordinates alone": found.coordinates})
     distance_distributions(PLOTS / "audit_distances.png", found.distances, found.wasserstein_m())
     accuracy_by_distance(PLOTS / "accuracy_by_distance.png", found.predictions)
     for warning in found.warnings():

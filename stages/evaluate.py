@@ -1,21 +1,23 @@
 """Score the folds' predictions, each patch by the fold that never saw its zone.
 
-Reads: data/patches.parquet, data/folds/kK, models/kK/fold_i for every fold of data/folds/kK/index.json;
-``zones.k`` and the sections ``evaluate`` and ``colours`` of params.yaml.
-Writes: metrics/summary.json; metrics/plots/history.csv, confusion.csv, per_class.csv and errors.png.
+Reads: data/patches.parquet, data/folds/kK, models/kK/fold_i and models/random/kK/fold_i for every fold of
+data/folds/kK/index.json, metrics/audit.json; ``zones.k``, ``evaluate`` and ``colours`` of params.yaml.
+Writes: metrics/summary.json; metrics/plots/history.csv, confusion.csv, per_class.csv, errors.png and gap.png.
 Refuses: a fold that is missing, stale, predicts other patches than its own, or has other classes.
 """
 
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import pandas
 
 from landfold import settings
 from landfold.colours import ColourSettings
-from landfold.files import write_json, writing
-from landfold.metrics import EvaluateSettings, class_table, confusion_table, read_folds, summarize
-from landfold.plots import error_map
+from landfold.files import read_json, write_json, writing
+from landfold.metrics import EvaluateSettings, class_table, confusion_table
+from landfold.plots import error_map, gap_bars
+from landfold.predictions import read_folds, summarize
 from stages import PARAMS, run
 
 PLOTS = Path("metrics/plots")
@@ -27,7 +29,8 @@ def main() -> str:
     colours = settings.load(PARAMS, "colours", ColourSettings)
     k = settings.value(PARAMS, "zones.k")
     folds = Path(f"data/folds/k{k}")
-    predictions = read_folds(Path(f"models/k{k}"), folds, Path("data/patches.parquet"))
+    models = Path(f"models/k{k}"), Path(f"models/random/k{k}")
+    predictions = read_folds(*models, folds, Path("data/patches.parquet"))
     classes, confusion = predictions.classes, predictions.confusion()
     palette = dict(zip(classes, colours.rgb(classes), strict=True))
     summary = summarize(predictions, evaluate)
@@ -35,13 +38,34 @@ def main() -> str:
     _write_csv("history", predictions.history)
     _write_csv("confusion", confusion_table(confusion, classes))
     _write_csv("per_class", class_table(confusion, classes))
-    error_map(PLOTS / "errors.png", geopandas.read_file(folds / "zones.gpkg"), predictions.table, palette)
+    shown = predictions.table[predictions.table["repeat"] == 0]
+    error_map(PLOTS / "errors.png", geopandas.read_file(folds / "zones.gpkg", layer="zones"), shown, palette)
+    gap_bars(PLOTS / "gap.png", _compared(summary, read_json(Path("metrics/audit.json"))))
     accuracy, macro = summary["zoned"]["accuracy"], summary["zoned"]["macro_f1"]
     return (
         f"accuracy {accuracy['pooled']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f}), macro F1 "
         f"{macro['pooled']:.3f} ({macro['low']:.3f} to {macro['high']:.3f}) on {summary['patches']} patches, each "
-        "scored by the fold that never saw its zone"
+        f"scored by the fold that never saw its zone{_told(summary)}"
     )
+
+
+def _compared(summary: dict[str, Any], audit: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was scored under both kinds of split: the network, if it was, and the audit's two classifiers."""
+    network = {"network": summary} if "gap" in summary else {}
+    baseline = f"band statistics ({audit['baseline'].replace('_', ' ')})"
+    return network | {baseline: audit, "coordinates alone": audit["coordinates"]}
+
+
+def _told(summary: dict[str, Any]) -> str:
+    """The gap and the score of the test region, as far as there are such."""
+    text = ""
+    if "gap" in summary:
+        random, gap = summary["random"]["accuracy"], summary["gap"]["accuracy"]
+        text += f"; random folds would have said {random['pooled']:.3f}, {gap['pooled']:+.3f} "
+        text += f"({gap['low']:+.3f} to {gap['high']:+.3f})"
+    if "test" in summary:
+        text += f"; {summary['test']['accuracy']['pooled']:.3f} in the test region"
+    return text
 
 
 def _write_csv(name: str, table: pandas.DataFrame) -> None:

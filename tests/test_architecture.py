@@ -25,7 +25,19 @@ LAYERS = {
     1: {"grid", "bands", "project", "vector", "colours", "fetch", "scratch"},
     2: {"raster", "sensors", "indices", "statistics"}
     | {f"sensors.{part}" for part in ("scenes", "metadata", "safe", "landsat", "band_files", "multiband", "remote")},
-    3: {"ingest", "labels", "patches", "zones", "folds", "features", "leakage", "applicability", "metrics", "plots"}
+    3: {
+        "ingest",
+        "labels",
+        "patches",
+        "zones",
+        "folds",
+        "features",
+        "leakage",
+        "applicability",
+        "metrics",
+        "plots",
+        "predictions",
+    }
     | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")},
     4: {"dataset", "model", "training", "inference", "export", "tracking", "inspection"}
     | {f"inspection.{part}" for part in ("places", "scenes", "labels", "proposal", "params_text", "report")},

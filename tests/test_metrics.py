@@ -17,7 +17,8 @@ from sklearn.metrics import (
 )
 
 from landfold import metrics
-from landfold.metrics import HEADLINE, EvaluateSettings, OutOfFold, zone_bootstrap
+from landfold.metrics import HEADLINE, EvaluateSettings, zone_bootstrap
+from landfold.predictions import OutOfFold, summarize
 
 NAMES = ["water", "farm", "bog"]  # not in alphabetical order: the order is the settings'
 SETTINGS = EvaluateSettings(bootstrap=500, seed=0)
@@ -31,9 +32,10 @@ def out_of_fold(label, predicted, *, zone=None, fold=None, classes=NAMES):
             "predicted": predicted,
             "zone": ["z"] * count if zone is None else zone,
             "fold": [0] * count if fold is None else fold,
+            "repeat": 0,
         }
     )
-    return OutOfFold(list(classes), table, pandas.DataFrame())
+    return OutOfFold(list(classes), table, pandas.DataFrame(), table[:0])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -163,13 +165,13 @@ def scattered(count=200):
 
 def test_summary_does_not_depend_on_the_order_of_patches():
     pool = scattered()
-    turned = OutOfFold(pool.classes, pool.table.sample(frac=1, random_state=0), pool.history)
-    assert metrics.summarize(turned, SETTINGS) == metrics.summarize(pool, SETTINGS)
+    turned = OutOfFold(pool.classes, pool.table.sample(frac=1, random_state=0), pool.history, pool.test)
+    assert summarize(turned, SETTINGS) == summarize(pool, SETTINGS)
 
 
 def test_summary_holds_pool_interval_and_population_spread_over_folds():
     pool = scattered()
-    summary = metrics.summarize(pool, SETTINGS)
+    summary = summarize(pool, SETTINGS)
     right = pool.table["label"] == pool.table["predicted"]
     by_fold = right.groupby(pool.table["fold"]).mean()
     accuracy = summary["zoned"]["accuracy"]

@@ -84,7 +84,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | factories.params(
-        ingest__bands=["B", "G", "R", "N", "S1"], zones__block_size_m=600
+        ingest__bands=["B", "G", "R", "N", "S1"], zones__block_size_m=600, audit__network=True
     )
     params["train"] |= {"epochs": 6, "batch_size": 16}
     params["colours"] = {"field": "#f2d16b", "water": "#2f7fd1"}
@@ -166,6 +166,33 @@ def test_summary_is_honest_and_in_git(project: Project) -> None:
     assert not [name for name in tracked if name.startswith(("data/scenes", "models", "mlflow.db", "mlruns"))]
 
 
+def test_the_leak_is_measured_twice(project: Project) -> None:
+    summary = factories.read_json(project.folder / "metrics/summary.json")
+    audit = factories.read_json(project.folder / "metrics/audit.json")
+    for found in (summary, audit):
+        for score in ("accuracy", "macro_f1"):
+            zoned, random, gap = (found[part][score] for part in ("zoned", "random", "gap"))
+            assert gap["pooled"] == pytest.approx(random["pooled"] - zoned["pooled"], abs=1e-4)
+            assert gap["low"] <= gap["pooled"] <= gap["high"]
+    assert audit["patches"] == summary["patches"]
+    assert audit["distances"]["held_out_to_train"]["zoned"]["median"] > 0
+    tracked = project("git ls-files metrics").splitlines()
+    assert {"metrics/audit.json", "metrics/plots/gap.png", "metrics/plots/audit_distances.png"} <= set(tracked)
+
+
+def test_the_map_tells_where_it_is_applicable(project: Project) -> None:
+    found = factories.read_json(project.folder / "data/maps/applicability.json")
+    with (
+        rasterio.open(project.folder / f"data/maps/{SCENE}_applicability.tif") as dataset,
+        rasterio.open(project.folder / f"data/maps/{SCENE}_class.tif") as mapped,
+    ):
+        assert (dataset.transform, dataset.shape, dataset.crs) == (mapped.transform, mapped.shape, mapped.crs)
+        index, inside = dataset.read()
+        data = mapped.read(1) > 0
+    assert (np.isfinite(index) == data).all()
+    assert (inside[data] == (index[data] <= found["threshold"])).all()
+
+
 def test_mlflow_has_one_parent_and_one_child_a_fold(project: Project) -> None:
     with sqlite3.connect(project.folder / "mlflow.db") as database:
         alive = database.execute(
@@ -191,15 +218,10 @@ def test_nothing_is_done_twice(project: Project) -> None:
 
 def test_a_change_reruns_only_what_reads_it(project: Project) -> None:
     assert project.would_run() == {"track"}
-    trained = {"train@0", "train@1"}
-    assert trained <= project.would_run(train={"learning_rate": 0.002})
-    assert not project.would_run(train={"learning_rate": 0.002}) & {
-        "ingest",
-        "indices",
-        "normalize",
-        "patches",
-        "zones",
-    }
+    trained = {"train@0", "train@1", "random@0", "random@1"}
+    assert project.would_run(train={"learning_rate": 0.002}) == trained | {"evaluate", "export", "track"}
+    assert project.would_run(audit={"network": False}) == {"random@0", "random@1", "evaluate", "track"}
+    assert project.would_run(audit={"trees": 20}) == {"audit", "evaluate", "track"}
     zoned = project.would_run(zones={"block_size_m": 500})
     assert "zones" in zoned
     assert not zoned & {"ingest", "indices", "normalize", "patches"}

@@ -9,8 +9,8 @@ import shapely
 from matplotlib.image import imread
 
 from landfold.files import write_json
-from landfold.folds import FoldError, split_fold, write_folds
-from landfold.metrics import EvaluationError
+from landfold.folds import TEST, FoldError, Split, column, split_fold, write_folds
+from landfold.predictions import EvaluationError
 from landfold.zones import Blocks, grid_zones, zone_table
 from stages import evaluate, run
 
@@ -62,6 +62,10 @@ def project(tmp_path, monkeypatch):
             "epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy\n"
             f"1,0.001,1.5,0.5,{fold + 2}.5,0.25\n2,0.0005,1.25,0.625,{fold + 2}.0,0.5\n"
         )
+        write_json(tmp_path / f"models/random/k2/fold_{fold}/off.json", {"audit.network": False})
+    scores = {name: {"pooled": 0.5, "low": 0.4, "high": 0.6} for name in ("accuracy", "balanced_accuracy", "macro_f1")}
+    splits = dict.fromkeys(("zoned", "random", "gap"), scores)
+    write_json(tmp_path / "metrics/audit.json", {"baseline": "random_forest", "coordinates": splits} | splits)
     return tmp_path
 
 
@@ -99,7 +103,9 @@ def test_writes_scores_and_plots(project):
     )
     assert len(pandas.read_csv(plots / "per_class.csv")) == 6
     assert imread(plots / "errors.png").shape[1] > 600
-    assert sorted(p.name for p in plots.iterdir()) == ["confusion.csv", "errors.png", "history.csv", "per_class.csv"]
+    assert sorted(p.name for p in plots.iterdir()) == [
+        *("confusion.csv", "errors.png", "gap.png", "history.csv", "per_class.csv")
+    ]
 
 
 def test_a_second_run_writes_the_same_bytes(project):
@@ -164,7 +170,7 @@ def test_refuses_other_classes_than_the_first_fold(project):
 )
 def test_refuses_predictions_that_are_not_the_validation_patches(project, change, found):
     replace_predictions(project, 0, change(predictions(project, 0), predictions(project, 1)))
-    with pytest.raises(EvaluationError, match=rf"expected the 16 validation patches of fold 0, each once, {found}"):
+    with pytest.raises(EvaluationError, match=rf"expected the 16 held-out patches of fold 0, each once, {found}"):
         evaluate.main()
 
 
@@ -206,3 +212,105 @@ def test_a_refusal_is_one_line_and_leaves_the_earlier_metrics(project, monkeypat
     with pytest.raises(SystemExit, match=r"^evaluate: models/k2/fold_0/model.json: not found"):
         run(evaluate.main)
     assert (project / "metrics/summary.json").read_bytes() == before
+
+
+def give_random_models(project, wrong=()):
+    """Models under the random folds, which err in the patches of ``wrong`` alone."""
+    table = geopandas.read_parquet("data/patches.parquet")
+    folder = project / "data/folds/k2"
+    assigned = pandas.read_parquet(folder / "patches.parquet")
+    table = table.merge(assigned, on="patch")
+    dealt = [np.arange(32) // 2 % 2 == fold for fold in (0, 1)]
+    randoms = [Split(~held_out, held_out, np.zeros(32, bool)) for held_out in dealt]
+    splits = [split_fold(table.geometry.to_numpy(), table["fold"].to_numpy(), fold, 0) for fold in (0, 1)]
+    areas = zone_table(table["zone"].to_numpy(), table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
+    write_folds(folder, table, splits, areas, randoms=randoms)
+    index = json.loads((folder / "index.json").read_text())
+    for fold in (0, 1):
+        own = project / f"models/random/k2/fold_{fold}"
+        (own / "off.json").unlink(missing_ok=True)
+        held_out = table[dealt[fold]]
+        predicted = held_out["label"].where(~held_out["patch"].isin(wrong), "water")
+        held_out[["patch", "label"]].assign(predicted=predicted).to_parquet(own / "predictions.parquet", index=False)
+        write_json(own / "model.json", {"classes": CLASSES, "fold_digest": index["random_digests"][str(fold)]})
+
+
+def test_the_network_s_own_gap_is_paired_over_the_patches(project):
+    off = evaluate.main()
+    assert "random" not in off
+    assert set(json.loads((project / "metrics/summary.json").read_text())) == {"zoned", "patches", "zones"}
+    give_random_models(project)
+    line = evaluate.main()
+    summary = json.loads((project / "metrics/summary.json").read_text())
+    assert summary["random"]["accuracy"] == {"pooled": 1.0, "low": 1.0, "high": 1.0}
+    gap = summary["gap"]["accuracy"]
+    assert gap["pooled"] == round(1 / 32, 4)
+    # one error in one of four zones of eight patches: a resample draws that zone 0 to 4 times
+    assert (gap["low"], gap["high"]) == (0.0, round(3 / 32, 4))
+    assert "; random folds would have said 1.000, +0.031 (+0.000 to +0.094)" in line
+    give_random_models(project, wrong=["scene/0/1"])
+    evaluate.main()
+    gap = json.loads((project / "metrics/summary.json").read_text())["gap"]["accuracy"]
+    assert gap == {"pooled": 0.0, "low": 0.0, "high": 0.0}, "the same patches are wrong"
+
+
+def test_refuses_random_models_of_another_split(project):
+    give_random_models(project)
+    path = project / "models/random/k2/fold_1/model.json"
+    write_json(path, json.loads(path.read_text()) | {"fold_digest": "0123456789abcdef"})
+    with pytest.raises(FoldError, match=r"random/k2/fold_1/model.json: fold 1 is stale: .*--single-item random@1"):
+        evaluate.main()
+
+
+def test_repeats_are_pooled_one_by_one_and_averaged(project):
+    """The second repeat has the folds swapped, and its models err in every farm patch of one zone."""
+    folder = project / "data/folds/k2"
+    table = geopandas.read_parquet("data/patches.parquet").merge(
+        pandas.read_parquet(folder / "patches.parquet"), on="patch"
+    )
+    table = table.assign(zone_1=table["zone"], fold_1=3 - table["fold"])
+    footprints = table.geometry.to_numpy()
+    splits = [split_fold(footprints, table[column("fold", i // 2)].to_numpy(), i, 0) for i in range(4)]
+    areas = zone_table(table["zone"].to_numpy(), table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
+    write_folds(folder, table, splits, areas, areas)
+    index = json.loads((folder / "index.json").read_text())
+    first = table["zone"].iloc[0]
+    for fold in range(4):
+        own = project / f"models/k2/fold_{fold}"
+        own.mkdir(exist_ok=True)
+        held_out = table[table[column("fold", fold // 2)] == fold]
+        wrong = (held_out["zone"] == first) & (fold > 1)
+        predicted = held_out["label"].where(~wrong, "water")
+        held_out[["patch", "label"]].assign(predicted=predicted).to_parquet(own / "predictions.parquet", index=False)
+        write_json(own / "model.json", {"classes": CLASSES, "fold_digest": index["digests"][str(fold)]})
+        (own / "history.csv").write_text("epoch,train_loss\n1,1.5\n")
+    evaluate.main()
+    summary = json.loads((project / "metrics/summary.json").read_text())
+    assert (summary["patches"], summary["zones"]) == (32, 4)
+    assert summary["zoned"]["accuracy"]["pooled"] == round((1 + 28 / 32) / 2, 4)
+    assert summary["zoned"]["f1"]["farm"] == round((1 + 24 / 28) / 2, 4)
+
+
+def test_a_test_region_is_scored_by_the_mean_of_all_folds_and_by_nothing_else(project):
+    evaluate.main()
+    before = json.loads((project / "metrics/summary.json").read_text())
+    table = geopandas.read_parquet("data/patches.parquet")
+    more = table[:4].assign(patch=[f"far/0/{i}" for i in range(4)], label=["water", "farm", "water", "farm"])
+    pandas.concat([table, more]).to_parquet("data/patches.parquet", index=False)
+    path = project / "data/folds/k2/patches.parquet"
+    assigned = pandas.read_parquet(path)
+    test = pandas.DataFrame({"patch": more["patch"], "zone": ["t1", "t1", "t2", "t2"], "fold": TEST})
+    pandas.concat([assigned, test]).to_parquet(path, index=False)
+    with pytest.raises(EvaluationError, match=r"fold_0/test.parquet: not found, so fold 0 is missing"):
+        evaluate.main()
+    for fold, certain in ((0, 0.9), (1, 0.6)):  # fold 1 alone would call all of it farm
+        water = np.array([certain, 0.2, certain, certain]) if fold == 0 else np.full(4, 1 - certain)
+        columns = {"label": more["label"], "predicted": "farm", "p_water": water, "p_farm": 1 - water}
+        pandas.DataFrame({"patch": more["patch"]} | columns).to_parquet(project / f"models/k2/fold_{fold}/test.parquet")
+    line = evaluate.main()
+    summary = json.loads((project / "metrics/summary.json").read_text())
+    found = summary.pop("test")
+    assert summary == before
+    assert found["accuracy"] == {"pooled": 0.75, "low": 0.5, "high": 1.0}
+    assert (found["patches"], found["zones"]) == (4, 2)
+    assert line.endswith("; 0.750 in the test region")

@@ -131,6 +131,38 @@ def test_a_second_run_writes_the_same_bytes_and_the_other_fold_others(root, monk
     assert both["k2/fold_1/model.safetensors"] != first["k2/fold_0/model.safetensors"]
 
 
+def test_the_random_split_is_trained_beside_without_weights_and_not_tracked(root, monkeypatch):
+    project(root)
+    folder = root / "data/folds/k2"
+    for fold in (0, 1):
+        sides = pandas.read_parquet(folder / f"fold_{fold}.parquet")
+        mixed = sides["side"].sample(frac=1, random_state=fold).to_numpy()
+        sides.assign(side=mixed).to_parquet(folder / f"random_{fold}.parquet", index=False)
+    project_again(root, track__enabled=True, audit__network=True)
+    run_train(monkeypatch, 0)
+    before = factories.tree(root / "models")
+    runs = (root / "mlflow.db").stat().st_mtime_ns
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", "0", "random"])
+    line = train.main()
+    assert line.startswith("fold 0, random split: ")
+    own = root / "models/random/k2/fold_0"
+    assert sorted(path.name for path in own.iterdir()) == ["history.csv", "model.json", "predictions.parquet"]
+    assert factories.read_json(own / "model.json")["fold_digest"] == digest(folder / "random_0.parquet")
+    sides = pandas.read_parquet(folder / "random_0.parquet")
+    held_out = sides["patch"][sides["side"] == "validation"]
+    assert list(pandas.read_parquet(own / "predictions.parquet")["patch"]) == list(held_out)
+    assert {name: value for name, value in factories.tree(root / "models").items() if name in before} == before
+    assert (root / "mlflow.db").stat().st_mtime_ns == runs
+
+
+def test_without_the_network_s_own_gap_the_random_stage_leaves_a_note(root, monkeypatch):
+    project(root)
+    project_again(root, audit__network=False)
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", "1", "random"])
+    assert train.main() == "fold 1, random split: off (audit.network: false)"
+    assert [path.name for path in (root / "models").rglob("*.*")] == ["off.json"]
+
+
 @pytest.mark.parametrize("where", ["train_fold", "write_fold"])
 def test_a_failure_leaves_the_earlier_fold_and_nothing_half_written(root, monkeypatch, where):
     project(root)
