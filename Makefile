@@ -61,7 +61,7 @@ bench: $(READY)  ## measure speed as ratios (about ten minutes)
 folds: export OMP_NUM_THREADS = $(shell python3 -c 'import os; print(max(1, os.cpu_count() // $(JOBS)))')
 folds: $(READY)  ## train folds side by side (several GPUs, many cores), JOBS=2, then the rest
 	dvc repro zones
-	dvc stage list --name-only | grep '^train@' | xargs -P $(JOBS) -I{} dvc --wait-for-lock repro -s {}
+	dvc stage list --name-only | grep -E '^(train|random)@' | xargs -P $(JOBS) -I{} dvc --wait-for-lock repro -s {}
 	dvc repro
 
 requirements:    ## compile requirements.in into requirements.txt
