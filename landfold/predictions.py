@@ -244,8 +244,8 @@ def summarize(found: OutOfFold, settings: EvaluateSettings) -> dict[str, Any]:
 
     A headline score under ``zoned`` has ``pooled`` (over the out-of-fold predictions of a repeat, averaged over
     repeats), ``low`` and ``high`` (its zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the
-    population's standard deviation: these are all the folds there are). ``baseline`` has the scores of band
-    statistics on the same patches, ``over_baseline`` what the network has over them, paired. ``random`` and
+    population's standard deviation: these are all the folds there are). ``over_baseline`` is what the network has
+    over band statistics on the same patches, paired (their scores are in metrics/audit.json). ``random`` and
     ``gap`` (random less zoned, paired) are there where the network was trained under the random folds, too;
     ``test`` where there is a test region. Precision and recall by class are in metrics/plots/per_class.csv:
     `dvc exp show` gives a column to every number here.
@@ -260,8 +260,8 @@ def summarize(found: OutOfFold, settings: EvaluateSettings) -> dict[str, Any]:
     scores["weighted_f1"] = rounded(weighted_f1(pooled).mean())
     scores["f1"] = dict(zip(found.classes, map(rounded, f1(pooled).mean(axis=0)), strict=True))
     patches = len(found.table) // pooled.shape[0]
-    baseline, _, over = compare(found.zone_confusions("predicted_baseline"), zones, settings)
-    summary = {"zoned": scores, "baseline": baseline, "over_baseline": over, "patches": patches, "zones": len(zones)}
+    _, _, over = compare(found.zone_confusions("predicted_baseline"), zones, settings)
+    summary = {"zoned": scores, "over_baseline": over, "patches": patches, "zones": len(zones)}
     if "predicted_random" in found.table:
         compared = compare_splits(zones, found.zone_confusions("predicted_random"), settings)
         summary |= {part: compared[part] for part in ("random", "gap")}
