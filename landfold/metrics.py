@@ -8,10 +8,11 @@ Rules for classes that are absent from a pool, a fold or a resample: balanced ac
 are means over the classes that occur in its truth, as scikit-learn's ``balanced_accuracy_score``
 does; a class that is predicted there but does not occur lowers the others' precision and is not
 averaged in. The precision of a class that is never predicted is 0, and so is the recall of one that
-never occurs (``zero_division=0`` in scikit-learn).
+never occurs (``zero_division=0`` in scikit-learn). An interval of one class is of the resamples in which
+its score is defined: those in which it occurs or, for precision, is predicted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,17 @@ from landfold.settings import Settings
 
 INTERVAL = (0.025, 0.975)
 """Quantiles of the resamples that bound a 95 % interval."""
+
+FEW_ZONES = 10
+"""With fewer zones an interval is flagged: resampling few clusters gives intervals that are too narrow (Cameron et
+al. 2008, https://doi.org/10.1162/rest.90.3.414)."""
+
+KAPPA_CAVEAT = (
+    "Kappa sets accuracy against a random map that nobody would make, and adds nothing to accuracy, quantity and "
+    "allocation disagreement (Pontius and Millones 2011, doi:10.1080/01431161.2011.552923; Foody 2020, "
+    "doi:10.1016/j.rse.2019.111630). It depends on how common the classes are, so that kappas of two regions must not "
+    "be compared; it is given because some readers ask for it."
+)
 
 _BATCH = 256
 """Resamples at a time: 10,000 zones then take 20 MB. The result does not depend on it."""
@@ -87,6 +99,33 @@ def support(confusion: np.ndarray) -> np.ndarray:
     return confusion.sum(axis=-1)
 
 
+def quantity_disagreement(confusion: np.ndarray) -> np.ndarray:
+    """Share of patches wrong because classes are called too often or too rarely: (..., class, class) -> (...).
+
+    Pontius and Millones (2011), https://doi.org/10.1080/01431161.2011.552923. Patches count alike: it speaks of the
+    patches, not of the area of the classes on the ground.
+    """
+    too_many = np.abs(confusion.sum(axis=-2) - support(confusion)).sum(axis=-1)
+    return _ratio(too_many / 2, confusion.sum(axis=(-2, -1)))
+
+
+def allocation_disagreement(confusion: np.ndarray) -> np.ndarray:
+    """Share of patches wrong because classes are in each other's places: (..., class, class) -> (...).
+
+    With `quantity_disagreement` it adds up to 1 - accuracy.
+    """
+    wrong = np.minimum(confusion.sum(axis=-2), support(confusion)) - _hits(confusion)
+    return _ratio(wrong.sum(axis=-1), confusion.sum(axis=(-2, -1)))
+
+
+def kappa(confusion: np.ndarray) -> np.ndarray:
+    """Cohen's kappa; mind `KAPPA_CAVEAT`. NaN where chance alone is never wrong: (..., class, class) -> (...)."""
+    total = confusion.sum(axis=(-2, -1))
+    chance = _ratio((confusion.sum(axis=-2) * support(confusion)).sum(axis=-1), total.astype(np.float64) ** 2)
+    over = accuracy(confusion) - chance
+    return np.divide(over, 1 - chance, out=np.full(np.shape(chance), np.nan), where=chance < 1)
+
+
 def _hits(confusion: np.ndarray) -> np.ndarray:
     return np.diagonal(confusion, axis1=-2, axis2=-1)
 
@@ -101,7 +140,9 @@ def _over_present(scores: np.ndarray, confusion: np.ndarray) -> np.ndarray:
     return _ratio((scores * present).sum(axis=-1), present.sum(axis=-1))
 
 
-HEADLINE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+Score = Callable[[np.ndarray], np.ndarray]
+
+HEADLINE: dict[str, Score] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "macro_f1": macro_f1,
@@ -118,7 +159,7 @@ def zone_bootstrap(confusions: np.ndarray, settings: EvaluateSettings) -> dict[s
     that are far too narrow. The interval speaks of other zones of this kind, with the models as
     they are; it does not retrain. With one zone it is the score itself.
     """
-    samples = _resampled(confusions, settings)
+    samples = _resampled(confusions, settings, HEADLINE)
     return {name: _interval(scores.reshape(len(scores), -1).mean(axis=1)) for name, scores in samples.items()}
 
 
@@ -134,7 +175,7 @@ def compare(first: np.ndarray, second: np.ndarray, settings: EvaluateSettings) -
         under both.
     """
     both = np.stack([first, second], axis=1)
-    samples = _resampled(both, settings)
+    samples = _resampled(both, settings, HEADLINE)
     found: tuple[dict[str, Any], ...] = ({}, {}, {})
     for name, score in HEADLINE.items():
         (a, b), resampled = score(both.sum(axis=0)).mean(axis=-1), samples[name].mean(axis=-1)
@@ -150,16 +191,18 @@ def compare_splits(zoned: np.ndarray, random: np.ndarray, settings: EvaluateSett
     return dict(zip(("zoned", "random", "gap"), compare(zoned, random, settings), strict=True))
 
 
-def _resampled(confusions: np.ndarray, settings: EvaluateSettings) -> dict[str, np.ndarray]:
-    """Every headline score of every resample of the zones: (zone, ..., class, class) to (resample, ...)."""
+def _resampled(
+    confusions: np.ndarray, settings: EvaluateSettings, scores: Mapping[str, Score]
+) -> dict[str, np.ndarray]:
+    """Every score of every resample of the zones: (zone, ..., class, class) to (resample, ...)."""
     zones, counts = len(confusions), confusions.astype(np.float64)  # exact, and many times faster than integers
     generator = np.random.default_rng(settings.seed)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in HEADLINE}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in scores}
     for start in range(0, settings.bootstrap, _BATCH):
         size = min(_BATCH, settings.bootstrap - start)
         times = generator.multinomial(zones, np.full(zones, 1 / zones), size=size)
         resampled = np.tensordot(times, counts, axes=1)
-        for name, score in HEADLINE.items():
+        for name, score in scores.items():
             found[name].append(score(resampled))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
@@ -182,20 +225,49 @@ def confusion_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFra
     )
 
 
-def class_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFrame:
-    """Precision, recall and F1 of each class in long form: class, support, score, value."""
+def class_table(confusions: np.ndarray, classes: list[str], settings: EvaluateSettings) -> pandas.DataFrame:
+    """Precision, recall and F1 of each class in long form: class, support, score, value, low, high.
+
+    ``confusions`` is (zone, repeat, class, class); a value is the mean over repeats, its support that of one repeat.
+    ``low`` and ``high`` are the zone-bootstrap 95 % interval over the resamples that define the score, NaN where none
+    does.
+    """
+    pooled = confusions.sum(axis=0)
+    samples = _resampled(confusions, settings, _CLASS_SCORES)
     parts = [
         pandas.DataFrame(
             {
                 "class": classes,
-                "support": support(confusion),
-                "score": score.__name__,
-                "value": score(confusion).round(4),
+                "support": support(pooled)[0],
+                "score": name,
+                "value": np.nan_to_num(score(pooled)).mean(axis=0).round(4),
+                **dict(zip(("low", "high"), _class_intervals(samples[name]).round(4), strict=True)),
             }
         )
-        for score in (precision, recall, f1)
+        for name, score in _CLASS_SCORES.items()
     ]
     return pandas.concat(parts, ignore_index=True)
+
+
+def _class_intervals(samples: np.ndarray) -> np.ndarray:
+    """(resample, repeat, class), NaN where undefined -> (2, class): an undefined repeat of a defined resample is 0."""
+    defined = ~np.isnan(samples).all(axis=1)
+    scores = np.nan_to_num(samples).mean(axis=1)
+    each = [_interval(scores[there, i]) if there.any() else (np.nan, np.nan) for i, there in enumerate(defined.T)]
+    return np.array(each).T
+
+
+def _where_defined(score: Score, whole: Score) -> Score:
+    """NaN instead of 0 where there is nothing to score."""
+    return lambda confusion: np.where(whole(confusion) > 0, score(confusion), np.nan)
+
+
+_CLASS_SCORES: dict[str, Score] = {
+    "precision": _where_defined(precision, lambda confusion: confusion.sum(axis=-2)),
+    "recall": _where_defined(recall, support),
+    "f1": _where_defined(f1, support),
+}
+"""A class's scores. F1 is defined where the class occurs, as in macro F1."""
 
 
 def rounded(value: Any) -> float:

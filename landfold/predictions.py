@@ -1,28 +1,22 @@
-"""What all folds predict of the patches that they never saw, proved to fit together, and its summary."""
+"""What all folds predict of the patches that they never saw, proved to fit together."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import geopandas
 import numpy as np
 import pandas
 
+from landfold.calibration import Scaling, cross_fit
 from landfold.errors import LandfoldError
 from landfold.files import read_json
 from landfold.folds import TEST, FoldIndex, column, read_index
-from landfold.metrics import (
-    HEADLINE,
-    EvaluateSettings,
-    compare,
-    compare_splits,
-    confusions,
-    f1,
-    rounded,
-    weighted_f1,
-    zone_bootstrap,
-)
+from landfold.metrics import confusions
+
+SUM_TOLERANCE = 0.01
+"""What the probabilities of a patch may add up to beside 1: as much as half precision rounds."""
 
 
 class EvaluationError(LandfoldError):
@@ -34,11 +28,12 @@ class OutOfFold:
     """The predictions of all folds, each patch once in every repeat.
 
     ``table`` has ``patch``, ``x``, ``y``, ``geometry``, ``zone`` (of the first repeat), ``repeat``, ``fold``,
-    ``label`` and ``predicted``, repeat by repeat in the order of data/patches.parquet; and
-    ``predicted_baseline``, the audit's classifier of band statistics under the same folds; and
-    ``predicted_random``, where the network was trained under the random folds, too. ``history`` has the curves
-    of all folds, with a column ``fold``. ``test`` has the same columns as far as they apply, of the patches
-    of the test region, predicted by the mean of all folds; it is empty where there is no such region.
+    ``label``, ``predicted`` and ``p_CLASS`` for every class, repeat by repeat in the order of data/patches.parquet;
+    ``predicted_baseline``, the audit's classifier of band statistics under the same folds; ``distance_m``, metres to
+    the nearest training patch; and ``predicted_random``, where the network was trained under the random folds, too.
+    ``history`` has the curves of all folds, with a column ``fold``. ``test`` has the same columns as far as they
+    apply, of the patches of the test region, predicted by the mean of all folds; it is empty where there is no such
+    region.
     """
 
     classes: list[str]
@@ -54,10 +49,35 @@ class OutOfFold:
         """Counts for each distinct value of ``groups`` (one a row), sorted: (group, class, class) int64."""
         return _counts(self.table, "predicted", groups, self.classes)
 
+    @property
+    def truth(self) -> np.ndarray:
+        """The number of each row's class, (row,) int64."""
+        return self.table["label"].map({name: i for i, name in enumerate(self.classes)}).to_numpy()
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Of every row and class, (row, class) float32."""
+        return self.table[_columns(self.classes)].to_numpy()
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """The probabilities scaled by temperatures that were fitted on other folds."""
+        folds, repeats = self.table["fold"].to_numpy(), self.table["repeat"].to_numpy()
+        return cross_fit(self.probabilities, self.truth, folds, repeats)
+
+    def confusions_of_test(self) -> np.ndarray:
+        """Counts for each zone of the test region, (zone, class, class) int64."""
+        return _counts(self.test, "predicted", self.test["zone"].to_numpy(str), self.classes)
+
     def zone_confusions(self, predicted: str = "predicted") -> np.ndarray:
         """Counts for each zone of the first repeat, sorted, and each repeat: (zone, repeat, class, class) int64."""
         repeats = [part for _, part in self.table.groupby("repeat")]
         return np.stack([_counts(p, predicted, p["zone"].to_numpy(str), self.classes) for p in repeats], axis=1)
+
+
+def _columns(classes: list[str]) -> list[str]:
+    """The columns of the classes' probabilities."""
+    return [f"p_{name}" for name in classes]
 
 
 def _counts(table: pandas.DataFrame, predicted: str, groups: np.ndarray, classes: list[str]) -> np.ndarray:
@@ -99,13 +119,15 @@ class _Trained:
         return first
 
     def predictions(self, held_out: Callable[[int], pandas.DataFrame], classes: list[str]) -> pandas.DataFrame:
-        """Columns patch, repeat and predicted of all folds; ``held_out`` gives the validation patches of one."""
+        """Columns patch, repeat, predicted and p_CLASS of all folds; ``held_out`` has the validation patches of one."""
         parts = []
         for fold in self.index.folds:
             path = self.required(fold, "predictions.parquet")
-            found = pandas.read_parquet(path, columns=["patch", "label", "predicted"])
+            found = pandas.read_parquet(path)
             self._check(path, fold, found, held_out(fold), classes)
-            parts.append(found[["patch", "predicted"]].assign(repeat=fold // self.index.k))
+            self._check_probabilities(path, fold, found, classes)
+            columns = ["patch", "predicted", *_columns(classes)]
+            parts.append(found[columns].assign(repeat=fold // self.index.k))
         return pandas.concat(parts)
 
     def test(self, patches: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:
@@ -117,7 +139,8 @@ class _Trained:
             path = self.required(fold, "test.parquet")
             found = pandas.read_parquet(path)
             self._check(path, fold, found, patches, classes)
-            total += found.set_index("patch").loc[patches["patch"], [f"p_{name}" for name in classes]].to_numpy()
+            self._check_probabilities(path, fold, found, classes)
+            total += found.set_index("patch").loc[patches["patch"], _columns(classes)].to_numpy()
         return patches.assign(predicted=np.array(classes, dtype=object)[total.argmax(axis=1)])
 
     def _check(
@@ -148,6 +171,22 @@ class _Trained:
                 f"({', '.join(classes)}); {mend}"
             )
 
+    def _check_probabilities(self, path: Path, fold: int, found: pandas.DataFrame, classes: list[str]) -> None:
+        """Prove that there are probabilities of all classes, which add up to 1."""
+        mend = self.index.retrain(fold, self.kind)
+        absent = sorted(set(_columns(classes)) - set(found.columns))
+        if absent:
+            raise EvaluationError(
+                f"{path}: expected a column p_CLASS for each class of model.json, found no {', '.join(absent)}; {mend}"
+            )
+        values = found[_columns(classes)].to_numpy(np.float64)
+        sound = (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)  # False for NaN
+        if not sound.all():
+            raise EvaluationError(
+                f"{path}: expected probabilities of 0 or more that add up to 1, found others in {int((~sound).sum())} "
+                f"patches (such as {found['patch'][~sound].iloc[0]}); {mend}"
+            )
+
 
 def read_folds(models: Path, random: Path, folds: Path, patches: Path, baseline: Path) -> OutOfFold:
     """Read the predictions of every fold that ``folds``/index.json lists.
@@ -161,7 +200,8 @@ def read_folds(models: Path, random: Path, folds: Path, patches: Path, baseline:
 
     Raises:
         EvaluationError: a fold that is missing, was trained on other labels, does not predict exactly its
-            validation patches, or has other classes than the first fold; an audit of other folds.
+            validation patches, has other classes than the first fold, or probabilities that are none; an audit
+            of other folds.
         FoldError: no index, or a fold that was trained on another split.
     """
     index = read_index(folds)
@@ -188,7 +228,7 @@ def read_folds(models: Path, random: Path, folds: Path, patches: Path, baseline:
 
 
 def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
-    """Columns patch, repeat and predicted_baseline, for every row of the table."""
+    """Columns patch, repeat, predicted_baseline and distance_m, for every row of the table."""
     found = pandas.read_parquet(path)
     rows = ["patch", "repeat", "fold", "label"]
     mine, other = (set(part[rows].itertuples(index=False, name=None)) for part in (table, found))
@@ -197,7 +237,8 @@ def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
             f"{path}: its {len(found)} predictions and the network's {len(table)} differ in {len(mine ^ other)} "
             "patches, folds or labels; run `dvc repro audit`"
         )
-    return found[["patch", "repeat", "predicted_zoned"]].rename(columns={"predicted_zoned": "predicted_baseline"})
+    names = {"predicted_zoned": "predicted_baseline", "zoned_m": "distance_m"}
+    return found[["patch", "repeat", *names]].rename(columns=names)
 
 
 def _random_predictions(
@@ -217,7 +258,8 @@ def _random_predictions(
         chosen = sides["patch"][sides["side"] == "validation"]
         return table[(table["repeat"] == fold // index.k) & table["patch"].isin(chosen)]
 
-    return trained.predictions(held_out, classes).rename(columns={"predicted": "predicted_random"})
+    found = trained.predictions(held_out, classes)[["patch", "repeat", "predicted"]]
+    return found.rename(columns={"predicted": "predicted_random"})
 
 
 def _patches(patches: Path, assigned: Path, index: FoldIndex) -> tuple[geopandas.GeoDataFrame, pandas.DataFrame]:
@@ -237,51 +279,3 @@ def _patches(patches: Path, assigned: Path, index: FoldIndex) -> tuple[geopandas
     ]
     whole = pandas.concat(repeats, ignore_index=True)
     return whole[whole["fold"] != TEST].reset_index(drop=True), table.loc[table["fold"] == TEST, columns]
-
-
-def summarize(found: OutOfFold, settings: EvaluateSettings) -> dict[str, Any]:
-    """What metrics/summary.json holds, rounded to 4 digits.
-
-    A headline score under ``zoned`` has ``pooled`` (over the out-of-fold predictions of a repeat, averaged over
-    repeats), ``low`` and ``high`` (its zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the
-    population's standard deviation: these are all the folds there are). ``over_baseline`` is what the network has
-    over band statistics on the same patches, paired (their scores are in metrics/audit.json). ``random`` and
-    ``gap`` (random less zoned, paired) are there where the network was trained under the random folds, too;
-    ``test`` where there is a test region. Precision and recall by class are in metrics/plots/per_class.csv:
-    `dvc exp show` gives a column to every number here.
-    """
-    zones = found.zone_confusions()
-    pooled = zones.sum(axis=0)
-    folds = found.confusion_by(found.table["fold"].to_numpy())
-    scores: dict[str, Any] = _scores(zones, settings)
-    for name, score in HEADLINE.items():
-        by_fold = score(folds)
-        scores[name] |= {"mean": rounded(by_fold.mean()), "std": rounded(by_fold.std())}
-    scores["weighted_f1"] = rounded(weighted_f1(pooled).mean())
-    scores["f1"] = dict(zip(found.classes, map(rounded, f1(pooled).mean(axis=0)), strict=True))
-    patches = len(found.table) // pooled.shape[0]
-    _, _, over = compare(found.zone_confusions("predicted_baseline"), zones, settings)
-    summary = {"zoned": scores, "over_baseline": over, "patches": patches, "zones": len(zones)}
-    if "predicted_random" in found.table:
-        compared = compare_splits(zones, found.zone_confusions("predicted_random"), settings)
-        summary |= {part: compared[part] for part in ("random", "gap")}
-    if len(found.test):
-        groups = found.test["zone"].to_numpy(str)
-        counts = _counts(found.test, "predicted", groups, found.classes)
-        summary["test"] = _scores(counts, settings) | {"patches": len(found.test), "zones": len(counts)}
-    return summary
-
-
-def _scores(zones: np.ndarray, settings: EvaluateSettings) -> dict[str, dict[str, float]]:
-    """Pooled, low and high of every headline score, of counts by zone and, if there are several, by repeat."""
-    intervals = zone_bootstrap(zones, settings)
-    return {
-        name: dict(
-            zip(
-                ("pooled", "low", "high"),
-                map(rounded, (np.mean(score(zones.sum(axis=0))), *intervals[name])),
-                strict=True,
-            )
-        )
-        for name, score in HEADLINE.items()
-    }

@@ -2,7 +2,8 @@
 
 Reads: data/patches.parquet, data/folds/kK, models/kK/fold_i and models/random/kK/fold_i for every fold of
 data/folds/kK/index.json, metrics/audit.json, data/audit; ``zones.k``, ``evaluate`` and ``colours`` of params.yaml.
-Writes: metrics/summary.json; metrics/plots/history.csv, confusion.csv, per_class.csv, errors.png and gap.png.
+Writes: metrics/summary.json (small), metrics/scores.json (all tables); metrics/plots/history.csv, confusion.csv,
+per_class.csv, reliability.csv, zones.csv, comparisons.csv, errors.png and gap.png.
 Refuses: a fold that is missing, stale, predicts other patches than its own, or has other classes.
 """
 
@@ -17,7 +18,8 @@ from landfold.colours import ColourSettings
 from landfold.files import read_json, write_json, writing
 from landfold.metrics import EvaluateSettings, class_table, confusion_table
 from landfold.plots import error_map, gap_bars
-from landfold.predictions import read_folds, summarize
+from landfold.predictions import read_folds
+from landfold.scores import summarize, tables
 from stages import PARAMS, run
 
 PLOTS = Path("metrics/plots")
@@ -31,16 +33,22 @@ def main() -> str:
     folds = Path(f"data/folds/k{k}")
     models = Path(f"models/k{k}"), Path(f"models/random/k{k}")
     predictions = read_folds(*models, folds, Path("data/patches.parquet"), Path("data/audit/baseline.parquet"))
-    classes, confusion = predictions.classes, predictions.confusion()
+    classes = predictions.classes
     palette = dict(zip(classes, colours.rgb(classes), strict=True))
-    summary = summarize(predictions, evaluate)
+    summary, scores = summarize(predictions, evaluate), tables(predictions, evaluate)
     write_json(Path("metrics/summary.json"), summary)
+    write_json(Path("metrics/scores.json"), scores)
     _write_csv("history", predictions.history)
-    _write_csv("confusion", confusion_table(confusion, classes))
-    _write_csv("per_class", class_table(confusion, classes))
+    _write_csv("confusion", confusion_table(predictions.confusion(), classes))
+    _write_csv("per_class", class_table(predictions.zone_confusions(), classes, evaluate))
+    _write_csv("reliability", pandas.DataFrame(scores["calibration"]["reliability"]))
+    _write_csv("zones", pandas.DataFrame(scores["per_zone"]))
+    _write_csv("comparisons", pandas.DataFrame(scores["comparisons"]))
     shown = predictions.table[predictions.table["repeat"] == 0]
     error_map(PLOTS / "errors.png", geopandas.read_file(folds / "zones.gpkg", layer="zones"), shown, palette)
     gap_bars(PLOTS / "gap.png", _compared(summary, read_json(Path("metrics/audit.json"))))
+    for warning in scores["warnings"]:
+        print(f"evaluate: warning: {warning}")
     accuracy, macro = summary["zoned"]["accuracy"], summary["zoned"]["macro_f1"]
     return (
         f"accuracy {accuracy['pooled']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f}), macro F1 "

@@ -1,6 +1,6 @@
 """Complete the result's record in MLflow, however its stages came about.
 
-Reads: models/kK, metrics/summary.json, metrics/plots, dvc.lock; params.yaml.
+Reads: models/kK, metrics/summary.json, metrics/report.html, metrics/plots, dvc.lock; params.yaml.
 Writes: nothing that DVC hashes; runs in the MLflow store, mlflow.db unless MLFLOW_TRACKING_URI is set.
 Refuses: a fold that is missing, a local database that is broken. A tracking server that is down
 is told of, and the next `dvc repro` completes the record.
@@ -12,7 +12,7 @@ from landfold import settings, tracking
 from landfold.files import read_json
 from stages import PARAMS, run
 
-SUMMARY = Path("metrics/summary.json")
+SUMMARY, REPORT = Path("metrics/summary.json"), Path("metrics/report.html")
 
 
 def main() -> str:
@@ -28,7 +28,7 @@ def main() -> str:
         params={section: values for section, values in params.items() if section != "track"},
         summary=read_json(SUMMARY),
         folds=[Path(f"models/k{k}/fold_{fold}") for fold in range(k)],
-        artifacts=[SUMMARY, PARAMS, Path("dvc.lock"), Path("metrics/plots")],
+        artifacts=[SUMMARY, REPORT, PARAMS, Path("dvc.lock"), Path("metrics/plots")],
     )
     try:
         return str(tracking.complete(result))

@@ -31,15 +31,21 @@ LAYERS = {
         "patches",
         "zones",
         "folds",
+        "accuracy",
+        "classmap",
+        "sample",
         "features",
         "leakage",
         "applicability",
         "metrics",
+        "calibration",
+        "scores",
         "plots",
+        "charts",
         "predictions",
     }
     | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")},
-    4: {"dataset", "model", "training", "inference", "export", "tracking", "inspection"}
+    4: {"dataset", "model", "training", "inference", "export", "report", "tracking", "inspection"}
     | {f"inspection.{part}" for part in ("places", "scenes", "labels", "proposal", "params_text", "report")},
     5: {"cli"},
 }
@@ -53,7 +59,7 @@ ONLY_IN = {
     "lightning_fabric": {"training"},
     "mlflow": {"tracking"},
     "spyndex": {"indices"},
-    "matplotlib": {"plots", "export"},
+    "matplotlib": {"plots", "charts", "export"},
     "dask": {"inference", "export", "ingest"},
 }
 """Libraries that are slow to import or have one room: the modules of landfold that may import them."""
@@ -66,8 +72,9 @@ RASTERIO_IN = {
     "labels.vectors": {"rasterio.features"},
     "labels.rasters": {"rasterio.vrt"},
     "export": {"rasterio.features"},
+    "report": {"rasterio"},
 }
-"""Beside landfold.raster: warping band files, polygons to pixels, and pixels to polygons."""
+"""Beside landfold.raster: warping band files, polygons to pixels, pixels to polygons, and the version of GDAL."""
 
 
 def modules():

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
+    cohen_kappa_score,
     confusion_matrix,
     f1_score,
     precision_recall_fscore_support,
@@ -18,7 +19,8 @@ from sklearn.metrics import (
 
 from landfold import metrics
 from landfold.metrics import HEADLINE, EvaluateSettings, zone_bootstrap
-from landfold.predictions import OutOfFold, summarize
+from landfold.predictions import OutOfFold
+from landfold.scores import summarize
 
 NAMES = ["water", "farm", "bog"]  # not in alphabetical order: the order is the settings'
 SETTINGS = EvaluateSettings(bootstrap=500, seed=0)
@@ -34,7 +36,9 @@ def out_of_fold(label, predicted, *, zone=None, fold=None, classes=NAMES):
             "zone": ["z"] * count if zone is None else zone,
             "fold": [0] * count if fold is None else fold,
             "repeat": 0,
+            "distance_m": 100.0,
         }
+        | {f"p_{name}": np.float32(np.array(predicted) == name) for name in classes}
     )
     return OutOfFold(list(classes), table, pandas.DataFrame(), table[:0])
 
@@ -58,6 +62,7 @@ def test_scores_are_those_of_scikit_learn(seed):
     assert metrics.macro_f1(confusion) == pytest.approx(macro, abs=1e-12)
     weighted = f1_score(truth, predicted, labels=names, average="weighted", zero_division=0)
     assert metrics.weighted_f1(confusion) == pytest.approx(weighted, abs=1e-12)
+    assert metrics.kappa(confusion) == pytest.approx(cohen_kappa_score(truth, predicted), abs=1e-12)
     by_class = precision_recall_fscore_support(truth, predicted, labels=names, zero_division=0)
     for score, expected in zip((metrics.precision, metrics.recall, metrics.f1, metrics.support), by_class, strict=True):
         np.testing.assert_allclose(score(confusion), expected, atol=1e-12)
@@ -194,12 +199,110 @@ def test_confusion_table_has_one_row_a_pair_in_the_order_of_the_classes():
     }
 
 
-def test_class_table_is_long():
-    table = metrics.class_table(np.array([[3, 1], [0, 2]]), ["water", "bog"])
+def test_disagreement_by_hand():
+    # Called: 7, 5, 0; in truth: 8, 4, 0. Of 3 errors 1 is of quantity, and 2 are a swap of places.
+    confusion = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    assert metrics.quantity_disagreement(confusion) == 1 / 12
+    assert metrics.allocation_disagreement(confusion) == 2 / 12
+
+
+@pytest.mark.parametrize(
+    ("confusion", "quantity", "allocation"),
+    [
+        ([[0, 4], [4, 0]], 0, 1),  # the numbers are right, the places all wrong
+        ([[0, 4], [0, 4]], 0.5, 0),  # one class everywhere
+        ([[5, 0], [0, 3]], 0, 0),
+        ([[10, 4, 0], [2, 7, 3], [2, 0, 2]], 1 / 30, 10 / 30),
+    ],
+)
+def test_disagreement_of_known_matrices(confusion, quantity, allocation):
+    confusion = np.array(confusion)
+    assert metrics.quantity_disagreement(confusion) == pytest.approx(quantity)
+    assert metrics.allocation_disagreement(confusion) == pytest.approx(allocation)
+
+
+def test_kappa_is_undefined_where_chance_is_never_wrong():
+    assert np.isnan(metrics.kappa(np.array([[4, 0], [0, 0]])))
+
+
+def test_class_table_is_long_and_its_intervals_are_of_zones():
+    zones = np.array([[[3, 1], [0, 2]]] * 3)[:, None]  # three equal zones: no spread
+    table = metrics.class_table(zones, ["water", "bog"], SETTINGS)
     assert list(table["score"]) == ["precision"] * 2 + ["recall"] * 2 + ["f1"] * 2
     assert list(table["class"]) == ["water", "bog"] * 3
-    assert list(table["support"]) == [4, 2] * 3
+    assert list(table["support"]) == [12, 6] * 3
     assert list(table["value"]) == [1.0, 0.6667, 0.75, 1.0, 0.8571, 0.8]
+    assert list(table["low"]) == list(table["value"]) == list(table["high"])
+
+
+def test_interval_of_a_class_is_of_the_resamples_that_have_it():
+    # Bog is in one zone of four, and always right there; a third of the resamples leave it out.
+    zones = np.zeros((4, 1, 3, 3), dtype=np.int64)
+    zones[:, 0, 0, 0] = 5
+    zones[0, 0, 1, 1] = 2
+    table = metrics.class_table(zones, ["water", "bog", "farm"], SETTINGS).set_index(["class", "score"])
+    for score in ("precision", "recall", "f1"):
+        assert list(table.loc[("bog", score), ["value", "low", "high"]]) == [1, 1, 1]
+        assert table.loc[("farm", score), "value"] == 0
+        assert table.loc[("farm", score), ["low", "high"]].isna().all(), "never there, never called"
+
+
+def test_class_table_of_repeats_is_their_mean():
+    zoned, _ = two_splits(repeats=3)
+    pooled = zoned.sum(axis=0)
+    table = metrics.class_table(zoned, NAMES, SETTINGS)
+    recall = table[table["score"] == "recall"]
+    np.testing.assert_allclose(recall["value"], metrics.recall(pooled).mean(axis=0), atol=1e-4)
+    assert list(recall["support"]) == list(metrics.support(pooled)[0])
+    assert (table["low"] < table["value"]).all()
+    assert (table["value"] < table["high"]).all()
+
+
+@given(zones_of_confusions(), st.integers(0, 2**16))
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_class_intervals_are_ordered_and_within_0_and_1(confusions, seed):
+    settings = EvaluateSettings(bootstrap=100, seed=seed)
+    table = metrics.class_table(confusions[:, None], [f"c{i}" for i in range(confusions.shape[-1])], settings)
+    found = table.dropna()
+    assert ((found["low"] >= 0) & (found["low"] <= found["high"]) & (found["high"] <= 1)).all()
+
+
+@given(zones_of_confusions(least=2), st.integers(2, 5))
+@hypothesis_settings(max_examples=25, deadline=None)
+def test_interval_does_not_depend_on_the_scale_of_the_counts_nor_on_the_names_of_the_classes(confusions, times):
+    interval = zone_bootstrap(confusions, SETTINGS)
+    order = np.random.default_rng(times).permutation(confusions.shape[-1])
+    for same in (times * confusions, confusions[:, order][:, :, order]):
+        for name, ends in zone_bootstrap(same, SETTINGS).items():
+            assert ends == pytest.approx(interval[name])
+
+
+@given(st.integers(0, 9), st.integers(2, 30))
+@hypothesis_settings(max_examples=25, deadline=None)
+def test_the_score_is_within_its_interval_where_zones_lie_around_it_evenly(right, pairs):
+    # As many zones with `right` of 9 as with 9 - right: accuracy is 1/2, and its resamples lie evenly around it.
+    confusions = np.zeros((2 * pairs, 2, 2), dtype=np.int64)
+    confusions[:, 0, 0] = np.tile([right, 9 - right], pairs)
+    confusions[:, 0, 1] = 9 - confusions[:, 0, 0]
+    low, high = zone_bootstrap(confusions, SETTINGS)["accuracy"]
+    assert low <= 0.5 + 1e-12
+    assert high >= 0.5 - 1e-12
+    assert low + high == pytest.approx(1, abs=0.25 / np.sqrt(pairs))
+
+
+def test_an_order_of_zones_changes_an_interval_by_chance_alone():
+    zoned, _ = two_splits()
+    settings = EvaluateSettings(bootstrap=4000, seed=0)
+    turned = zone_bootstrap(zoned[::-1, 0], settings)
+    for name, ends in zone_bootstrap(zoned[:, 0], settings).items():
+        assert ends == pytest.approx(turned[name], abs=0.01)
+
+
+def test_more_zones_of_the_same_kind_make_an_interval_narrower():
+    zoned, _ = two_splits()
+    few, many = (zone_bootstrap(np.repeat(zoned[:, 0], times, axis=0), SETTINGS) for times in (1, 16))
+    for name, (low, high) in few.items():
+        assert many[name][1] - many[name][0] == pytest.approx((high - low) / 4, rel=0.3)
 
 
 def two_splits(seed=0, *, zones=9, repeats=1):

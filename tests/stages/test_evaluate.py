@@ -22,6 +22,12 @@ colours: {water: "#2f7fd1", farm: "#e9c46a"}
 """
 
 
+def certain(table, *, confidence=0.75):
+    """What a fold's predictions.parquet has, the class that is called with the given confidence."""
+    columns = {name: np.float32(np.where(table["predicted"] == name, confidence, 1 - confidence)) for name in CLASSES}
+    return table[["patch", "label", "predicted"]].assign(**{f"p_{name}": column for name, column in columns.items()})
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """Four zones in a row of 8 patches, folds 0 1 0 1; fold 0 errs in one farm patch, fold 1 never."""
@@ -54,7 +60,7 @@ def project(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         held_out = table[table["fold"] == fold]
         predicted = held_out["label"].where(held_out["patch"] != "scene/0/1", "water")
-        held_out[["patch", "label"]].assign(predicted=predicted).to_parquet(folder / "predictions.parquet", index=False)
+        certain(held_out.assign(predicted=predicted)).to_parquet(folder / "predictions.parquet", index=False)
         write_json(
             folder / "model.json", {"classes": CLASSES, "fold": fold, "fold_digest": index["digests"][str(fold)]}
         )
@@ -68,7 +74,7 @@ def project(tmp_path, monkeypatch):
         table["zone"] == table["zone"].iloc[0]
     )  # 4 of 32, the network's one among them
     predicted = table["label"].where(~wrong, "water")
-    baseline = table[["patch", "label", "fold"]].assign(repeat=0, predicted_zoned=predicted)
+    baseline = table[["patch", "label", "fold"]].assign(repeat=0, predicted_zoned=predicted, zoned_m=table["x"] % 1000)
     baseline.to_parquet("data/audit/baseline.parquet", index=False)
     scores = {name: {"pooled": 0.5, "low": 0.4, "high": 0.6} for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     splits = dict.fromkeys(("zoned", "random", "gap"), scores)
@@ -115,8 +121,63 @@ def test_writes_scores_and_plots(project):
     assert len(pandas.read_csv(plots / "per_class.csv")) == 6
     assert imread(plots / "errors.png").shape[1] > 600
     assert sorted(p.name for p in plots.iterdir()) == [
-        *("confusion.csv", "errors.png", "gap.png", "history.csv", "per_class.csv")
+        *("comparisons.csv", "confusion.csv", "errors.png", "gap.png", "history.csv", "per_class.csv"),
+        *("reliability.csv", "zones.csv"),
     ]
+
+
+def test_the_summary_has_plain_numbers_beside_the_headline(project):
+    evaluate.main()
+    zoned = json.loads((project / "metrics/summary.json").read_text())["zoned"]
+    assert {name: value for name, value in zoned.items() if not isinstance(value, dict)} == {
+        "weighted_f1": round((32 / 33 + 30 / 31) / 2, 4),
+        "top2": 1.0,
+        "log_loss": round(-(31 * np.log(0.75) + np.log(0.25)) / 32, 4),
+        "brier": round((31 * 2 * 0.25**2 + 2 * 0.75**2) / 32, 4),
+        "ece": round(31 / 32 - 0.75, 4),
+        "ece_scaled": zoned["ece_scaled"],
+        "quantity_disagreement": round(1 / 32, 4),
+        "allocation_disagreement": 0.0,
+    }
+    assert zoned["ece_scaled"] < zoned["ece"]
+
+
+def test_the_tables_lie_in_a_file_of_their_own(project):
+    evaluate.main()
+    scores = json.loads((project / "metrics/scores.json").read_text())
+    assert scores["confusion"] == [[16, 0], [1, 15]]
+    assert [row["patches"] for row in scores["per_zone"]] == [8] * 4
+    assert [row["fold"] for row in scores["per_zone"]] == [0, 1, 0, 1]
+    assert scores["per_fold"][0]["temperature"] == 0.05, "fold 1 is always right: as sure as can be"
+    assert {row["comparison"] for row in scores["comparisons"]} == {"over_baseline"}
+    zones = pandas.read_csv(project / "metrics/plots/zones.csv")
+    assert zones.to_dict("records") == scores["per_zone"]
+    bins = pandas.read_csv(project / "metrics/plots/reliability.csv")
+    assert bins.to_dict("records") == scores["calibration"]["reliability"]
+    differences = pandas.read_csv(project / "metrics/plots/comparisons.csv")
+    assert differences.to_dict("records") == scores["comparisons"]
+
+
+def test_few_zones_are_warned_of_in_print_and_in_the_tables(project, capsys):
+    evaluate.main()
+    (warning,) = json.loads((project / "metrics/scores.json").read_text())["warnings"]
+    assert warning.startswith("4 zones: intervals over fewer than 10 zones are too narrow")
+    assert capsys.readouterr().out == f"evaluate: warning: {warning}\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda table: table.drop(columns="p_farm"), "expected a column p_CLASS .* found no p_farm; run"),
+        (lambda table: table.assign(p_farm=table["p_farm"] + 0.5), "add up to 1, found others in 16 patches .*/0/"),
+        (lambda table: table.assign(p_farm=-table["p_farm"]), "found others in 16 patches"),
+        (lambda table: table.assign(p_farm=np.nan), "found others in 16 patches"),
+    ],
+)
+def test_refuses_probabilities_that_are_none(project, change, fault):
+    replace_predictions(project, 1, change(predictions(project, 1)))
+    with pytest.raises(EvaluationError, match=rf"fold_1/predictions.parquet: .*{fault}"):
+        evaluate.main()
 
 
 def test_a_second_run_writes_the_same_bytes(project):
@@ -242,7 +303,7 @@ def give_random_models(project, wrong=()):
         (own / "off.json").unlink(missing_ok=True)
         held_out = table[dealt[fold]]
         predicted = held_out["label"].where(~held_out["patch"].isin(wrong), "water")
-        held_out[["patch", "label"]].assign(predicted=predicted).to_parquet(own / "predictions.parquet", index=False)
+        certain(held_out.assign(predicted=predicted)).to_parquet(own / "predictions.parquet", index=False)
         write_json(own / "model.json", {"classes": CLASSES, "fold_digest": index["random_digests"][str(fold)]})
 
 
@@ -294,7 +355,7 @@ def test_repeats_are_pooled_one_by_one_and_averaged(project):
         held_out = table[table[column("fold", fold // 2)] == fold]
         wrong = (held_out["zone"] == first) & (fold > 1)
         predicted = held_out["label"].where(~wrong, "water")
-        held_out[["patch", "label"]].assign(predicted=predicted).to_parquet(own / "predictions.parquet", index=False)
+        certain(held_out.assign(predicted=predicted)).to_parquet(own / "predictions.parquet", index=False)
         write_json(own / "model.json", {"classes": CLASSES, "fold_digest": index["digests"][str(fold)]})
         (own / "history.csv").write_text("epoch,train_loss\n1,1.5\n")
     with pytest.raises(
@@ -302,9 +363,9 @@ def test_repeats_are_pooled_one_by_one_and_averaged(project):
     ):
         evaluate.main()
     rows = [table.assign(repeat=r, fold=table[column("fold", r)], predicted_zoned=table["label"]) for r in (0, 1)]
-    pandas.concat(rows)[["patch", "label", "repeat", "fold", "predicted_zoned"]].to_parquet(
-        "data/audit/baseline.parquet"
-    )
+    pandas.concat(rows).assign(zoned_m=400.0)[
+        ["patch", "label", "repeat", "fold", "predicted_zoned", "zoned_m"]
+    ].to_parquet("data/audit/baseline.parquet")
     evaluate.main()
     summary = json.loads((project / "metrics/summary.json").read_text())
     assert (summary["patches"], summary["zones"]) == (32, 4)
