@@ -35,8 +35,13 @@ def run(main: Callable[[], str]) -> None:
 
 
 @contextmanager
-def bar(description: str) -> Iterator[Callable[[float], None]]:
-    """A progress bar on a terminal, silence elsewhere; it is told the fraction that is done."""
-    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+def bar(description: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, silence elsewhere; it is told the fraction that is done, and a note beside it."""
+    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(desc=description, total=1.0, bar_format=form, disable=None, leave=False) as progress:
-        yield lambda fraction: progress.update(fraction - progress.n)
+
+        def told(fraction: float, note: object = "") -> None:
+            progress.set_postfix_str(str(note), refresh=False)
+            progress.update(fraction - progress.n)
+
+        yield told
