@@ -49,8 +49,8 @@ ui: $(READY)     ## MLflow on 127.0.0.1, PORT=5000
 	@test -n "$$MLFLOW_TRACKING_URI" || python -c 'from pathlib import Path; from landfold.tracking import create_database; create_database(Path("mlflow.db").resolve())'
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
 
-report: $(READY) ## metrics in the terminal, plots as one HTML page in dvc_plots/
-	dvc metrics show
+report: $(READY) ## scores in the terminal, plots as one HTML page in dvc_plots/
+	cat metrics/summary.json
 	dvc plots show
 
 bench: $(READY)  ## measure speed as ratios (about ten minutes)

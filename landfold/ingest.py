@@ -561,13 +561,15 @@ def _check_grid(scene: SceneFiles, source: _Source, policy: str, project_crs: CR
         raise GridError(
             f"scene {scene.name}: {file} is {grid.width} x {grid.height} px, which is no image; fetch it again"
         )
+    metric = grid.crs.is_projected and grid.crs.linear_units_factor[1] == 1.0
     if policy == "error" and grid.crs != project_crs:
+        keep = "set project.crs to the scene's CRS, or ingest.crs_policy to keep (each scene in its own) or "
         raise GridError(
             f"scene {scene.name}: {file} is in {describe_crs(grid.crs)}, but project.crs is "
-            f"{describe_crs(project_crs)}; set project.crs to the scene's CRS, or ingest.crs_policy to "
-            "reproject (all scenes in project.crs) or keep (each in its own)"
+            f"{describe_crs(project_crs)}; {keep if metric else 'set ingest.crs_policy to '}reproject (all scenes in "
+            "project.crs)"
         )
-    if policy == "keep" and not (grid.crs.is_projected and grid.crs.linear_units_factor[1] == 1.0):
+    if policy == "keep" and not metric:
         raise GridError(
             f"scene {scene.name}: {file} is in {describe_crs(grid.crs)}, which is not in metres; "
             "set ingest.crs_policy: reproject"
@@ -620,8 +622,8 @@ def _whole_pixels(scene: SceneFiles, ground: Grid, resolution_m: float) -> Grid:
     if round(columns) < 1 or round(rows) < 1 or abs(columns - round(columns)) + abs(rows - round(rows)) > 1e-3:
         raise GridError(
             f"scene {scene.name}: {x_max - x_min} x {y_max - y_min} m is not a whole number of pixels of "
-            f"ingest.resolution_m = {resolution_m} m; choose the resolution of one of the bands, "
-            "or set ingest.crs_policy: reproject"
+            f"ingest.resolution_m = {resolution_m} m; choose the resolution of one of the bands, or set "
+            "ingest.crs_policy to keep, which takes pixels within 1 % of resolution_m as they are, or reproject"
         )
     transform = Affine(resolution_m, 0.0, x_min, 0.0, -resolution_m, y_max)
     return Grid(ground.crs, transform, round(rows), round(columns))

@@ -122,30 +122,32 @@ def zone_bootstrap(confusions: np.ndarray, settings: EvaluateSettings) -> dict[s
     return {name: _interval(scores.reshape(len(scores), -1).mean(axis=1)) for name, scores in samples.items()}
 
 
-def compare_splits(zoned: np.ndarray, random: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
-    """Headline scores of one method under zoned and under random folds, and what the random ones flatter.
+def compare(first: np.ndarray, second: np.ndarray, settings: EvaluateSettings) -> tuple[dict[str, Any], ...]:
+    """Headline scores of two predictions of the same patches, and what the second has over the first.
 
-    ``zoned`` and ``random`` are (zone, repeat, class, class): the same patches, counted by the same zones,
-    as the two ways of splitting had them predicted in each repeat. A score is the mean over repeats.
+    Both are (zone, repeat, class, class): counted by the same zones in the same repeats. A score is the mean
+    over repeats.
 
-    ``zoned``, ``random`` and ``gap`` (random less zoned) each have ``pooled``, ``low`` and ``high`` of every
-    score, rounded to 4 digits. The interval of the gap is that of a paired difference: every resample of
-    the zones is scored under both.
+    Returns:
+        For the first, the second, and second less first: ``pooled``, ``low`` and ``high`` of every score,
+        rounded to 4 digits. The interval of the difference is a paired one: every resample of the zones is scored
+        under both.
     """
-    both = np.stack([zoned, random], axis=1)
+    both = np.stack([first, second], axis=1)
     samples = _resampled(both, settings)
-    found: dict[str, Any] = {"zoned": {}, "random": {}, "gap": {}}
+    found: tuple[dict[str, Any], ...] = ({}, {}, {})
     for name, score in HEADLINE.items():
-        pooled, resampled = score(both.sum(axis=0)).mean(axis=-1), samples[name].mean(axis=-1)
-        pairs = {
-            "zoned": (pooled[0], resampled[:, 0]),
-            "random": (pooled[1], resampled[:, 1]),
-            "gap": (pooled[1] - pooled[0], resampled[:, 1] - resampled[:, 0]),
-        }
-        for part, (value, spread) in pairs.items():
+        (a, b), resampled = score(both.sum(axis=0)).mean(axis=-1), samples[name].mean(axis=-1)
+        pairs = ((a, resampled[:, 0]), (b, resampled[:, 1]), (b - a, resampled[:, 1] - resampled[:, 0]))
+        for part, (value, spread) in zip(found, pairs, strict=True):
             values = map(rounded, (value, *_interval(spread)))
-            found[part][name] = dict(zip(("pooled", "low", "high"), values, strict=True))
+            part[name] = dict(zip(("pooled", "low", "high"), values, strict=True))
     return found
+
+
+def compare_splits(zoned: np.ndarray, random: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
+    """`compare` for what one method scores under zoned and under random folds: keys zoned, random and gap."""
+    return dict(zip(("zoned", "random", "gap"), compare(zoned, random, settings), strict=True))
 
 
 def _resampled(confusions: np.ndarray, settings: EvaluateSettings) -> dict[str, np.ndarray]:

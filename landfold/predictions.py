@@ -15,6 +15,7 @@ from landfold.folds import TEST, FoldIndex, column, read_index
 from landfold.metrics import (
     HEADLINE,
     EvaluateSettings,
+    compare,
     compare_splits,
     confusions,
     f1,
@@ -34,6 +35,7 @@ class OutOfFold:
 
     ``table`` has ``patch``, ``x``, ``y``, ``geometry``, ``zone`` (of the first repeat), ``repeat``, ``fold``,
     ``label`` and ``predicted``, repeat by repeat in the order of data/patches.parquet; and
+    ``predicted_baseline``, the audit's classifier of band statistics under the same folds; and
     ``predicted_random``, where the network was trained under the random folds, too. ``history`` has the curves
     of all folds, with a column ``fold``. ``test`` has the same columns as far as they apply, of the patches
     of the test region, predicted by the mean of all folds; it is empty where there is no such region.
@@ -147,7 +149,7 @@ class _Trained:
             )
 
 
-def read_folds(models: Path, random: Path, folds: Path, patches: Path) -> OutOfFold:
+def read_folds(models: Path, random: Path, folds: Path, patches: Path, baseline: Path) -> OutOfFold:
     """Read the predictions of every fold that ``folds``/index.json lists.
 
     Args:
@@ -155,10 +157,11 @@ def read_folds(models: Path, random: Path, folds: Path, patches: Path) -> OutOfF
         random: the same under the random ones; folders with a file off.json where these were not trained.
         folds: data/folds/kK.
         patches: data/patches.parquet.
+        baseline: data/audit/baseline.parquet.
 
     Raises:
         EvaluationError: a fold that is missing, was trained on other labels, does not predict exactly its
-            validation patches, or has other classes than the first fold.
+            validation patches, or has other classes than the first fold; an audit of other folds.
         FoldError: no index, or a fold that was trained on another split.
     """
     index = read_index(folds)
@@ -173,6 +176,7 @@ def read_folds(models: Path, random: Path, folds: Path, patches: Path) -> OutOfF
             f"{index.path}: lists the folds {index.folds}, but {folds / 'patches.parquet'} has "
             f"{int(unseen.sum())} patches in others; run `dvc repro --force zones`"
         )
+    table = table.merge(_baseline(baseline, table), on=["patch", "repeat"], validate="one_to_one")
     if not (random / f"fold_{index.folds[0]}/off.json").is_file():
         found = _random_predictions(random, index, table, classes)
         table = table.merge(found, on=["patch", "repeat"], how="left", validate="one_to_one")
@@ -181,6 +185,19 @@ def read_folds(models: Path, random: Path, folds: Path, patches: Path) -> OutOfF
         ignore_index=True,
     )
     return OutOfFold(classes, table, history[["fold", *history.columns.drop("fold")]], zoned.test(test, classes))
+
+
+def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
+    """Columns patch, repeat and predicted_baseline, for every row of the table."""
+    found = pandas.read_parquet(path)
+    rows = ["patch", "repeat", "fold", "label"]
+    mine, other = (set(part[rows].itertuples(index=False, name=None)) for part in (table, found))
+    if mine != other or len(found) != len(table):
+        raise EvaluationError(
+            f"{path}: its {len(found)} predictions and the network's {len(table)} differ in {len(mine ^ other)} "
+            "patches, folds or labels; run `dvc repro audit`"
+        )
+    return found[["patch", "repeat", "predicted_zoned"]].rename(columns={"predicted_zoned": "predicted_baseline"})
 
 
 def _random_predictions(
@@ -227,10 +244,11 @@ def summarize(found: OutOfFold, settings: EvaluateSettings) -> dict[str, Any]:
 
     A headline score under ``zoned`` has ``pooled`` (over the out-of-fold predictions of a repeat, averaged over
     repeats), ``low`` and ``high`` (its zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the
-    population's standard deviation: these are all the folds there are). ``random`` and ``gap`` (random less
-    zoned, paired) are there where the network was trained under the random folds, too; ``test`` where there is a
-    test region. Precision and recall by class are in metrics/plots/per_class.csv: `dvc exp show` gives a
-    column to every number here.
+    population's standard deviation: these are all the folds there are). ``over_baseline`` is what the network has
+    over band statistics on the same patches, paired (their scores are in metrics/audit.json). ``random`` and
+    ``gap`` (random less zoned, paired) are there where the network was trained under the random folds, too;
+    ``test`` where there is a test region. Precision and recall by class are in metrics/plots/per_class.csv:
+    `dvc exp show` gives a column to every number here.
     """
     zones = found.zone_confusions()
     pooled = zones.sum(axis=0)
@@ -242,7 +260,8 @@ def summarize(found: OutOfFold, settings: EvaluateSettings) -> dict[str, Any]:
     scores["weighted_f1"] = rounded(weighted_f1(pooled).mean())
     scores["f1"] = dict(zip(found.classes, map(rounded, f1(pooled).mean(axis=0)), strict=True))
     patches = len(found.table) // pooled.shape[0]
-    summary = {"zoned": scores, "patches": patches, "zones": len(zones)}
+    _, _, over = compare(found.zone_confusions("predicted_baseline"), zones, settings)
+    summary = {"zoned": scores, "over_baseline": over, "patches": patches, "zones": len(zones)}
     if "predicted_random" in found.table:
         compared = compare_splits(zones, found.zone_confusions("predicted_random"), settings)
         summary |= {part: compared[part] for part in ("random", "gap")}

@@ -1,7 +1,7 @@
 """Score the folds' predictions, each patch by the fold that never saw its zone.
 
 Reads: data/patches.parquet, data/folds/kK, models/kK/fold_i and models/random/kK/fold_i for every fold of
-data/folds/kK/index.json, metrics/audit.json; ``zones.k``, ``evaluate`` and ``colours`` of params.yaml.
+data/folds/kK/index.json, metrics/audit.json, data/audit; ``zones.k``, ``evaluate`` and ``colours`` of params.yaml.
 Writes: metrics/summary.json; metrics/plots/history.csv, confusion.csv, per_class.csv, errors.png and gap.png.
 Refuses: a fold that is missing, stale, predicts other patches than its own, or has other classes.
 """
@@ -30,7 +30,7 @@ def main() -> str:
     k = settings.value(PARAMS, "zones.k")
     folds = Path(f"data/folds/k{k}")
     models = Path(f"models/k{k}"), Path(f"models/random/k{k}")
-    predictions = read_folds(*models, folds, Path("data/patches.parquet"))
+    predictions = read_folds(*models, folds, Path("data/patches.parquet"), Path("data/audit/baseline.parquet"))
     classes, confusion = predictions.classes, predictions.confusion()
     palette = dict(zip(classes, colours.rgb(classes), strict=True))
     summary = summarize(predictions, evaluate)
@@ -57,8 +57,9 @@ def _compared(summary: dict[str, Any], audit: dict[str, Any]) -> dict[str, dict[
 
 
 def _told(summary: dict[str, Any]) -> str:
-    """The gap and the score of the test region, as far as there are such."""
-    text = ""
+    """What the network has over band statistics; the gap and the score of the test region, as far as there are such."""
+    over = summary["over_baseline"]["accuracy"]
+    text = f"; {over['pooled']:+.3f} ({over['low']:+.3f} to {over['high']:+.3f}) over band statistics alone"
     if "gap" in summary:
         random, gap = summary["random"]["accuracy"], summary["gap"]["accuracy"]
         text += f"; random folds would have said {random['pooled']:.3f}, {gap['pooled']:+.3f} "

@@ -721,7 +721,7 @@ def test_keep_takes_pixels_of_almost_the_wanted_size_unchanged(tmp_path, width, 
         tmp_path / "raw" / "s.tif", ELSEWHERE, Affine(width, 0, 811_000.0, 0, -height, 5_810_000.0), 64, 64
     )
     if not kept:
-        message = r"not a whole number of pixels of ingest\.resolution_m = 10\.0 m; .*crs_policy: reproject"
+        message = r"whole number of pixels of ingest\.resolution_m = 10\.0 m; .*crs_policy to keep, .* or reproject"
         return refused(tmp_path, GridError, message, scene, bands=["B"], crs_policy="keep")
     report, _, _, source = ingest(tmp_path, scene, bands=["B"], crs_policy="keep")
     assert source.grid == delivered
@@ -734,7 +734,7 @@ def test_degrees_are_refused_under_keep_and_error(tmp_path, place):
     scene, _ = coded(tmp_path / "raw" / "s.tif", *PLACES[place], 60, 90)
     message = r"s\.tif is in EPSG:4326, which is not in metres; set ingest\.crs_policy: reproject"
     refused(tmp_path, GridError, message, scene, bands=["B"], crs_policy="keep")
-    message = r"s\.tif is in EPSG:4326, but project\.crs is EPSG:32633; .* reproject .* or keep"
+    message = r"s\.tif is in EPSG:4326, but project\.crs is EPSG:32633; set ingest\.crs_policy to reproject \(all"
     refused(tmp_path, GridError, message, scene, bands=["B"], crs_policy="error")
 
 

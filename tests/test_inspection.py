@@ -97,7 +97,7 @@ def test_band_files_and_polygons_run_with_the_pasted_section(tmp_path, stage):
     assert (pasted["ingest"]["crs_policy"], pasted["ingest"]["resolution_m"]) == ("error", 10)
     assert pasted["labels"] | {"classes": None} == {
         **{"kind": "polygons", "attribute": "kind", "layer": None, "invalid": "refuse", "resampling": None},
-        **{"classes": None, "exclude": []},
+        **{"classes": None, "exclude": [], "zone_attribute": None},
     }
     assert pasted["labels"]["classes"] == {"crop": ["crop"], "lake": ["lake"]}
     assert list(pasted["colours"]) == ["crop", "lake"]
@@ -202,6 +202,7 @@ def test_a_band_file_that_cannot_be_read_is_told_by_name(tmp_path):
         pytest.param(32633, Affine(8, 6, 4e5, 6, -8, 5e6), "reproject", "EPSG:32633", "rotated", id="rotated"),
         pytest.param(3857, Affine(10, 0, 14e5, 0, -10, 65e5), "reproject", "EPSG:32633", "north-up", id="mercator"),
         pytest.param(32633, Affine(10, 0, 4e5, 0, -10.02, 5e6), "keep", "EPSG:32633", "north-up", id="not square"),
+        pytest.param(32633, Affine(10, 0, 4e5, 0, -10.0008, 5e6), "keep", "EPSG:32633", "north-up", id="nearly"),
     ],
 )
 def test_the_policy_follows_the_grids(tmp_path, crs, transform, policy, project, orientation):
@@ -227,6 +228,12 @@ def test_scenes_of_several_utm_zones_stay_on_their_grids(tmp_path, zones, crs):
     pasted = assert_loads(found)
     assert pasted["project"]["crs"] == crs
     assert (pasted["ingest"]["crs_policy"], pasted["ingest"]["resolution_m"]) == ("keep", 10)
+
+
+def test_kept_pixels_are_within_the_tolerance_of_the_proposed_resolution(tmp_path):
+    stack(tmp_path / "one.tif", names=("B", "G", "R", "N"), transform=Affine(1.38, 0, 4e5, 0, -1.3794, 5e6))
+    ingest = assert_loads(inspect(tmp_path))["ingest"]
+    assert (ingest["crs_policy"], ingest["resolution_m"]) == ("keep", 1.38)
 
 
 def test_no_crs_is_refused_and_nothing_is_guessed(tmp_path):
@@ -274,7 +281,7 @@ def test_ones_own_settings_judge_and_the_proposal_stays(tmp_path):
     own = write_params(tmp_path, ingest__bands=["B", "S1"], labels__attribute="fclass")
     found = inspect(tmp_path / "raw", own)
     assert found.judged_by == str(own)
-    assert [f.about for f in found.refusals] == ["scene", "labels"]
+    assert [f.about for f in found.refusals] == ["scene", "labels", "indices"]
     assert "no file for band S1" in messages(found)[0]
     assert "no attribute 'fclass'" in messages(found)[1]
     assert assert_loads(found)["ingest"]["bands"] == ["B", "G", "R", "N"]
@@ -325,6 +332,36 @@ def test_no_labels_in_a_delivery(tmp_path):
     assert "labels" not in assert_loads(found)
     assert "# labels: none were found" in found.proposal.text
     assert inspect(tmp_path / "raw/scenes").taken
+
+
+def test_labels_of_another_kind_and_none_tell_the_mend(tmp_path):
+    for i, label in enumerate(("crop", "crop", "lake", "lake")):
+        stack(tmp_path / f"tiles/scenes/{label}/{label}_{i}.tif", names=("B", "G", "R", "N"), x_px=40 * i)
+    own = write_params(tmp_path, ingest__bands=["B", "G", "R", "N"], indices__names=[])
+    found = inspect(tmp_path / "tiles", own)
+    assert len(found.refusals) == 1
+    assert messages(found)[0].endswith("or correct labels.kind; the folders of the scenes would be labels.kind: folder")
+    assert "\n  - labels: expected one vector file" in as_text(found)
+    small_scene(tmp_path / "raw/scenes")
+    found = inspect(tmp_path / "raw", own)
+    assert messages(found)[0].endswith("found none; put the labels there, or correct labels.kind")
+
+
+def test_indices_that_the_bands_do_not_allow(tmp_path):
+    small_scene(tmp_path / "raw/scenes")
+    halves(tmp_path / "raw/labels/labels.gpkg")
+    bands = {"ingest__bands": ["B", "G", "R"], "labels__attribute": "kind"}
+    classes = {"crop": ["crop"], "lake": ["lake"]}
+    found = inspect(
+        tmp_path / "raw", write_params(tmp_path, **bands, labels__classes=classes, indices__names=["NDVI", "NGRDI"])
+    )
+    assert [(f.about, f.message) for f in found.refusals] == [
+        (
+            "indices",
+            "index NDVI: it needs band N, but ingest.bands is B, G, R; add the band there or take NDVI out of "
+            "indices.names",
+        )
+    ]
 
 
 def test_the_likeliest_attribute_is_proposed_and_the_others_are_named(tmp_path):

@@ -30,6 +30,7 @@ def out_of_fold(label, predicted, *, zone=None, fold=None, classes=NAMES):
         {
             "label": label,
             "predicted": predicted,
+            "predicted_baseline": predicted,
             "zone": ["z"] * count if zone is None else zone,
             "fold": [0] * count if fold is None else fold,
             "repeat": 0,

@@ -9,6 +9,7 @@ from rasterio.crs import CRS
 
 from landfold import settings
 from landfold.errors import LandfoldError
+from landfold.indices import IndexSettings, MissingBandError, check_bands
 from landfold.ingest import IngestSettings, check_scene
 from landfold.inspection.labels import LabelView, look_at_labels
 from landfold.inspection.places import InspectionError, Place, explore, stand_in
@@ -20,14 +21,14 @@ from landfold.project import ProjectSettings
 __all__ = ["Finding", "Inspection", "InspectionError", "inspect"]
 
 NOT_LOOKED_AT = (
-    "the share of valid pixels (ingest.min_valid), which takes reading all of them",
+    "damaged pixels, and the share of valid ones (ingest.min_valid), which takes reading all of them",
     "whether each class keeps a patch (patches, zones), which takes cutting them",
 )
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A refusal or a warning: what it is about (scene, labels, settings or delivery), which one, and the message."""
+    """A refusal or a warning: ``about`` (scene, labels, indices, settings or delivery), which one, and the message."""
 
     about: str
     name: str | None
@@ -100,6 +101,7 @@ def inspect(path: Path, params: Path | None = None) -> Inspection:
         for judge in (_judge_scenes(views, rules), _judge_labels(place, views, labels, rules)):
             refusals += judge[0]
             warnings += judge[1]
+        refusals += _judge_indices(own.get("indices"), own.get("ingest")) if views else []
         shown = _Shown(folder, path)
         labels = labels and replace(labels, fault=labels.fault and shown.text(labels.fault))
         return Inspection(
@@ -127,7 +129,7 @@ def _own_settings(params: Path | None) -> tuple[dict[str, Any], list[str]]:
     """The sections of a file that load, and what is wrong with the others."""
     if params is None:
         return {}, []
-    models = {"project": ProjectSettings, "ingest": IngestSettings, "labels": LabelSettings}
+    models = {"project": ProjectSettings, "ingest": IngestSettings, "indices": IndexSettings, "labels": LabelSettings}
     loaded, faults = {}, []
     try:
         content = settings.read(params)
@@ -141,6 +143,16 @@ def _own_settings(params: Path | None) -> tuple[dict[str, Any], list[str]]:
         except settings.SettingsError as error:
             faults.append(str(error))
     return loaded, faults
+
+
+def _judge_indices(indices: IndexSettings | None, ingest: IngestSettings | None) -> list[Finding]:
+    """Indices that need a band that no scene is asked for."""
+    try:
+        if indices is not None and ingest is not None:
+            check_bands(indices.names, ingest.bands)
+    except MissingBandError as error:
+        return [Finding("indices", None, str(error))]
+    return []
 
 
 def _judge_scenes(views: Sequence[SceneView], rules: _Rules) -> tuple[list[Finding], list[Finding]]:
@@ -203,9 +215,17 @@ def _judge_labels(
         if grids:
             check_ground(labels, grids, _metric(rules, views))
     except LandfoldError as error:
-        return [Finding("labels", None, str(error))], warnings
+        return [Finding("labels", None, f"{error}{_other_kind(view, rules.labels)}")], warnings
     warnings += [Finding("labels", None, warning) for warning in labels.warnings]
     return _judge_values(view, rules.labels, warnings)
+
+
+def _other_kind(view: LabelView | None, asked: LabelSettings) -> str:
+    """What labels there are, where they are of another kind than the settings ask for."""
+    if view is None or view.kind == asked.kind:
+        return ""
+    where = "the folders of the scenes" if view.kind == "folder" else view.path.name
+    return f"; {where} would be labels.kind: {view.kind}"
 
 
 def _metric(rules: _Rules, views: Sequence[SceneView]) -> CRS:

@@ -4,6 +4,7 @@ import colorsys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,7 +15,7 @@ from rasterio.crs import CRS
 
 from landfold.bands import STANDARD_NAMES
 from landfold.errors import LandfoldError
-from landfold.ingest import IngestSettings, MaskSettings, check_scene
+from landfold.ingest import OWN_GRID_TOLERANCE, IngestSettings, MaskSettings, check_scene
 from landfold.inspection.labels import LabelView
 from landfold.inspection.params_text import Lines, as_data, as_text, value_of
 from landfold.inspection.scenes import SceneView
@@ -42,6 +43,9 @@ MASK_COMMENTS = {
     "qa_pixel": "bits of Landsat's QA_PIXEL",
     "fmask": "2 cloud shadow, 3 snow, 4 cloud, 255 no data",
 }
+
+WHOLE_PIXELS_TOLERANCE = 1e-3
+"""Of a pixel: by how much ingest lets the ground of a scene miss a whole number of pixels."""
 
 _TRIED = 40
 
@@ -252,7 +256,8 @@ def _policy(views: Sequence[SceneView], crs: str, values: dict[str, Any]) -> tup
     tried = _representatives(views)
     hopeless = _refused(tried, base | {"crs_policy": "reproject", "resolution_m": tidy}, crs)
     finest = "the finest of these bands, metres"
-    mild = [("keep", tidy, "each scene stays on its own grid", f"{finest}; pixels within 1 % of it stay as they are")]
+    own = tidy if isclose(tidy, exact, rel_tol=OWN_GRID_TOLERANCE) else exact
+    mild = [("keep", own, "each scene stays on its own grid", f"{finest}; pixels within 1 % of it stay as they are")]
     if len({view.crs_name for view in views if view.crs}) == 1 and all(_divides(exact, view) for view in views):
         mild.insert(0, ("error", exact, "all scenes are in project.crs and north-up", finest))
     if all(view.grid is None or (is_fit(view.crs) and view.grid.is_north_up) for view in views):
@@ -267,9 +272,12 @@ def _policy(views: Sequence[SceneView], crs: str, values: dict[str, Any]) -> tup
 
 
 def _divides(resolution_m: float, view: SceneView) -> bool:
-    """Whether the pixels of a scene are whole multiples of a size."""
-    sides = [side / resolution_m for header in view.headers.values() if header.grid for side in header.grid.resolution]
-    return all(abs(side - round(side)) < 1e-4 or side < 1 for side in sides)
+    """Whether the ground of a scene is a whole number of pixels of a size, as ingest asks under the policy error."""
+    if view.grid is None:
+        return True
+    x_min, y_min, x_max, y_max = view.grid.bounds
+    counts = [side / resolution_m for side in (x_max - x_min, y_max - y_min)]
+    return sum(abs(count - round(count)) for count in counts) <= WHOLE_PIXELS_TOLERANCE
 
 
 def _representatives(views: Sequence[SceneView]) -> list[SceneView]:

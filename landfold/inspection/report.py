@@ -249,7 +249,7 @@ def _entry(same: Sequence[Finding]) -> Iterable[str]:
         message = f"{len(same)} scenes ({names}), the first: {message}"
     elif first.about == "scene" and not message.startswith(f"{first.name}."):
         message = f"{first.name}: {message}"
-    elif first.about == "labels":
+    elif first.about == "labels" and not message.startswith("labels"):
         message = f"labels: {message}"
     for line in message.splitlines():
         yield from _fold(line, "  - " if line == message.splitlines()[0] else "    ", "    ")

@@ -63,6 +63,13 @@ def project(tmp_path, monkeypatch):
             f"1,0.001,1.5,0.5,{fold + 2}.5,0.25\n2,0.0005,1.25,0.625,{fold + 2}.0,0.5\n"
         )
         write_json(tmp_path / f"models/random/k2/fold_{fold}/off.json", {"audit.network": False})
+    (tmp_path / "data/audit").mkdir()
+    wrong = (table["label"] == "farm") & (
+        table["zone"] == table["zone"].iloc[0]
+    )  # 4 of 32, the network's one among them
+    predicted = table["label"].where(~wrong, "water")
+    baseline = table[["patch", "label", "fold"]].assign(repeat=0, predicted_zoned=predicted)
+    baseline.to_parquet("data/audit/baseline.parquet", index=False)
     scores = {name: {"pooled": 0.5, "low": 0.4, "high": 0.6} for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     splits = dict.fromkeys(("zoned", "random", "gap"), scores)
     write_json(tmp_path / "metrics/audit.json", {"baseline": "random_forest", "coordinates": splits} | splits)
@@ -91,7 +98,11 @@ def test_writes_scores_and_plots(project):
     assert accuracy["mean"] == round((15 / 16 + 1) / 2, 4)
     assert accuracy["std"] == round(1 / 32, 4)
     assert summary["zoned"]["f1"] == {"water": round(32 / 33, 4), "farm": round(30 / 31, 4)}
+    over = summary["over_baseline"]["accuracy"]
+    assert over["pooled"] == round(3 / 32, 4)
+    assert over["low"] == 0, "a resample may leave out the only zone where the two differ"
     assert "accuracy 0.969" in line
+    assert "; +0.094 (+0.000 to " in line
     plots = project / "metrics/plots"
     assert (plots / "confusion.csv").read_text() == (
         "actual,predicted,count,share\nwater,water,16,1.0\nwater,farm,0,0.0\nfarm,water,1,0.0625\nfarm,farm,15,0.9375\n"
@@ -238,7 +249,9 @@ def give_random_models(project, wrong=()):
 def test_the_network_s_own_gap_is_paired_over_the_patches(project):
     off = evaluate.main()
     assert "random" not in off
-    assert set(json.loads((project / "metrics/summary.json").read_text())) == {"zoned", "patches", "zones"}
+    assert set(json.loads((project / "metrics/summary.json").read_text())) == {
+        *("zoned", "over_baseline", "patches", "zones")
+    }
     give_random_models(project)
     line = evaluate.main()
     summary = json.loads((project / "metrics/summary.json").read_text())
@@ -284,6 +297,14 @@ def test_repeats_are_pooled_one_by_one_and_averaged(project):
         held_out[["patch", "label"]].assign(predicted=predicted).to_parquet(own / "predictions.parquet", index=False)
         write_json(own / "model.json", {"classes": CLASSES, "fold_digest": index["digests"][str(fold)]})
         (own / "history.csv").write_text("epoch,train_loss\n1,1.5\n")
+    with pytest.raises(
+        EvaluationError, match=r"baseline.parquet: its 32 predictions and the network's 64 differ in 32 patches.*audit"
+    ):
+        evaluate.main()
+    rows = [table.assign(repeat=r, fold=table[column("fold", r)], predicted_zoned=table["label"]) for r in (0, 1)]
+    pandas.concat(rows)[["patch", "label", "repeat", "fold", "predicted_zoned"]].to_parquet(
+        "data/audit/baseline.parquet"
+    )
     evaluate.main()
     summary = json.loads((project / "metrics/summary.json").read_text())
     assert (summary["patches"], summary["zones"]) == (32, 4)
