@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -24,16 +25,19 @@ from rasterio.windows import Window
 
 from benchmarks import memory
 from landfold import raster
-from landfold.dataset import load_windows
+from landfold.checkpoints import keeping, key_of
+from landfold.dataset import Examples, load_windows
+from landfold.engine import launch
 from landfold.grid import Grid
 from landfold.indices import IndexSettings, write_indices
 from landfold.inference import slide
 from landfold.ingest import IngestSettings, MaskSettings, ingest_scene
 from landfold.model import Classifier, ModelCard, ModelSettings, build
 from landfold.raster import Raster
+from landfold.recipe import TrainSettings
 from landfold.sensors import find_scenes
 from landfold.statistics import NormalizeSettings, scene_statistics, write_normalized
-from landfold.training import Examples, TrainSettings, fit, launch
+from landfold.training import fit
 
 BANDS = {"B02": "B", "B03": "G", "B04": "R", "B08": "N", "B11": "S1", "B12": "S2"}
 NORMALIZE = NormalizeSettings(low_percentile=2, high_percentile=98, min_valid_px=1000)
@@ -189,6 +193,7 @@ def network(channels: int = 16) -> tuple[torch.nn.Module, ModelCard]:
     settings = ModelSettings(
         backbone="resnet18",
         weights="none",
+        partial_weights=False,
         stem="averaged",
         kernel_px=3,
         stride_px=1,
@@ -207,18 +212,20 @@ def network(channels: int = 16) -> tuple[torch.nn.Module, ModelCard]:
 def recipe(epochs: int) -> TrainSettings:
     """The default recipe on the CPU."""
     return TrainSettings(
-        epochs=epochs, batch_size=64, learning_rate=1e-3, weight_decay=0.01, schedule="one-cycle", label_smoothing=0,
-        class_weights="none", flips_and_turns=True, device="cpu", precision="32-true", deterministic=True, seed=0,
+        epochs=epochs, batch_size=64, learning_rate=1e-3, weight_decay=0.01, schedule="one-cycle", warmup_epochs=0,
+        clip_norm=0, label_smoothing=0, class_weights="none", sampling="shuffled", average="none", ema_decay=0.99,
+        average_epochs=1, early_stopping=None, inner_folds=5, flips_and_turns=True, spectral_jitter=0, band_dropout=0,
+        cache_gb=4, device="cpu", devices=1, nodes=1, precision="32-true", compile=False, deterministic=True, seed=0,
     )  # fmt: skip
 
 
 def train(windows: np.ndarray, epochs: int) -> None:
-    """Train on windows in memory."""
+    """Train on windows in memory or in a file."""
     labels = np.arange(len(windows), dtype=np.int64) % 8
     settings = recipe(epochs)
     model, _ = network()
-    held_out = Examples(windows[:8], labels[:8])
-    fit(model, Examples(windows, labels), held_out, settings, launch(settings, fold=0), classes=8, fold=0)
+    examples, held_out = Examples.of(windows, labels), Examples.of(windows, labels, np.arange(len(labels)) < 8)
+    fit(model, examples, held_out, settings, launch(settings, fold=0), classes=8, fold=0)
 
 
 def bench_loader(folder: Path) -> None:
@@ -227,10 +234,29 @@ def bench_loader(folder: Path) -> None:
     table = places()
     windows, _ = load_windows(table, folder)
 
-    def ours() -> None:
-        train(load_windows(table, folder)[0], 10)
+    def ours(cache_gb: float) -> None:
+        train(load_windows(table, folder, cache_gb=cache_gb, scratch=folder / "scratch")[0], 10)
 
-    report("epoch with the loader / over tensors in memory", "<= 1.05", *ratio(ours, lambda: train(windows, 10), 1))
+    for kind, cache_gb in (("held in memory", 4.0), ("memory-mapped", 0.0)):
+        figures = ratio(partial(ours, cache_gb), lambda: train(windows, 10), 1)
+        report(f"epoch, patches {kind} / tensors in memory", "<= 1.05", *figures)
+
+
+def bench_checkpoint(folder: Path) -> None:
+    """Ten epochs whose state is kept against ten that are not."""
+    windows = np.random.default_rng(0).random((PATCHES, 16, 16, 16), dtype=np.float32)
+    labels = np.arange(PATCHES, dtype=np.int64) % 8
+    settings = recipe(10)
+
+    def trained(home: Path | None) -> None:
+        model, _ = network()
+        with keeping(home) as checkpoint:
+            checkpoint.open(key_of({}, [windows], model.state_dict()) if home else "")
+            examples = Examples.of(windows, labels)
+            fit(model, examples, examples, settings, launch(settings, fold=0), classes=8, fold=0, checkpoint=checkpoint)
+
+    figures = ratio(lambda: trained(folder / "kept"), lambda: trained(None), 1)
+    report("training with kept states / without", "<= 1.05", *figures)
 
 
 def bench_naive(folder: Path) -> None:

@@ -1,57 +1,68 @@
-"""A ResNet for any number of bands, and the trained classifier as a folder of weights and a card."""
+"""The network for any number of bands, and the trained classifier as a folder of weights and a card."""
 
-import pickle
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-import torchvision
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import nn
+from torchvision.models import get_model
 
-from landfold.errors import LandfoldError
+from landfold import backbones, weights
+from landfold.backbones import ModelError
 from landfold.files import read_json, write_json
 from landfold.settings import Settings, validate
 
-RGB = ("R", "G", "B")
-"""The order of the channels that torchvision's ImageNet weights were trained on."""
-
-
-class ModelError(LandfoldError):
-    """Weights that cannot be had or do not fit, or input that does not fit the model."""
-
 
 class ModelSettings(Settings):
-    """Section ``model`` of params.yaml."""
+    """Section ``model`` of params.yaml. A field that the backbone has no use for is null, so that none is ignored."""
 
-    backbone: Literal["resnet18"]
-    """torchvision's name of the network"""
+    backbone: str
+    """torchvision's name of a classifier: resnet18, resnet34, resnet50 or another"""
     weights: str = Field(min_length=1)
     """none: random; imagenet: torchvision's own; else the path of a checkpoint (.pth or .safetensors)"""
+    partial_weights: bool
+    """use weights that lack layers of the network or have others, as far as they fit; false refuses them"""
     stem: Literal["averaged", "by_name"]
     """how pretrained RGB kernels fill the first convolution: their mean in every channel, or R, G and B
     kernels at those bands and the mean elsewhere; both scaled by 3/C"""
-    kernel_px: Literal[3, 7]
-    """side of the first convolution's kernels; 7 is torchvision's, and what pretrained weights need"""
-    stride_px: Literal[1, 2]
-    """step of the first convolution; 2 is torchvision's, 1 keeps more detail for four times the work"""
-    pooling: bool
-    """halve the resolution after the first convolution, as torchvision does"""
-    blocks: int = Field(ge=1, le=4)
-    """groups of residual blocks; 4 is torchvision's, fewer suit small windows and few patches"""
+    kernel_px: Literal[3, 7] | None
+    """ResNets: side of the first convolution's kernels; 7 is torchvision's, and what ImageNet weights need"""
+    stride_px: Literal[1, 2] | None
+    """ResNets: step of the first convolution; 2 is torchvision's, 1 keeps more detail for four times the work"""
+    pooling: bool | None
+    """ResNets: halve the resolution after the first convolution, as torchvision does"""
+    blocks: int | None = Field(ge=1, le=4)
+    """ResNets: groups of residual blocks; 4 is torchvision's, fewer suit small windows and few patches"""
     dropout: float = Field(ge=0, lt=1)
     """share of features dropped before the last layer while training"""
 
+    @field_validator("backbone")
+    @classmethod
+    def _is_a_classifier(cls, name: str) -> str:
+        reason = backbones.refusal(name)
+        if reason:
+            raise ValueError(reason)
+        return name
+
+    @model_validator(mode="after")
+    def _fields_of_the_backbone(self) -> Self:
+        used = backbones.is_resnet(self.backbone)
+        for field in ("kernel_px", "stride_px", "pooling", "blocks"):
+            if used and getattr(self, field) is None:
+                raise ValueError(f"backbone: {self.backbone} needs {field}, which is null")
+            if not used and getattr(self, field) is not None:
+                raise ValueError(f"backbone: {self.backbone} has no use for {field}: set it to null")
+        return self
+
     @model_validator(mode="after")
     def _kernels_fit_weights(self) -> Self:
-        if self.weights != "none" and self.kernel_px != 7:
-            raise ValueError(
-                "pretrained weights have kernels of 7 px: set model.kernel_px to 7 or model.weights to none"
-            )
+        if self.weights == "imagenet" and self.kernel_px not in (7, None):
+            raise ValueError("ImageNet weights have kernels of 7 px: set model.kernel_px to 7 or model.weights to none")
         return self
 
 
@@ -104,94 +115,39 @@ def pick_device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
-def build(settings: ModelSettings, channels: list[str], classes: int) -> nn.Module:
+def build(settings: ModelSettings, channels: list[str], classes: int, *, size_px: int | None = None) -> nn.Module:
     """The network with a first convolution for the named channels and one output a class.
 
+    Args:
+        settings: which network, and what it starts from.
+        channels: names of the input's channels, in order.
+        classes: number of outputs.
+        size_px: side of the windows, to refuse a network that cannot take them; None: not looked at.
+
     Raises:
-        ModelError: if pretrained weights are asked for and cannot be had or do not fit.
+        ModelError: if the network cannot be adapted, or pretrained weights cannot be had or do not fit.
     """
-    network = torchvision.models.get_model(settings.backbone, weights=None)
+    network = get_model(settings.backbone, weights=None)
+    whole = set(network.state_dict())
+    ends = backbones.find_ends(network, settings.backbone)
+    features = network.get_submodule(ends.head).in_features
+    backbones.widen(network, ends.stem, len(channels), kernel_px=settings.kernel_px, stride_px=settings.stride_px)
+    if backbones.is_resnet(settings.backbone):
+        features = backbones.shorten(network, pooling=settings.pooling, blocks=settings.blocks)
+    backbones.replace_head(network, ends.head, features, classes, settings.dropout)
     if settings.weights != "none":
-        _load_pretrained(network, settings)
-    network.conv1 = _stem(network.conv1, settings, channels)
-    if not settings.pooling:
-        network.maxpool = nn.Identity()
-    features = getattr(network, f"layer{settings.blocks}")[-1].bn2.num_features
-    for group in range(settings.blocks + 1, 5):
-        setattr(network, f"layer{group}", nn.Identity())
-    network.fc = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(features, classes))
-    return network.to(memory_format=torch.channels_last)
-
-
-def _stem(rgb: nn.Conv2d, settings: ModelSettings, channels: list[str]) -> nn.Conv2d:
-    """The first convolution for C channels.
-
-    Pretrained kernels are scaled by 3/C, so that activations keep their size (Wightman 2019, timm,
-    has the same factor in ``adapt_input_conv``); without them the usual initialization is right for any C.
-    """
-    size = settings.kernel_px
-    conv = nn.Conv2d(len(channels), rgb.out_channels, size, settings.stride_px, size // 2, bias=False)
-    if settings.weights == "none":
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        return conv
-    kernels = inflate(rgb.weight.detach(), channels, by_name=settings.stem == "by_name")
-    with torch.no_grad():
-        conv.weight.copy_(kernels)
-    return conv
-
-
-def inflate(rgb: torch.Tensor, channels: list[str], *, by_name: bool) -> torch.Tensor:
-    """Kernels (out, 3, h, w) for R, G, B become (out, C, h, w) for the named channels, scaled by 3/C."""
-    mean = rgb.mean(dim=1)
-    picked = [rgb[:, RGB.index(name)] if by_name and name in RGB else mean for name in channels]
-    return torch.stack(picked, dim=1) * (len(RGB) / len(channels))
-
-
-def _load_pretrained(network: nn.Module, settings: ModelSettings) -> None:
-    if settings.weights == "imagenet":
-        state = _imagenet(settings.backbone)
-        source = "ImageNet weights"
-    else:
-        path = Path(settings.weights)
-        state = _checkpoint(path)
-        source = str(path)
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-    wanted = {name: tensor.shape for name, tensor in network.state_dict().items() if not name.startswith("fc.")}
-    # counters of batches seen, which older checkpoints (torchvision's own among them) do not have and nothing uses
-    missing = sorted(name for name in set(wanted) - set(state) if not name.endswith(".num_batches_tracked"))
-    unexpected = sorted(set(state) - set(wanted))
-    shapes = [name for name in wanted if name in state and state[name].shape != wanted[name]]
-    if missing or unexpected or shapes:
-        raise ModelError(
-            f"model.weights: {source} does not fit {settings.backbone}: "
-            f"missing {missing or 'none'}, unexpected {unexpected or 'none'}, of another shape {shapes or 'none'}"
+        weights.fill(
+            network,
+            weights.read(settings.weights, settings.backbone),
+            channels,
+            ends,
+            by_name=settings.stem == "by_name",
+            partial=settings.partial_weights,
+            unused=whole,
         )
-    network.load_state_dict(state, strict=False)
-
-
-def _imagenet(backbone: str) -> dict[str, torch.Tensor]:
-    url = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"].url
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    try:
-        return torch.hub.load_state_dict_from_url(url, progress=False, weights_only=True, check_hash=True)
-    except OSError as error:  # urllib's URLError is one
-        raise ModelError(
-            f"model.weights: imagenet: {url} cannot be reached ({error}); put that file at {cached}, "
-            "or set model.weights to none or to the path of a checkpoint"
-        ) from None
-
-
-def _checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise ModelError(f"model.weights: {path}: no such file; expected none, imagenet or the path of a checkpoint")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"model.weights: {path}: not a checkpoint of weights alone ({reason})") from None
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise ModelError(f"model.weights: {path}: expected a state dict, names to tensors; save that part of it alone")
-    return state
+    if size_px is not None:
+        backbones.check_window(network, settings.backbone, len(channels), size_px)
+    return network.to(memory_format=torch.channels_last)
 
 
 class Classifier:
@@ -217,17 +173,17 @@ class Classifier:
             ModelError: if a file is absent or weights and card do not belong together.
             SettingsError: if the card lacks something.
         """
-        weights, description = folder / "model.safetensors", folder / "model.json"
-        for path in (weights, description):
+        tensors, description = folder / "model.safetensors", folder / "model.json"
+        for path in (tensors, description):
             if not path.is_file():
                 raise ModelError(f"{path}: not found; expected a folder with model.safetensors and model.json")
         card = validate(read_json(description), ModelCard, where=str(description))
         plain = card.model.model_copy(update={"weights": "none"})
         network = build(plain, card.channels, len(card.classes))
         try:
-            network.load_state_dict(load_file(weights))
+            network.load_state_dict(load_file(tensors))
         except (SafetensorError, RuntimeError) as error:
-            raise ModelError(f"{weights}: does not belong to {description.name} beside it: {error}") from None
+            raise ModelError(f"{tensors}: does not belong to {description.name} beside it: {error}") from None
         return cls(network, card, device)
 
     def probabilities(self, windows: np.ndarray, batch: int = 256) -> np.ndarray:

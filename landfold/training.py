@@ -1,80 +1,65 @@
-"""Training of one fold: windows in memory, augmentation in batches, any device through Lightning Fabric."""
+"""Training of one fold: epochs of batches, what is observed and chosen, and the fold's files."""
 
-import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, cos, pi
+from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pandas
 import torch
 from lightning_fabric import Fabric
-from pydantic import Field
 from torch import nn
 
-from landfold.dataset import turned
-from landfold.errors import LandfoldError
-from landfold.model import Classifier, ModelCard, build, pick_device
-from landfold.settings import Settings
+from landfold.augment import Draws, augment
+from landfold.checkpoints import Checkpoint, key_of
+from landfold.dataset import Examples
+from landfold.engine import gathered, launch, memory_explained, shared_batch_norm, summed
+from landfold.model import Classifier, ModelCard, build
+from landfold.recipe import (
+    Average,
+    TrainingError,
+    TrainSettings,
+    batch_count,
+    class_weights,
+    epoch_order,
+    rate_at,
+)
 
+Row = dict[str, float]
+"""One epoch of the history."""
 
-class TrainingError(LandfoldError):
-    """A training that cannot start or has gone astray."""
-
-
-class TrainSettings(Settings):
-    """Section ``train`` of params.yaml."""
-
-    epochs: int = Field(ge=1)
-    """passes over the training patches"""
-    batch_size: int = Field(ge=2)
-    """patches in one step; lower it when memory runs out"""
-    learning_rate: float = Field(gt=0)
-    """highest learning rate of AdamW"""
-    weight_decay: float = Field(ge=0)
-    """decoupled weight decay of AdamW"""
-    schedule: Literal["one-cycle", "cosine", "constant"]
-    """learning rate over the steps: up for 30 % then down, from the top down, or constant"""
-    label_smoothing: float = Field(ge=0, lt=1)
-    """share of the target spread over all classes"""
-    class_weights: Literal["none", "sqrt", "balanced"]
-    """weight of a class in the loss: 1, or one over the (square root of the) number of its patches"""
-    flips_and_turns: bool
-    """show each patch in one of its eight flips and quarter turns, at random"""
-    device: Literal["auto", "cpu", "cuda"]
-    """auto: a GPU if there is one; cuda: a GPU or an error"""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-    """number format of the network's arithmetic; the mixed ones are for GPUs"""
-    deterministic: bool
-    """only algorithms that give equal bytes on every run, on a GPU too (slower there)"""
-    seed: int = Field(ge=0)
-    """seed of initial weights, order and augmentation; each fold adds its number"""
+PREDICTED_AT_ONCE = 4096
+"""Windows that are copied out of the whole for predictions; a multiple of the batch of `Classifier.probabilities`."""
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Windows (n, channel, y, x) float32 with class numbers (n,) int64."""
+class Step:
+    """Where a training is: ``fraction`` of all epochs done, ``rate`` in patches a second."""
 
-    windows: np.ndarray
-    labels: np.ndarray
+    fraction: float
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    rate: float
+
+    def __str__(self) -> str:
+        """In words, for a progress bar."""
+        where = f"epoch {self.epoch}/{self.epochs} batch {self.batch}/{self.batches}"
+        return f"{where} loss {self.loss:.3f} {self.rate:.0f} patches/s"
 
 
-def launch(settings: TrainSettings, *, fold: int) -> Fabric:
-    """The device to train on, with all seeds set.
+@dataclass(frozen=True)
+class Ears:
+    """Who is told of a training: of steps, of each row of the history, and of notices in words."""
 
-    Raises:
-        ModelError: if a GPU is demanded and there is none.
-    """
-    device = pick_device(settings.device)
-    if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(settings.deterministic)
-    torch.manual_seed(settings.seed + fold)
-    fabric = Fabric(accelerator=device, devices=1, precision=settings.precision)
-    fabric.launch()
-    return fabric
+    on_step: Callable[[Step], None] = lambda step: None
+    on_epoch: Callable[[Row], None] = lambda row: None
+    on_notice: Callable[[str], None] = lambda text: None
 
 
 def fit(
@@ -86,117 +71,249 @@ def fit(
     *,
     classes: int,
     fold: int,
-    on_step: Callable[[float], None] = lambda fraction: None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    inner: Examples | None = None,
+    checkpoint: Checkpoint | None = None,
+    kept: dict[str, Any] | None = None,
+    ears: Ears | None = None,
 ) -> pandas.DataFrame:
-    """Train ``network`` in place for a fixed number of epochs; nothing is chosen by the validation patches.
+    """Train ``network`` in place; nothing is chosen by the validation patches.
+
+    Args:
+        network: as `landfold.model.build` makes it.
+        train: patches to learn from.
+        validation: patches to observe only.
+        settings: the recipe.
+        fabric: as `landfold.engine.launch` gives it.
+        classes: number of classes.
+        fold: number of the fold.
+        inner: patches to choose the epoch by; they end the training early.
+        checkpoint: where the state after each epoch is kept.
+        kept: a state to go on from.
+        ears: who is told.
 
     Returns:
         One row an epoch: epoch (from 1), learning_rate, and loss and accuracy of training (augmented,
-        while learning) and of validation (observed only).
+        while learning), of the inner patches if there are any, and of validation (observed only).
 
     Raises:
-        TrainingError: fewer than two training patches, or a loss that is no finite number.
+        TrainingError: fewer than two training patches, a loss or weights that are no finite numbers, memory that
+            runs out.
     """
-    if len(train.labels) < 2:
-        raise TrainingError(f"fold {fold}: {len(train.labels)} training patches; at least 2 are needed")
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    model, optimizer = fabric.setup(network, optimizer)
-    weights = torch.from_numpy(class_weights(train.labels, classes, settings.class_weights)).to(fabric.device)
-    criterion = nn.CrossEntropyLoss(weight=weights, label_smoothing=settings.label_smoothing)
-    windows, labels = torch.from_numpy(train.windows), torch.from_numpy(train.labels)
-    random = torch.Generator().manual_seed(settings.seed + fold)
-    # equal parts of two or more rather than a small last one, which batch normalization could not bear
-    batches = min(ceil(len(labels) / settings.batch_size), len(labels) // 2)
-    rows = []
-    for epoch in range(1, settings.epochs + 1):
-        model.train()
-        loss_sum, correct, rate = 0.0, 0, settings.learning_rate
-        for step, chosen in enumerate(torch.randperm(len(labels), generator=random).tensor_split(batches)):
+    least = max(2, fabric.world_size)
+    if len(train) < least:
+        raise TrainingError(f"fold {fold}: {len(train)} training patches; at least {least} are needed")
+    ears = ears or Ears()
+    checkpoint = checkpoint or Checkpoint(None)
+    with shared_batch_norm(network, fabric.world_size):
+        run = _Run(network, train, settings, fabric, classes, fold, checkpoint)
+        if kept is not None:
+            run.restore(kept)
+            for row in run.rows:
+                ears.on_epoch(row)
+        while not run.is_done:
+            with memory_explained(settings, fabric, f"fold {fold}, epoch {run.epoch}"):
+                row = run.learn(ears.on_step) | run.observe(inner, validation)
+            run.conclude(row)
+            ears.on_epoch(row)
+        run.finish()
+    return pandas.DataFrame(run.rows)
+
+
+class _Run:
+    """A training between two epochs, with all that decides how it goes on."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: Examples,
+        settings: TrainSettings,
+        fabric: Fabric,
+        classes: int,
+        fold: int,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self.network, self.train, self.settings, self.fabric = network, train, settings, fabric
+        self.fold, self.checkpoint = fold, checkpoint
+        self.adamw = torch.optim.AdamW(
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        compiled = torch.compile(network) if settings.compile else network
+        self.model, self.optimizer = fabric.setup(compiled, self.adamw)
+        self.labels = torch.from_numpy(train.targets)
+        self.weights = torch.from_numpy(class_weights(train.targets, classes, settings.class_weights))
+        self.criterion = nn.CrossEntropyLoss(
+            weight=self.weights.to(fabric.device),
+            label_smoothing=settings.label_smoothing,
+            reduction="mean" if fabric.world_size == 1 else "sum",
+        )
+        self.random = torch.Generator().manual_seed(settings.seed + fold)
+        if fabric.global_rank:  # else all processes would drop the same features
+            torch.manual_seed(settings.seed + fold + 1_000_003 * fabric.global_rank)
+        self.average = Average(network, settings)
+        self.rows: list[Row] = []
+        self.best: dict[str, Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is next, from 1."""
+        return len(self.rows) + 1
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no epoch is left, or none has been better for long."""
+        patience = self.settings.early_stopping
+        stale = patience is not None and self.best is not None and len(self.rows) - self.best["epoch"] >= patience
+        return stale or len(self.rows) >= self.settings.epochs
+
+    def learn(self, on_step: Callable[[Step], None]) -> Row:
+        """One pass over the training patches."""
+        settings, fabric, epoch = self.settings, self.fabric, self.epoch
+        batches = batch_count(len(self.train), settings.batch_size, fabric.world_size)
+        order = epoch_order(self.labels, settings.sampling, self.random).tensor_split(batches)
+        self.model.train()
+        loss_sum, correct, seen, rate, start = 0.0, 0.0, 0, settings.learning_rate, time.perf_counter()
+        shares = [_share(len(part), fabric) for part in order]
+        own = [part[share] for part, share in zip(order, shares, strict=True)]
+        for step, (batch, target) in enumerate(self.train.batches(own, fabric.device)):
             rate = rate_at(settings, (epoch - 1) * batches + step, settings.epochs * batches)
-            for group in optimizer.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            batch = windows[chosen].to(fabric.device, non_blocking=True)
-            target = labels[chosen].to(fabric.device, non_blocking=True)
-            if settings.flips_and_turns:
-                batch = turned(batch, torch.randint(8, (len(chosen),), generator=random).to(fabric.device))
-            optimizer.zero_grad(set_to_none=True)
-            logits = model(batch.contiguous(memory_format=torch.channels_last))
-            loss = criterion(logits, target)
-            if not torch.isfinite(loss):
-                raise TrainingError(
-                    f"fold {fold}, epoch {epoch}: the loss is {loss.item()}; lower train.learning_rate, "
-                    "or set train.precision to 32-true"
-                )
-            fabric.backward(loss)
-            optimizer.step()
-            loss_sum += loss.item() * len(chosen)
-            correct += int((logits.argmax(dim=1) == target).sum())
-            on_step((epoch - 1 + (step + 1) / batches) / settings.epochs)
-        row = {
+            size = len(order[step])
+            draws = Draws.draw(settings, size, batch.shape[1], self.random)
+            if fabric.world_size > 1:
+                draws = draws.part(shares[step])
+            loss, right = self._step(augment(batch, draws), target, order[step])
+            loss_sum, correct, seen = loss_sum + loss * size, correct + right, seen + size
+            fraction = (epoch - 1 + (step + 1) / batches) / settings.epochs
+            speed = seen / (time.perf_counter() - start)
+            on_step(Step(fraction, epoch, settings.epochs, step + 1, batches, loss, speed))
+        self.average.after_epoch(epoch)
+        self._check_weights()
+        count = len(self.train)
+        return {
             "epoch": epoch,
             "learning_rate": rate,
-            "train_loss": loss_sum / len(labels),
-            "train_accuracy": correct / len(labels),
-        } | _observe(model, validation, fabric, settings.batch_size)
-        rows.append(row)
-        on_epoch(row)
-    return pandas.DataFrame(rows)
+            "train_loss": loss_sum / count,
+            "train_accuracy": correct / count,
+        }
+
+    def _step(self, batch: torch.Tensor, target: torch.Tensor, whole: torch.Tensor) -> tuple[float, float]:
+        """Learn from this process's part of a whole batch; the mean loss and the number right in all of it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        logits = self.model(batch.contiguous(memory_format=torch.channels_last))
+        loss = self.criterion(logits, target)
+        if self.fabric.world_size > 1:
+            loss = loss / self.weights[self.labels[whole]].sum().item()
+        right = int((logits.argmax(dim=1) == target).sum())
+        mean, right = summed(self.fabric, loss.item(), right)
+        if not isfinite(mean):
+            raise TrainingError(self._astray(f"the loss is {mean}"))
+        self.fabric.backward(loss * self.fabric.world_size if self.fabric.world_size > 1 else loss)
+        if self.settings.clip_norm:
+            self.fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=self.settings.clip_norm, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.average.after_step()
+        return mean, right
+
+    def _check_weights(self) -> None:
+        for name, tensor in self.network.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise TrainingError(self._astray(f"{name} is no longer finite after its last step"))
+
+    def _astray(self, what: str) -> str:
+        mend = "lower train.learning_rate or set train.clip_norm to 1"
+        if self.settings.precision != "32-true":
+            mend += ", or set train.precision to 32-true"
+        file = self.checkpoint.file
+        kept = f"; the state after epoch {self.epoch - 1} is kept in {file}" if file else ""
+        return f"fold {self.fold}, epoch {self.epoch}: {what}; {mend}{kept}"
+
+    def observe(self, inner: Examples | None, validation: Examples) -> Row:
+        """What the network makes of patches that it does not learn from; the best so far of the inner ones is noted."""
+        row: Row = {}
+        with self.average.applied():
+            if inner is not None:
+                row |= self._measure(inner, "inner")
+                if not isfinite(row["inner_loss"]):
+                    raise TrainingError(self._astray(f"the inner loss is {row['inner_loss']}"))
+                if self.best is None or row["inner_loss"] < self.best["loss"]:
+                    state = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+                    self.best = {"epoch": self.epoch, "loss": row["inner_loss"], "state": state}
+            return row | self._measure(validation, "validation")
+
+    def _measure(self, examples: Examples, name: str) -> Row:
+        self.model.eval()
+        loss, correct = 0.0, 0
+        parts = torch.arange(len(examples)).split(self.settings.batch_size) if len(examples) else ()
+        own = parts[self.fabric.global_rank :: self.fabric.world_size]
+        with torch.inference_mode():
+            for batch, target in examples.batches(own, self.fabric.device):
+                logits = self.model(batch.contiguous(memory_format=torch.channels_last))
+                loss += float(nn.functional.cross_entropy(logits.float(), target, reduction="sum"))
+                correct += int((logits.argmax(dim=1) == target).sum())
+        loss, right = summed(self.fabric, loss, correct)
+        count = max(len(examples), 1)
+        return {f"{name}_loss": loss / count, f"{name}_accuracy": right / count}
+
+    def conclude(self, row: Row) -> None:
+        """End an epoch: what it gave is part of the state that is kept."""
+        self.rows.append(row)
+        on_gpu = self.fabric.device.type == "cuda"
+        own = (torch.get_rng_state(), torch.cuda.get_rng_state(self.fabric.device) if on_gpu else None)
+        generators = gathered(self.fabric, own)
+        if self.checkpoint.folder is None:
+            return
+        self.checkpoint.keep(
+            {
+                "rows": self.rows,
+                "network": dict(self.network.state_dict()),
+                "optimizer": self.adamw.state_dict(),
+                "scaler": self.fabric.strategy.precision.state_dict(),
+                "random": self.random.get_state(),
+                "generators": generators,
+                "average": {"count": self.average.count, "state": self.average.state},
+                "best": self.best,
+            }
+        )
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Be as the training was when it kept this."""
+        self.rows = kept["rows"]
+        self.network.load_state_dict(kept["network"])
+        self.adamw.load_state_dict(kept["optimizer"])
+        if kept["scaler"]:
+            self.fabric.strategy.precision.load_state_dict(kept["scaler"])
+        self.random.set_state(kept["random"])
+        own, on_gpu = kept["generators"][self.fabric.global_rank]
+        torch.set_rng_state(own)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, self.fabric.device)
+        self.average.count = kept["average"]["count"]
+        device = self.fabric.device
+        self.average.state = {name: tensor.to(device) for name, tensor in kept["average"]["state"].items()}
+        self.best = kept["best"]
+
+    def finish(self) -> None:
+        """Give the network the weights that are used: those of the best epoch, the averaged ones, or the last."""
+        chosen = self.best["state"] if self.best else self.average.state
+        if chosen:
+            self.network.load_state_dict(chosen)
 
 
-def _observe(model: nn.Module, examples: Examples, fabric: Fabric, batch_size: int) -> dict[str, float]:
-    model.eval()
-    loss, correct = 0.0, 0
-    with torch.inference_mode():
-        for start in range(0, len(examples.labels), batch_size):
-            batch = torch.from_numpy(examples.windows[start : start + batch_size]).to(fabric.device)
-            target = torch.from_numpy(examples.labels[start : start + batch_size]).to(fabric.device)
-            logits = model(batch.contiguous(memory_format=torch.channels_last))
-            loss += float(nn.functional.cross_entropy(logits.float(), target, reduction="sum"))
-            correct += int((logits.argmax(dim=1) == target).sum())
-    count = max(len(examples.labels), 1)
-    return {"validation_loss": loss / count, "validation_accuracy": correct / count}
-
-
-def rate_at(settings: TrainSettings, step: int, steps: int) -> float:
-    """The learning rate of a step, counted from 0, of ``steps``.
-
-    One-cycle is that of Smith and Topin 2018 (arXiv:1708.07120) as torch has it: cosine from 1/25 of
-    the top over the first 30 % of the steps, then cosine to almost 0.
-    """
-    top = settings.learning_rate
-    if settings.schedule == "constant":
-        return top
-    if settings.schedule == "cosine":
-        return top * (1 + cos(pi * step / steps)) / 2
-    peak = 0.3 * steps - 1
-    if step < peak:
-        start = top / 25
-        return start + (top - start) * (1 - cos(pi * step / peak)) / 2
-    end = top / 250_000
-    return end + (top - end) * (1 + cos(pi * (step - peak) / (steps - 1 - peak))) / 2
-
-
-def class_weights(labels: np.ndarray, classes: int, kind: str) -> np.ndarray:
-    """Weight of each class in the loss, (class,) float32, mean 1 over the patches.
-
-    A class without a training patch has weight 1: nothing is learned of it, and nothing divided by 0.
-    """
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    if kind == "none":
-        return np.ones(classes, dtype=np.float32)
-    weights = np.ones(classes)
-    seen = counts > 0
-    weights[seen] = 1 / (counts[seen] if kind == "balanced" else np.sqrt(counts[seen]))
-    weights[seen] *= counts.sum() / (weights * counts).sum()
-    return weights.astype(np.float32)
+def _share(size: int, fabric: Fabric) -> slice:
+    """The rows of a batch that this process sees; shares differ by one at most."""
+    low, high = (size * rank // fabric.world_size for rank in (fabric.global_rank, fabric.global_rank + 1))
+    return slice(low, high)
 
 
 @dataclass(frozen=True)
 class TrainedFold:
     """What a fold's training gives: the classifier, its curves, and its predictions of what it never saw.
 
-    ``predictions`` are of the validation patches, ``test`` of those of the test region, if there is one.
+    ``predictions`` are of the validation patches, ``test`` of those of the test region, if there is one. They are
+    empty in all processes but the first.
     """
 
     classifier: Classifier
@@ -211,21 +328,24 @@ def train_fold(
     card: ModelCard,
     settings: TrainSettings,
     *,
-    on_step: Callable[[float], None] = lambda fraction: None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda row: None,
+    fabric: Fabric | None = None,
+    checkpoint: Checkpoint | None = None,
+    ears: Ears | None = None,
 ) -> TrainedFold:
     """Train the network that the card describes on the fold's training patches.
 
     Args:
-        table: the patches with ``label`` and ``side``, as `landfold.dataset.read_fold` gives them.
+        table: the patches with ``label`` and ``side``, as `landfold.dataset.read_fold` gives them; for early stopping
+            with ``zone`` and ``geometry``.
         windows: (patch, channel, y, x) float32 in the order of the table.
         card: the network, its channels and classes, and the fold.
         settings: the recipe.
-        on_step: is told the fraction that is done.
-        on_epoch: is given each row of the history.
+        fabric: what `launch` gave just now; it is called if there is none.
+        checkpoint: where the state after each epoch is kept, and found again.
+        ears: who is told of steps, epochs, and of what there is to notice.
 
     Raises:
-        TrainingError: labels that are no classes of the card; see also `launch` and `fit`.
+        TrainingError: labels that are no classes of the card; see also `launch`, `fit` and `inner_split`.
         ModelError: if pretrained weights are asked for and cannot be had.
     """
     unknown = sorted(set(table["label"]) - set(card.classes))
@@ -233,26 +353,67 @@ def train_fold(
         raise TrainingError(f"patches of class {', '.join(unknown)}; the model has {', '.join(card.classes)}")
     number = {name: i for i, name in enumerate(card.classes)}
     labels = table["label"].map(number).to_numpy(np.int64)
-    train, held_out = (table["side"] == "train").to_numpy(), (table["side"] == "validation").to_numpy()
-    fabric = launch(settings, fold=card.fold)
-    network = build(card.model, card.channels, len(card.classes))
+    train, held_out, test = ((table["side"] == side).to_numpy() for side in ("train", "validation", "test"))
+    inner = None
+    fabric = fabric or launch(settings, fold=card.fold)
+    ears = ears if ears and fabric.is_global_zero else Ears()
+    if settings.early_stopping is not None:
+        from landfold.inner import inner_split  # scikit-learn and geopandas take seconds
+
+        train, inner = inner_split(table, train, parts=settings.inner_folds, seed=settings.seed + card.fold)
+    absent = [name for name, i in number.items() if not (labels[train] == i).any()]
+    if absent:
+        ears.on_notice(
+            f"fold {card.fold}: no training patch of class {', '.join(absent)}: "
+            "the network cannot learn it, and every such patch of the validation fold counts as wrong"
+        )
+    network = build(card.model, card.channels, len(card.classes), size_px=card.size_px)
+    checkpoint = checkpoint or Checkpoint(None)
+    kept = _kept(checkpoint, fabric, card, windows, (labels, train, held_out), network)
+    if kept is not None:
+        ears.on_notice(f"fold {card.fold}: going on after epoch {len(kept['rows'])} of a training that was stopped")
     history = fit(
         network,
-        Examples(windows[train], labels[train]),
-        Examples(windows[held_out], labels[held_out]),
+        Examples.of(windows, labels, train),
+        Examples.of(windows, labels, held_out),
         settings,
         fabric,
         classes=len(card.classes),
         fold=card.fold,
-        on_step=on_step,
-        on_epoch=on_epoch,
+        inner=None if inner is None else Examples.of(windows, labels, inner),
+        checkpoint=checkpoint,
+        kept=kept,
+        ears=ears,
     )
     classifier = Classifier(network, card, str(fabric.device))
-    predictions, test = (
-        predictions_table(table[side], classifier.probabilities(windows[side]), card.classes)
-        for side in (held_out, (table["side"] == "test").to_numpy())
-    )
-    return TrainedFold(classifier, history, predictions, test)
+    sides = (side if fabric.is_global_zero else np.zeros_like(side) for side in (held_out, test))
+    predictions, tested = (_predict(classifier, table, windows, side) for side in sides)
+    return TrainedFold(classifier, history, predictions, tested)
+
+
+def _kept(
+    checkpoint: Checkpoint,
+    fabric: Fabric,
+    card: ModelCard,
+    windows: np.ndarray,
+    arrays: tuple[np.ndarray, ...],
+    network: nn.Module,
+) -> dict[str, Any] | None:
+    """What was kept of this training before, the same in all processes."""
+    kept = None
+    if checkpoint.home is not None:
+        facts = [card.model_dump(), fabric.world_size, str(fabric.device)]
+        kept = checkpoint.open(key_of(facts, (windows, *arrays), network.state_dict()))
+    return kept if fabric.world_size == 1 else fabric.broadcast(kept)
+
+
+def _predict(
+    classifier: Classifier, table: pandas.DataFrame, windows: np.ndarray, chosen: np.ndarray
+) -> pandas.DataFrame:
+    rows = np.flatnonzero(chosen)
+    parts = np.split(rows, range(PREDICTED_AT_ONCE, len(rows), PREDICTED_AT_ONCE))
+    found = np.concatenate([classifier.probabilities(windows[part]) for part in parts])
+    return predictions_table(table[chosen], found, classifier.card.classes)
 
 
 def write_fold(folder: Path, trained: TrainedFold, *, weights: bool = True) -> None:

@@ -4,6 +4,7 @@ Each is run from the root of the repository as ``python -m stages.NAME``.
 """
 
 import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,10 @@ from tqdm import tqdm
 from landfold.errors import LandfoldError
 
 PARAMS = Path("params.yaml")
+
+# Threads that wait by spinning take the cores from each other: two trainings on two cores took ten times as long. It
+# must be said before torch is imported, and changes no number.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def run(main: Callable[[], str]) -> None:
@@ -35,8 +40,13 @@ def run(main: Callable[[], str]) -> None:
 
 
 @contextmanager
-def bar(description: str) -> Iterator[Callable[[float], None]]:
-    """A progress bar on a terminal, silence elsewhere; it is told the fraction that is done."""
-    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+def bar(description: str) -> Iterator[Callable[..., None]]:
+    """A progress bar on a terminal, silence elsewhere; it is told the fraction that is done, and a note beside it."""
+    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(desc=description, total=1.0, bar_format=form, disable=None, leave=False) as progress:
-        yield lambda fraction: progress.update(fraction - progress.n)
+
+        def told(fraction: float, note: object = "") -> None:
+            progress.set_postfix_str(str(note), refresh=False)
+            progress.update(fraction - progress.n)
+
+        yield told

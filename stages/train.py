@@ -5,19 +5,24 @@ random_FOLD.parquet); sections ``model`` and ``train`` of params.yaml, and what 
 Writes: models/kK/fold_FOLD/: model.safetensors, model.json, history.csv, predictions.parquet, and test.parquet
 where there is a test region. Random: the same but the weights, which serve to measure how much such a split
 flatters and nothing else, into models/random/kK/fold_FOLD; with ``audit.network: false`` a note instead.
-Refuses: a diverged loss, no GPU where one was demanded, weights that cannot be had.
+Refuses: a diverged loss, memory that runs out, no GPU where one was demanded, weights that cannot be had.
+A training that was stopped goes on after its last finished epoch (landfold/checkpoints.py).
 """
 
 import sys
 from functools import partial
 from pathlib import Path
 
-from landfold import settings, tracking
-from landfold.dataset import load_windows, read_fold
+from tqdm import tqdm
+
+from landfold import checkpoints, settings, tracking
+from landfold.dataset import read_fold
+from landfold.engine import launched, shared_windows
 from landfold.errors import LandfoldError
 from landfold.files import digest, file_sha256, write_json, writing_folder
 from landfold.model import ModelCard, ModelSettings
-from landfold.training import TrainSettings, train_fold, write_fold
+from landfold.recipe import TrainSettings
+from landfold.training import Ears, train_fold, write_fold
 from stages import PARAMS, bar, run
 
 PATCHES = Path("data/patches.parquet")
@@ -39,38 +44,50 @@ def main() -> str:
                 write_json(temporary / "off.json", {"audit.network": False})
             return f"fold {fold}, random split: off (audit.network: false)"
     model, train = settings.load(PARAMS, "model", ModelSettings), settings.load(PARAMS, "train", TrainSettings)
-    table = read_fold(PATCHES, sides)
-    windows, channels = load_windows(table, Path("data/normalized"))
-    card = ModelCard(
-        model=model,
-        channels=channels,
-        bands=value("ingest.bands"),
-        indices=value("indices.names"),
-        classes=list(value("labels.classes")),
-        size_px=value("patches.size_px"),
-        core_px=value("patches.core_px"),
-        resolution_m=value("ingest.resolution_m"),
-        k=k,
-        fold=fold,
-        fold_digest=digest(sides),
-        patches_digest=file_sha256(PATCHES),
-        statistics_digest=digest(Path("data/statistics")),
-        train=train.model_dump(),
-    )
-    flat = tracking.flatten({"model": model.model_dump(), "train": train.model_dump()})
-    track = tracking.TrackSettings(enabled=False) if split else settings.load(PARAMS, "track", tracking.TrackSettings)
+    table, home = read_fold(PATCHES, sides), checkpoints.home(folder)
     named = f"fold {fold}, random split" if split else f"fold {fold}"
     with (
-        tracking.live_run(track, value("project.name"), name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
-        bar(f"train {named}") as progress,
+        launched(train, fold=fold) as fabric,
+        checkpoints.keeping(home if fabric.is_global_zero else None) as checkpoint,
+        shared_windows(fabric, table, Path("data/normalized"), train.cache_gb, home) as (windows, channels),
     ):
-        trained = train_fold(table, windows, card, train, on_step=progress, on_epoch=live.log)
-        with writing_folder(folder) as temporary:
-            write_fold(temporary, trained, weights=not split)
-        live.finish(digest(folder))
+        card = ModelCard(
+            model=model,
+            channels=channels,
+            bands=value("ingest.bands"),
+            indices=value("indices.names"),
+            classes=list(value("labels.classes")),
+            size_px=value("patches.size_px"),
+            core_px=value("patches.core_px"),
+            resolution_m=value("ingest.resolution_m"),
+            k=k,
+            fold=fold,
+            fold_digest=digest(sides),
+            patches_digest=file_sha256(PATCHES),
+            statistics_digest=digest(Path("data/statistics")),
+            train=train.model_dump(),
+        )
+        if not fabric.is_global_zero:  # it learns, and the first process alone tells and writes
+            train_fold(table, windows, card, train, fabric=fabric)
+            return ""
+        flat = tracking.flatten({"model": model.model_dump(), "train": train.model_dump()})
+        on = tracking.TrackSettings(enabled=False) if split else settings.load(PARAMS, "track", tracking.TrackSettings)
+        with (
+            tracking.live_run(on, value("project.name"), name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
+            bar(f"train {named}") as progress,
+        ):
+            ears = Ears(lambda step: progress(step.fraction, step), live.log, _notice)
+            trained = train_fold(table, windows, card, train, fabric=fabric, checkpoint=checkpoint, ears=ears)
+            with writing_folder(folder) as temporary:
+                write_fold(temporary, trained, weights=not split)
+            live.finish(digest(folder))
     right = (trained.predictions["label"] == trained.predictions["predicted"]).mean()
-    sizes = table["side"].value_counts()
-    return f"{named}: {sizes['train']} patches, {train.epochs} epochs; {right:.3f} of {sizes['validation']} right"
+    sizes, epochs = table["side"].value_counts(), len(trained.history)
+    return f"{named}: {sizes['train']} patches, {epochs} epochs; {right:.3f} of {sizes['validation']} right"
+
+
+def _notice(text: str) -> None:
+    tqdm.write(f"train: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

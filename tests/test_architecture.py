@@ -45,7 +45,8 @@ LAYERS = {
         "predictions",
     }
     | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")},
-    4: {"dataset", "model", "training", "inference", "export", "report", "tracking", "inspection"}
+    4: {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "inner", "training"}
+    | {"inference", "export", "report", "tracking", "inspection"}
     | {f"inspection.{part}" for part in ("places", "scenes", "labels", "proposal", "params_text", "report")},
     5: {"cli"},
 }
@@ -54,9 +55,10 @@ LAYERS = {
 LAYER = {f"landfold.{name}".rstrip("."): layer for layer, names in LAYERS.items() for name in names}
 
 ONLY_IN = {
-    "torch": {"dataset", "model", "training", "inference", "export"},
-    "torchvision": {"dataset", "model", "training", "inference", "export"},
-    "lightning_fabric": {"training"},
+    "torch": {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "training"}
+    | {"inference", "export"},
+    "torchvision": {"backbones", "weights", "model"},
+    "lightning_fabric": {"engine", "training"},
     "mlflow": {"tracking"},
     "spyndex": {"indices"},
     "matplotlib": {"plots", "charts", "export"},

@@ -1,11 +1,10 @@
-import itertools
-
 import numpy as np
 import pandas
 import pytest
 import torch
 
-from landfold.dataset import DatasetError, load_windows, read_fold, turned
+from landfold.dataset import DatasetError, Examples, load_windows, map_windows, read_fold
+from landfold.raster import Raster
 from tests import factories
 
 SIZE = 16
@@ -58,35 +57,6 @@ def test_refuses_an_empty_table(tmp_path):
         load_windows(places([("a", 0, 0)])[:0], tmp_path)
 
 
-def test_the_eight_symmetries_are_those_of_the_square():
-    window = torch.arange(2 * 25).reshape(1, 2, 5, 5)
-    found = turned(window.expand(8, -1, -1, -1), torch.arange(8)).numpy()
-    plain = window[0].numpy()
-    for number in range(8):
-        start = plain[:, :, ::-1] if number >= 4 else plain
-        assert np.array_equal(found[number], np.rot90(start, number % 4, axes=(1, 2)))
-    assert len({image.tobytes() for image in found}) == 8
-    assert np.array_equal(found[0], plain)
-
-
-def test_the_symmetries_are_a_group():
-    window = torch.arange(9).reshape(1, 1, 3, 3)
-    images = {turned(window, torch.tensor([number])).numpy().tobytes() for number in range(8)}
-    for first, second in itertools.product(range(8), repeat=2):
-        both = turned(turned(window, torch.tensor([first])), torch.tensor([second]))
-        assert both.numpy().tobytes() in images
-
-
-def test_each_window_is_turned_by_its_own_number_and_the_input_stays():
-    windows = torch.rand(20, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    before = windows.clone()
-    turns = torch.tensor([7, 0, 3, 3, 5] * 4)
-    together = turned(windows, turns)
-    for i in range(20):
-        assert torch.equal(together[i : i + 1], turned(windows[i : i + 1], turns[i : i + 1]))
-    assert torch.equal(windows, before)
-
-
 def fold_files(folder, patches, listed):
     table = places([("a", 0, i) for i in patches]).assign(label="water")
     table.to_parquet(folder / "patches.parquet", index=False)
@@ -116,3 +86,74 @@ def test_refuses_a_fold_that_is_absent(tmp_path):
     patches, sides = fold_files(tmp_path, [5], [5])
     with pytest.raises(DatasetError, match=r"fold_7.parquet: not found; expected the list of a fold"):
         read_fold(patches, sides.with_name("fold_7.parquet"))
+
+
+TABLE = [("b", 54, 74), ("a", 0, 104), ("b", 0, 0), ("a", 34, 3)]
+TABLE_GB = 4 * 4 * 2 * SIZE**2 / 1e9
+
+
+def test_windows_above_the_limit_are_memory_mapped_from_a_file_without_a_name(tmp_path):
+    scene(tmp_path, "b"), scene(tmp_path, "a", height=50, width=120, base=0.5)
+    scratch = tmp_path / "scratch"
+    held, _ = load_windows(places(TABLE), tmp_path, cache_gb=TABLE_GB, scratch=scratch)
+    assert not isinstance(held, np.memmap)
+    assert not scratch.exists()
+    mapped, channels = load_windows(places(TABLE), tmp_path, cache_gb=TABLE_GB * 0.99, scratch=scratch)
+    assert isinstance(mapped, np.memmap)
+    assert list(scratch.iterdir()) == []
+    assert np.array_equal(mapped, held)
+    assert channels == ["R", "N"]
+
+
+def test_a_file_that_is_asked_for_is_written_and_mapped_by_others(tmp_path):
+    scene(tmp_path, "b"), scene(tmp_path, "a", height=50, width=120, base=0.5)
+    held, _ = load_windows(places(TABLE), tmp_path)
+    file = tmp_path / "windows"
+    load_windows(places(TABLE), tmp_path, file=file)
+    assert np.array_equal(map_windows(file, held.shape), held)
+
+
+def test_each_scene_is_opened_once(tmp_path, monkeypatch):
+    scene(tmp_path, "b"), scene(tmp_path, "a", height=50, width=120, base=0.5)
+    opened, real = [], Raster.open
+    monkeypatch.setattr(Raster, "open", lambda path: opened.append(path.name) or real(path))
+    load_windows(places(TABLE), tmp_path, cache_gb=0, scratch=tmp_path)
+    assert opened == ["a.tif", "b.tif"]
+
+
+def test_too_little_memory_names_the_setting(tmp_path, monkeypatch):
+    scene(tmp_path, "a")
+
+    real = np.empty
+
+    def full(shape, *arguments, **options):
+        if np.ndim(shape) and len(shape) == 4:
+            raise MemoryError
+        return real(shape, *arguments, **options)
+
+    monkeypatch.setattr(np, "empty", full)
+    with pytest.raises(DatasetError, match=r"the patches take 0.0 GB, .*lower train.cache_gb \(2\)"):
+        load_windows(places([("a", 0, 0)]), tmp_path, cache_gb=2)
+
+
+def test_examples_share_the_windows_and_give_batches_of_them_in_order():
+    windows = np.arange(10 * 2 * 2 * 2, dtype=np.float32).reshape(10, 2, 2, 2)
+    labels = np.arange(10) * 11
+    examples = Examples.of(windows, labels, labels % 2 == 0)
+    assert examples.windows is windows
+    assert len(examples) == 5
+    assert examples.targets.tolist() == [0, 22, 44, 66, 88]
+    parts = [torch.tensor([4, 0]), torch.tensor([1]), torch.tensor([2, 3])]
+    found = list(examples.batches(parts, torch.device("cpu")))
+    assert [target.tolist() for _, target in found] == [[88, 0], [22], [44, 66]]
+    for batch, target in found:
+        assert np.array_equal(batch.numpy(), windows[target.numpy() // 11])
+    assert list(examples.batches([], torch.device("cpu"))) == []
+    assert list(Examples.of(windows, labels).targets) == list(labels)
+
+
+def test_a_failure_while_a_batch_is_gathered_is_raised():
+    windows = np.zeros((3, 1, 2, 2), dtype=np.float32)
+    examples = Examples.of(windows, np.zeros(3, dtype=np.int64))
+    with pytest.raises(IndexError, match="out of"):
+        list(examples.batches([torch.tensor([0]), torch.tensor([7])], torch.device("cpu")))

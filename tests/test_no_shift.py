@@ -274,7 +274,7 @@ class Compass:
 def test_the_map_shows_every_place_where_it_is(run, tmp_path, size, stride):
     with Raster.open(run.folder / f"data/normalized/{SCENE}.tif") as source:
         cells = -(-run.grid.height // stride), -(-run.grid.width // stride)
-        settings = ExportSettings(stride_px=stride, min_valid=0.5)
+        settings = ExportSettings(stride_px=stride, min_valid=0.5, applicability=False)
         product = predict_scene(source, [Compass(run, size)], np.zeros(cells, dtype=int), settings)
     write_map(tmp_path, SCENE, product, [(255, 255, 255), (9, 9, 9)])
     with rasterio.open(tmp_path / f"{SCENE}_class.tif") as file:

@@ -241,6 +241,7 @@ def test_a_broken_tile_has_no_class_and_needs_none(tmp_path):
         layer=None,
         invalid=None,
         resampling=None,
+        zone_attribute=None,
         classes={"water": ["w"], "land": ["l"]},
         exclude=[],
     )

@@ -1,7 +1,10 @@
 import errno
+import io
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,19 @@ def test_the_bar_is_silent_where_there_is_no_terminal(capsys):
         progress(0.5)
         progress(1.0)
     assert capsys.readouterr() == ("", "")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_the_bar_shows_the_fraction_the_note_and_the_time_left(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with stages.bar("train fold 3") as progress:
+        time.sleep(0.11)  # tqdm draws ten times a second at most
+        progress(0.25, "epoch 1/2 batch 1/2 loss 0.700 90 patches/s")
+    assert re.search(
+        r"train fold 3  25%\|.*\| 00:00<00:00, epoch 1/2 batch 1/2 loss 0.700 90 patches/s", terminal.getvalue()
+    )

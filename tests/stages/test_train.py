@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+import shapely
 import torch
 import yaml
 
@@ -63,6 +64,7 @@ def patches(rows: np.ndarray, columns: np.ndarray) -> pandas.DataFrame:
             "size_px": 16,
             "label": np.where(column + 8 < 60, "field", "water"),
             "zone": grid_zones(x, y, block_size_m=480, origin_m=(0, 0)),
+            "geometry": shapely.to_wkb(shapely.box(x - 80, y - 80, x + 80, y + 80)),
         }
     )
 
@@ -81,6 +83,7 @@ def run_train(monkeypatch, fold: int) -> str:
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
     yield tmp_path
     torch.use_deterministic_algorithms(False)
 
@@ -92,6 +95,7 @@ def test_writes_a_fold(root, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == FILES
     assert not (root / "mlflow.db").exists()
     assert factories.leftovers(root) == []
+    assert list((root / ".dvc").rglob("*.*")) == []
     index = json.loads((root / "data/folds/k2/index.json").read_text())
     assert json.loads((folder / "model.json").read_text()) == {
         "model": content["model"],
@@ -181,6 +185,27 @@ def test_a_failure_leaves_the_earlier_fold_and_nothing_half_written(root, monkey
         run(train.main)
     assert factories.tree(root / "models") == before
     assert factories.leftovers(root) == []
+
+
+def test_what_there_is_to_notice_is_told_on_stderr(root, monkeypatch, capsys):
+    project(root)
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    content["labels"]["classes"]["rock"] = ["rock"]
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    run_train(monkeypatch, 0)
+    assert capsys.readouterr().err.startswith("train: fold 0: no training patch of class rock: the network cannot")
+
+
+def test_memory_mapped_patches_give_the_same_bytes(root, monkeypatch):
+    project(root)
+    run_train(monkeypatch, 0)
+    first = factories.tree(root / "models")
+    project_again(root, train__cache_gb=0)
+    run_train(monkeypatch, 0)
+    second = factories.tree(root / "models")
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"k2/fold_0/model.json"}
+    assert list((root / ".dvc").rglob("*.*")) == []
 
 
 def project_again(root, **changes):
