@@ -177,7 +177,12 @@ def test_the_leak_is_measured_twice(project: Project) -> None:
     assert audit["patches"] == summary["patches"]
     assert audit["distances"]["held_out_to_train"]["zoned"]["median"] > 0
     tracked = project("git ls-files metrics").splitlines()
-    assert {"metrics/audit.json", "metrics/plots/gap.png", "metrics/plots/audit_distances.png"} <= set(tracked)
+    assert {
+        "metrics/report.html",
+        "metrics/audit.json",
+        "metrics/plots/gap.png",
+        "metrics/plots/audit_distances.png",
+    } <= set(tracked)
 
 
 def test_the_map_tells_where_it_is_applicable(project: Project) -> None:

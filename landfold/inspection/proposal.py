@@ -1,6 +1,5 @@
 """A section of params.yaml for what was found, ready to paste; what only the user can know is a "?"."""
 
-import colorsys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import shapely
 from rasterio.crs import CRS
 
 from landfold.bands import STANDARD_NAMES
+from landfold.colours import ColourSettings
 from landfold.errors import LandfoldError
 from landfold.ingest import OWN_GRID_TOLERANCE, IngestSettings, MaskSettings, check_scene
 from landfold.inspection.labels import LabelView
@@ -366,13 +366,9 @@ def _classes(view: LabelView) -> Lines:
 
 
 def _colours(classes: list[str]) -> Lines:
-    """Colours that differ in hue and then in lightness."""
-    lines: Lines = []
-    for i, name in enumerate(classes):
-        hue, lightness = (i * 0.618034) % 1, (0.45, 0.62, 0.32)[i % 3]
-        rgb = colorsys.hls_to_rgb(hue, lightness, 0.6)
-        lines.append((name, "#" + "".join(f"{round(255 * part):02x}" for part in rgb), ""))
-    return lines
+    """The colours that the classes would have without the section."""
+    rgb = ColourSettings().rgb(classes)
+    return [(name, "#{:02x}{:02x}{:02x}".format(*colour), "") for name, colour in zip(classes, rgb, strict=True)]
 
 
 def default_name(path: Path) -> str:
