@@ -224,14 +224,14 @@ def test_nothing_is_done_twice(project: Project) -> None:
 def test_a_change_reruns_only_what_reads_it(project: Project) -> None:
     assert project.would_run() == {"track"}
     trained = {"train@0", "train@1", "random@0", "random@1"}
-    assert project.would_run(train={"learning_rate": 0.002}) == trained | {"track"}
-    assert project.would_run(audit={"network": False}) == {"random@0", "random@1", "track"}
-    assert project.would_run(audit={"trees": 20}) == {"audit", "track"}
+    assert project.would_run(train={"learning_rate": 0.002}) == trained | {"report", "track"}
+    assert project.would_run(audit={"network": False}) == {"random@0", "random@1", "report", "track"}
+    assert project.would_run(audit={"trees": 20}) == {"audit", "report", "track"}
     zoned = project.would_run(zones={"block_size_m": 500})
     assert "zones" in zoned
     assert not zoned & {"ingest", "indices", "normalize", "patches"}
-    assert project.would_run(export={"stride_px": 4}) == {"export", "track"}
-    assert project.would_run(project={"name": "renamed"}) == {"track"}
+    assert project.would_run(export={"stride_px": 4}) == {"export", "report", "track"}
+    assert project.would_run(project={"name": "renamed"}) == {"report", "track"}
 
 
 def test_an_experiment_changes_what_it_names(project: Project) -> None:
