@@ -35,7 +35,7 @@ repro: $(READY)  ## run what changed of the pipeline
 	dvc repro
 
 test: $(READY)   ## run the tests
-	python -m pytest -n auto --dist loadfile
+	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)   ## check style and formatting
 	ruff check .

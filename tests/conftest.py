@@ -1,12 +1,19 @@
 """What all tests share."""
 
+import os
 import sys
 import threading
 
+import hypothesis
 import pytest
 
 import stages
 from tests.server import Server
+
+# The same examples on every run: whether a commit is good must not hang on chance. HYPOTHESIS_PROFILE=default looks
+# for new ones.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture

@@ -287,7 +287,8 @@ def test_the_score_is_within_its_interval_where_zones_lie_around_it_evenly(right
     low, high = zone_bootstrap(confusions, SETTINGS)["accuracy"]
     assert low <= 0.5 + 1e-12
     assert high >= 0.5 - 1e-12
-    assert low + high == pytest.approx(1, abs=0.25 / np.sqrt(pairs))
+    step = abs(9 - 2 * right) / 9 / (2 * pairs)  # of one zone more; a quantile may fall on either side of a step
+    assert low + high == pytest.approx(1, abs=step + 0.25 / np.sqrt(pairs))
 
 
 def test_an_order_of_zones_changes_an_interval_by_chance_alone():
