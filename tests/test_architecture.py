@@ -21,7 +21,7 @@ from tests.closure import (
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 LAYERS = {
-    0: {"", "errors", "files", "settings"},
+    0: {"", "errors", "files", "lineage", "settings"},
     1: {"grid", "bands", "project", "vector", "colours", "fetch", "scratch"},
     2: {"raster", "sensors", "indices", "statistics"}
     | {f"sensors.{part}" for part in ("scenes", "metadata", "safe", "landsat", "band_files", "multiband", "remote")},
