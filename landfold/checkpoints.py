@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
-from landfold.files import main_checkout, writing
+from landfold.files import kept_work, writing
 from landfold.scratch import KEPT_S, code_digest
 
 STATE = "state.pt"
@@ -27,8 +27,8 @@ def home(output: Path) -> Path:
     It is below ``.dvc/tmp/landfold`` of the main checkout or, without ``.dvc``, beside the output under a name that
     git and DVC ignore.
     """
-    dvc = main_checkout(Path.cwd()) / ".dvc"
-    return dvc / "tmp/landfold/train" if dvc.is_dir() else output.with_name(f".partial-{output.name}-training")
+    kept = kept_work(Path.cwd())
+    return kept / "train" if kept else output.with_name(f".partial-{output.name}-training")
 
 
 def key_of(facts: object, arrays: Iterable[np.ndarray], tensors: Mapping[str, torch.Tensor]) -> str:

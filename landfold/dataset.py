@@ -15,7 +15,7 @@ import torch
 from rasterio.windows import Window
 
 from landfold.errors import LandfoldError
-from landfold.raster import Raster
+from landfold.windows import scenes_of
 
 
 class DatasetError(LandfoldError):
@@ -58,29 +58,20 @@ def load_windows(
         (patch, channel, size_px, size_px) float32 in [0, 1], in the order of the table.
 
     Raises:
-        DatasetError: a scene is absent, scenes differ in their channels, or memory runs out.
+        WindowError: no patches, a scene is absent, or scenes differ in their channels.
+        DatasetError: memory runs out.
     """
-    windows: np.ndarray | None = None
+    windows = np.zeros((0, 0, 0, 0), dtype=np.float32)
     channels: list[str] = []
     places = patches.reset_index(drop=True)
-    for scene, part in places.groupby("scene", sort=True):
-        path = normalized / f"{scene}.tif"
-        if not path.exists():
-            raise DatasetError(f"{path}: not found, but patches were cut from that scene; run dvc repro normalize")
-        with Raster.open(path) as raster:
-            if windows is None:
-                channels = list(raster.names)
-                size = int(places["size_px"].iloc[0])
-                windows = _room((len(places), len(channels), size, size), cache_gb, scratch, file)
-            if list(raster.names) != channels:
-                raise DatasetError(
-                    f"{path}: channels {', '.join(raster.names)}, other scenes have {', '.join(channels)}"
-                )
-            for place in part.sort_values(["row", "column"]).itertuples():
-                window = Window(place.column, place.row, place.size_px, place.size_px)
-                windows[place.Index] = raster.stored(window)
-    if windows is None:
-        raise DatasetError("no patches to load")
+    for raster, part in scenes_of(places, normalized):
+        if not channels:
+            channels = list(raster.names)
+            size = int(places["size_px"].iloc[0])
+            windows = _room((len(places), len(channels), size, size), cache_gb, scratch, file)
+        for place in part.sort_values(["row", "column"]).itertuples():
+            window = Window(place.column, place.row, place.size_px, place.size_px)
+            windows[place.Index] = raster.stored(window)
     if isinstance(windows, np.memmap):
         windows.flush()
     return windows, channels

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from landfold.errors import LandfoldError
 from landfold.raster import Raster
+from landfold.windows import scenes_of
 
 STEPS = 2**20
 """To the unit: a value is off by at most 5e-7, and the squares of a window of 2048 x 2048 px fit 64 bits."""
@@ -49,27 +50,17 @@ def patch_features(patches: pandas.DataFrame, normalized: Path) -> pandas.DataFr
         the order of the table.
 
     Raises:
-        FeatureError: no patches, a scene is absent, or scenes differ in their channels.
+        WindowError: no patches, a scene is absent, or scenes differ in their channels.
     """
     channels: list[str] = []
-    found = np.empty((len(patches), 0), dtype=np.float32)
+    found = np.empty((0, 0), dtype=np.float32)
     places = patches.reset_index(drop=True)
-    for scene, part in places.groupby("scene", sort=True):
-        path = normalized / f"{scene}.tif"
-        if not path.exists():
-            raise FeatureError(f"{path}: not found, but patches were cut from that scene; run dvc repro normalize")
-        with Raster.open(path) as raster:
-            if not channels:
-                channels = list(raster.names)
-                found = np.empty((len(places), 2 * len(channels)), dtype=np.float32)
-            if list(raster.names) != channels:
-                raise FeatureError(
-                    f"{path}: channels {', '.join(raster.names)}, other scenes have {', '.join(channels)}"
-                )
-            for size, alike in part.groupby("size_px"):
-                _fill(found, raster, alike, int(size))
-    if not channels:
-        raise FeatureError("no patches to describe")
+    for raster, part in scenes_of(places, normalized):
+        if not channels:
+            channels = list(raster.names)
+            found = np.empty((len(places), 2 * len(channels)), dtype=np.float32)
+        for size, alike in part.groupby("size_px"):
+            _fill(found, raster, alike, int(size))
     return pandas.DataFrame(found, columns=feature_names(channels), index=pandas.Index(places["patch"], name="patch"))
 
 

@@ -85,3 +85,12 @@ def main_checkout(workspace: Path) -> Path:
         if workspace.is_relative_to(folder / ".dvc/tmp/exps"):
             return folder
     return workspace
+
+
+def kept_work(workspace: Path) -> Path | None:
+    """The folder in which stages keep work that may be deleted at any time, ``.dvc/tmp/landfold`` of the main checkout.
+
+    None where that has no ``.dvc``.
+    """
+    dvc = main_checkout(workspace) / ".dvc"
+    return dvc / "tmp/landfold" if dvc.is_dir() else None

@@ -15,18 +15,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from landfold.errors import LandfoldError
 from landfold.files import digest, read_json, write_json
+from landfold.sides import SIDES, TEST, FoldError, Split, deal, random_split, share_ground, split_fold
 from landfold.vector import write_geopackage
 from landfold.zones import United, Zones, ZoneSettings, make_zones, zone_table
-
-SHARED_AREA_TOLERANCE = 1e-9
-"""Of a footprint's area: rounding of corners, ten orders below one pixel of a 32 x 32 px patch."""
-
-TEST = -1
-"""The fold of patches in the test region, in every repeat."""
-
-SIDES = ("train", "validation", "buffer", "test")
 
 TINY_TEST = 5
 """A fold with fewer validation patches is flagged, as in blockCV's cv_summary (min_test)."""
@@ -36,24 +28,6 @@ IMBALANCE = 0.25
 
 _BATCH = 256
 """Random assignments at a time: 10,000 tries of 5,000 zones then take 20 MB. The result does not depend on it."""
-
-
-class FoldError(LandfoldError):
-    """Folds that cannot be made, or that break a promise."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """One fold as boolean masks over the patches; those in none of the three are in the test region."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    buffer: np.ndarray
-
-    @property
-    def sides(self) -> np.ndarray:
-        """The side of every patch, (patch,) text: one of SIDES."""
-        return np.select([self.train, self.validation, self.buffer], SIDES[:3], SIDES[3])
 
 
 @dataclass(frozen=True)
@@ -137,7 +111,7 @@ def unite(zones: np.ndarray, footprints: np.ndarray) -> dict[str, str]:
     first, second = shapely.STRtree(footprints).query(footprints, predicate="intersects")
     across = (first < second) & (number[first] != number[second])
     first, second = first[across], second[across]
-    shared = _share_ground(footprints[first], footprints[second])
+    shared = share_ground(footprints[first], footprints[second])
     links = (np.ones(int(shared.sum())), (number[first[shared]], number[second[shared]]))
     _, component = connected_components(coo_array(links, shape=(len(names), len(names))), directed=False)
     members = pandas.Series(names).groupby(component).agg(["min", "size"])
@@ -212,70 +186,6 @@ def _balanced(zones: np.ndarray, labels: np.ndarray, settings: ZoneSettings, rep
         if scores[winner] < least:
             best, least = dealt[winner], scores[winner]
     return best[number]
-
-
-def split_fold(footprints: np.ndarray, folds: np.ndarray, fold: int, buffer_m: float) -> Split:
-    """Train, validation and buffer of one fold; patches of fold TEST are in none of them.
-
-    A training patch is dropped into the buffer when its footprint shares area with a validation or test
-    footprint or, for ``buffer_m`` above 0, lies at most ``buffer_m`` from one, edge to edge.
-
-    Raises:
-        FoldError: if the buffer leaves no training patch.
-    """
-    validation, test = folds == fold, folds == TEST
-    buffer = np.zeros(len(folds), dtype=bool)
-    others = np.flatnonzero(~validation & ~test)
-    near, _ = _conflicts(footprints[others], footprints[validation | test], buffer_m)
-    buffer[others[near]] = True
-    train = ~validation & ~test & ~buffer
-    if not train.any():
-        raise FoldError(
-            f"fold {fold}: all {len(others)} training patches lie within zones.buffer_m = {buffer_m:g} m of a "
-            f"validation {'or test ' if test.any() else ''}patch; lower it or zones.k, or raise zones.block_size_m"
-        )
-    return Split(train, validation, buffer)
-
-
-def _conflicts(first: np.ndarray, second: np.ndarray, buffer_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Index pairs of footprints too close to be on two sides of a split."""
-    tree = shapely.STRtree(second)
-    if buffer_m > 0:
-        return tree.query(first, predicate="dwithin", distance=buffer_m)
-    a, b = tree.query(first, predicate="intersects")
-    overlap = _share_ground(first[a], second[b])
-    return a[overlap], b[overlap]
-
-
-def _share_ground(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Whether the footprints of each pair share area, and not a border alone."""
-    return shapely.area(shapely.intersection(first, second)) > SHARED_AREA_TOLERANCE * shapely.area(first)
-
-
-def deal(labels: np.ndarray, test: np.ndarray, k: int, *, seed: Sequence[int]) -> np.ndarray:
-    """Patches to ``k`` folds at random, whatever their zones, (patch,) int64, TEST in the test region.
-
-    The sizes of the folds differ by one at most, and so do those of each class in them.
-    """
-    folds = np.full(len(labels), TEST, dtype=np.int64)
-    others = np.flatnonzero(~test)
-    shuffled = np.random.default_rng(seed).permutation(others)
-    by_class = shuffled[np.argsort(labels[shuffled].astype(str), kind="stable")]
-    folds[by_class] = np.arange(len(others)) % k
-    return folds
-
-
-def random_split(folds: np.ndarray, fold: int, train: int, *, seed: Sequence[int]) -> Split:
-    """A fold of `deal` with ``train`` training patches drawn at random from the other folds, or all of them.
-
-    The rest is in ``buffer``: not used, so that a zoned fold is compared with training of its own size.
-    """
-    validation = folds == fold
-    others = np.flatnonzero(~validation & (folds != TEST))
-    chosen = np.random.default_rng(seed).permutation(others)[:train]
-    taken = np.zeros(len(folds), dtype=bool)
-    taken[chosen] = True
-    return Split(taken, validation, ~validation & (folds != TEST) & ~taken)
 
 
 def write_folds(
@@ -430,7 +340,7 @@ def _check_apart(fold: int, train: np.ndarray, held_out: np.ndarray, buffer_m: f
         KDTree(others), (radius + other_radius + buffer_m) * (1 + 1e-9), output_type="ndarray"
     )
     first, second = train[near["i"]], held_out[near["j"]]
-    close = shapely.distance(first, second) <= buffer_m if buffer_m > 0 else _share_ground(first, second)
+    close = shapely.distance(first, second) <= buffer_m if buffer_m > 0 else share_ground(first, second)
     _require(
         not close.any(),
         f"fold {fold}: {int(close.sum())} pairs of training and held-out footprints share ground or lie within "

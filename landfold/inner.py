@@ -5,8 +5,8 @@ import pandas
 import shapely
 from sklearn.model_selection import StratifiedGroupKFold
 
-from landfold.folds import split_fold
 from landfold.recipe import TrainingError
+from landfold.sides import split_fold
 
 
 def inner_split(table: pandas.DataFrame, train: np.ndarray, *, parts: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

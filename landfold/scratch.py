@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from landfold.files import file_sha256, main_checkout
+from landfold.files import file_sha256, kept_work
 
 KEPT_S = 14 * 24 * 3600
 """What no run has used for so long is removed."""
@@ -304,10 +304,9 @@ class _Store:
 @contextmanager
 def _opened(stage: str, settings: Mapping[str, Any]) -> Iterator[_Store]:
     """The store of a stage; one that does nothing where the main checkout has no ``.dvc`` to keep it in."""
-    dvc = main_checkout(Path.cwd()) / ".dvc"
-    store = _Store(stage)
-    if dvc.is_dir():
-        store.folder = dvc / "tmp/landfold"
+    store, folder = _Store(stage), kept_work(Path.cwd())
+    if folder:
+        store.folder = folder
         store.basis = {"stage": stage, "settings": settings, "code": code_digest(), "libraries": library_versions()}
         try:
             store.database = _connect(store.folder / "store.sqlite")

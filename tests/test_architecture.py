@@ -35,6 +35,8 @@ LAYERS = {
         "classmap",
         "sample",
         "features",
+        "sides",
+        "windows",
         "leakage",
         "applicability",
         "metrics",

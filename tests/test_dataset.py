@@ -5,6 +5,7 @@ import torch
 
 from landfold.dataset import DatasetError, Examples, load_windows, map_windows, read_fold
 from landfold.raster import Raster
+from landfold.windows import WindowError
 from tests import factories
 
 SIZE = 16
@@ -40,7 +41,7 @@ def test_windows_are_the_pixels_of_the_table_in_its_order(tmp_path):
 
 def test_refuses_a_scene_that_is_absent(tmp_path):
     scene(tmp_path, "a")
-    with pytest.raises(DatasetError, match=r"b.tif: not found, but patches were cut .*; run dvc repro normalize"):
+    with pytest.raises(WindowError, match=r"b.tif: not found, but patches were cut .*; run dvc repro normalize"):
         load_windows(places([("a", 0, 0), ("b", 0, 0)]), tmp_path)
 
 
@@ -48,12 +49,12 @@ def test_refuses_a_scene_that_is_absent(tmp_path):
 def test_refuses_scenes_of_other_channels(tmp_path, other):
     scene(tmp_path, "a")
     scene(tmp_path, "b", channels=other)
-    with pytest.raises(DatasetError, match=rf"b.tif: channels {', '.join(other)}, other scenes have R, N"):
+    with pytest.raises(WindowError, match=rf"b.tif: channels {', '.join(other)}, other scenes have R, N"):
         load_windows(places([("b", 0, 0), ("a", 0, 0)]), tmp_path)
 
 
 def test_refuses_an_empty_table(tmp_path):
-    with pytest.raises(DatasetError, match="no patches to load"):
+    with pytest.raises(WindowError, match="no patches; expected a table"):
         load_windows(places([("a", 0, 0)])[:0], tmp_path)
 
 

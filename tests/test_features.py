@@ -6,6 +6,7 @@ from rasterio.windows import Window
 from landfold import features
 from landfold.features import FeatureError, cell_features, feature_names, full_windows, patch_features
 from landfold.raster import Raster
+from landfold.windows import WindowError
 from tests.factories import centres, make_grid, write_raster
 
 SIZE_PX = 12
@@ -158,12 +159,12 @@ def test_a_scene_is_read_once_from_top_to_bottom(tmp_path, monkeypatch):
 
 def test_absent_scenes_and_unlike_channels_are_refused(tmp_path):
     scene(tmp_path)
-    with pytest.raises(FeatureError, match=r"two\.tif: not found, but patches were cut from that scene"):
+    with pytest.raises(WindowError, match=r"two\.tif: not found, but patches were cut from that scene"):
         patch_features(table([(0, 40)], "two"), tmp_path)
     write_raster(tmp_path / "two.tif", {"G": channels()["G"]})
-    with pytest.raises(FeatureError, match=r"two\.tif: channels G, other scenes have G, NDVI, S1"):
+    with pytest.raises(WindowError, match=r"two\.tif: channels G, other scenes have G, NDVI, S1"):
         patch_features(table([(0, 40), (0, 40)], ["one", "two"]), tmp_path)
-    with pytest.raises(FeatureError, match="no patches to describe"):
+    with pytest.raises(WindowError, match="no patches; expected a table"):
         patch_features(table([]), tmp_path)
 
 
