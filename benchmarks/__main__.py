@@ -23,7 +23,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from benchmarks import memory
+from benchmarks import memory, onnx
 from landfold import raster
 from landfold.checkpoints import keeping, key_of
 from landfold.dataset import Examples, load_windows
@@ -293,6 +293,12 @@ def bench_map(folder: Path) -> None:
     report(
         "map of a scene / forward pass from memory", "<= 1.15", *ratio(ours, lambda: classifier.probabilities(windows))
     )
+
+
+def bench_onnx(folder: Path) -> None:
+    """The ensemble of five folds on 256 windows: onnxruntime against torch."""
+    ours, reference, sizes = onnx.compared(folder, network)
+    report(f"onnxruntime / torch ({sizes})", "-", *ratio(ours, reference, 5))
 
 
 def bench_repro(_: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from landfold import __version__
+from landfold import __version__, cli_deploy, cli_predict
 from landfold.errors import LandfoldError
 
 PARAMS = Path("params.yaml")
@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LandfoldError as error:
         print(f"landfold {options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"landfold {options.command}: interrupted; nothing is half-written", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # whoever read the output has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -100,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=_inspect)
     _add_accuracy(commands)
     _add_sample(commands)
+    cli_predict.add(commands)
+    cli_deploy.add(commands)
     return parser
 
 

@@ -1,37 +1,60 @@
-"""Maps for a GIS: class and confidence rasters, class polygons, and a picture beside the imagery."""
+"""All files of a scene's map for a GIS, written strip by strip, and a picture of it beside the imagery.
 
-from collections.abc import Callable, Sequence
+Every raster tells in its tags what it was made from: ``MODEL_SHA256`` and ``STATISTICS_SHA256`` (of the scene's
+statistics), which the caller knows, ``PARAMS_SHA256`` of the settings that bear on its numbers, with those of the
+network and its training, ``CODE_SHA256`` of the modules that were loaded, and ``LANDFOLD_VERSION``. The git commit is
+in no file: DVC hashes the files, and the commit that would have to be named holds those hashes. The digest of the
+code stands for it, and dvc.lock ties both together.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from xml.sax.saxutils import escape
+from typing import Any, Literal
 
 import geopandas
 import numpy as np
 import pandas
 import shapely
 from matplotlib.patches import Patch
-from pydantic import Field
+from pydantic import Field, field_validator
 from rasterio.crs import CRS
-from rasterio.features import shapes
-from scipy import ndimage
+from rasterio.enums import Resampling
+from rasterio.windows import Window
+from scipy.special import entr
 
-from landfold.applicability import METHOD, Survey
+from landfold import __version__
+from landfold.applicability import METHOD, Applicability, survey
+from landfold.bands import Radiometry
 from landfold.errors import LandfoldError
 from landfold.folds import read_index
 from landfold.grid import Grid
 from landfold.inference import map_grid, slide
-from landfold.model import Classifier
+from landfold.lineage import params_digest
+from landfold.model import Classifier, ModelCard
 from landfold.plots import figure
-from landfold.raster import Raster, create, to_cog
+from landfold.polygons import PolygonSettings, write_polygons
+from landfold.raster import Raster, RasterWriter, create_cog
+from landfold.scratch import code_digest
 from landfold.settings import Settings
-from landfold.vector import write_geopackage
-
-NO_CLASS = 0
-"""Value of a class map where there is no data; class i of the model is i + 1."""
+from landfold.stac import write_item
+from landfold.style import NO_CLASS, write_class_styles, write_share_style
 
 OUTSIDE = (110, 110, 110)
 """Grey of ground outside the area of applicability in the picture; its class shines through."""
+
+MOST_BYTES = 254
+"""Up to so many classes are bytes; beyond, 255 would be a class, which many tools take for nodata."""
+
+PERCENT = Radiometry(0.01, 0)
+"""Probabilities of all classes are stored in whole percents, which GIS multiply by this: a tenth of the space of
+float32, and half a percent is less than any calibration is good for."""
+
+NO_PERCENT = 255
+
+NUMBERS = {"stride_px", "offsets", "flips_and_turns", "min_valid"}
+"""Settings that bear on the numbers in a raster; the others say which files there are."""
 
 
 class ExportError(LandfoldError):
@@ -43,30 +66,41 @@ class ExportSettings(Settings):
 
     stride_px: int = Field(ge=1)
     """side of a map cell in pixels of the scene; even when patches.size_px is"""
+    offsets: int = Field(ge=1)
+    """n x n windows a cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""
+    flips_and_turns: bool
+    """whether to average over the eight flips and turns of each window"""
     min_valid: float = Field(ge=0, le=1)
     """a cell with a smaller share of valid pixels is nodata"""
+    layers: list[Literal["margin", "entropy", "probabilities"]]
+    """what to tell beside class and confidence: bands margin and entropy, a raster of all classes' probabilities"""
     applicability: bool
     """whether to map how far the ground is like the training patches, and where it is not"""
+    polygons: PolygonSettings
+    """class polygons"""
+    mosaic: Literal["none", "first", "confidence"]
+    """one map of all scenes, if there are several: of which scene a cell is that several have"""
+
+    @field_validator("layers")
+    @classmethod
+    def _each_once(cls, layers: list[str]) -> list[str]:
+        if len(set(layers)) < len(layers):
+            raise ValueError("expected each layer once")
+        return layers
 
 
 @dataclass(frozen=True)
-class SceneMap:
-    """The map of a scene, all arrays (row, column) on ``grid``.
+class Written:
+    """What `write_scene_map` wrote: ``files``, sorted, and how many cells have data.
 
-    ``honest`` is the class number (1 is the first class, 0 nodata) from the fold that never saw the
-    cell's zone, ``confidence`` its probability; ``ensemble`` and ``ensemble_confidence`` are those of the
-    mean over all folds, ``disagreement`` the share of the folds whose own class is another, and
-    ``padded`` the share of the cell's window without data. Floats are NaN where there is no data.
+    With an area of applicability the shares of those outside: ``outside`` of the map under the plain names,
+    ``ensemble_outside`` of that of the mean over all models.
     """
 
-    grid: Grid
-    classes: list[str]
-    honest: np.ndarray
-    confidence: np.ndarray
-    ensemble: np.ndarray
-    ensemble_confidence: np.ndarray
-    disagreement: np.ndarray
-    padded: np.ndarray
+    files: list[Path]
+    cells: int
+    outside: float | None = None
+    ensemble_outside: float | None = None
 
 
 def load_folds(models: Path, folds: Path, device: str) -> list[Classifier]:
@@ -95,157 +129,267 @@ def fold_of_cells(
     return zones.map(fold_of_zone).fillna(-1).to_numpy(np.int64).reshape(grid.shape)
 
 
-def predict_scene(
+def write_scene_map(
+    folder: Path,
+    scene: str,
     raster: Raster,
     models: Sequence[Classifier],
-    folds: np.ndarray,
     settings: ExportSettings,
+    colours: Sequence[tuple[int, int, int]],
     *,
+    held_out: Callable[[Grid], np.ndarray] | None = None,
+    area: Applicability | None = None,
+    lineage: Mapping[str, str] | None = None,
+    acquired: str | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
-) -> SceneMap:
-    """Predict a normalized scene with the models of all folds.
+) -> Written:
+    """Predict a normalized scene and write all files of its map into ``folder``, in bounded memory.
+
+    Without ``held_out`` (``landfold predict``) the map is that of the mean over all models, under the plain
+    names: SCENE_class.tif, SCENE_confidence.tif, ... With it (stage export), those names hold the honest map,
+    every cell by the fold that never saw its zone, and SCENE_ensemble_class.tif, ... the mean's beside it.
+    Polygons and the STAC item's classes are those of SCENE_class.tif.
 
     Args:
-        raster: the normalized scene.
-        models: one of each fold, in the order of the folds.
-        folds: of every cell, as `fold_of_cells` gives it; where -1, no model has seen the zone and
-            the honest class is the ensemble's.
-        settings: stride and the least share of valid pixels.
+        folder: exists; files of the same names are replaced.
+        scene: the name that files begin with; also the identifier of the STAC item.
+        raster: the normalized scene, channels in the order of the models' cards.
+        models: one of each fold, in the order of the folds; any number of any folds without ``held_out``.
+        settings: section ``export``.
+        colours: red, green and blue of every class, in the order of the card.
+        held_out: gives the fold that held out the zone of each cell of a grid, (row, column), -1 for none, where
+            the mean stands in: no model has seen the zone. It is called with the grid of some rows of cells.
+        area: for the rasters of dissimilarity; None: none.
+        lineage: MODEL_SHA256, STATISTICS_SHA256 and others, for the tags of every raster.
+        acquired: date (YYYY-MM-DD) or RFC 3339 time of the scene; without one no STAC item is written, as
+            STAC has no way to say "unknown".
         progress: is told the fraction that is done.
 
     Raises:
-        ExportError: if the models are not one of each fold, in order: the map would not be honest.
+        ExportError: with ``held_out``, if the models are not one of each fold, in order: the map would not be honest.
         InferenceError: see `landfold.inference.slide`.
     """
     present = [model.card.fold for model in models]
-    if present != list(range(len(models))):
+    if held_out and present != list(range(len(models))):
         raise ExportError(f"models of the folds {present}; expected {list(range(len(models)))}; run dvc repro")
-    grid = map_grid(raster.grid, settings.stride_px)
-    layers = {name: np.full(grid.shape, np.nan, dtype=np.float32) for name in ("own", "mean", "votes", "padded")}
-    honest, ensemble = (np.full(grid.shape, NO_CLASS, dtype=np.uint8) for _ in range(2))
-    for strip in slide(raster, models, settings.stride_px):
-        place = strip.window.toslices()
-        data = strip.valid >= max(settings.min_valid, np.finfo(float).tiny)
-        mean = strip.probabilities.mean(axis=0)
-        fold = folds[place][None, :, :, None]
-        own = np.where(fold[0] < 0, mean, np.take_along_axis(strip.probabilities, np.maximum(fold, 0), axis=0)[0])
-        votes = strip.probabilities.argmax(axis=3) != mean.argmax(axis=2)
-        honest[place] = np.where(data, own.argmax(axis=2) + 1, NO_CLASS)
-        ensemble[place] = np.where(data, mean.argmax(axis=2) + 1, NO_CLASS)
-        found = {"own": own.max(axis=2), "mean": mean.max(axis=2), "votes": votes.mean(axis=0), "padded": strip.padded}
-        for name, values in found.items():
-            layers[name][place] = np.where(data, values, np.nan)
-        progress((strip.window.row_off + strip.window.height) / grid.height)
-    classes = models[0].card.classes
-    return SceneMap(grid, classes, honest, layers["own"], ensemble, layers["mean"], layers["votes"], layers["padded"])
+    card, grid = models[0].card, map_grid(raster.grid, settings.stride_px)
+    tags = lineage_tags(lineage or {}, settings, card)
+    sheet = _Sheet(folder / scene, grid, card.classes, colours, settings.layers, tags)
+    beside = _Sheet(folder / f"{scene}_ensemble", grid, card.classes, colours, settings.layers, tags)
+    cells = 0
+    with ExitStack() as stack:
+        if held_out:
+            own, mean = stack.enter_context(sheet.open("padded")), stack.enter_context(beside.open("disagreement"))
+        else:
+            own = stack.enter_context(sheet.open("padded", "disagreement"))
+        for strip in slide(
+            raster, models, settings.stride_px, offsets=settings.offsets, flips_and_turns=settings.flips_and_turns
+        ):
+            data = strip.valid >= max(settings.min_valid, np.finfo(float).tiny)
+            averaged = strip.probabilities.mean(axis=0)
+            votes = (strip.probabilities.argmax(axis=3) != averaged.argmax(axis=2)).mean(axis=0)
+            if held_out:
+                honest = _of_fold(strip.probabilities, averaged, held_out(grid.part(strip.window)))
+                own.write(strip.window, data, honest, strip.padded)
+                mean.write(strip.window, data, averaged, votes)
+            else:
+                own.write(strip.window, data, averaged, strip.padded, votes)
+            cells += int(data.sum())
+            right = (strip.window.col_off + strip.window.width) / grid.width
+            progress((strip.window.row_off + strip.window.height * right) / grid.height)
+    sheets = [sheet, beside] if held_out else [sheet]
+    shares = _map_applicability(sheets, raster, area, settings, card.size_px, held_out) if area else [None, None]
+    files = [path for part in sheets for path in part.write_styles()]
+    files += write_polygons(sheet.path("class"), sheet.path("confidence"), folder, scene, settings.polygons).files
+    files += [path for part in sheets for path in part.rasters(with_area=area is not None)]
+    if acquired:
+        classes = dict(zip(card.classes, colours, strict=True))
+        files.append(write_item(folder, scene, files, acquired=[acquired], classes=classes, lineage=tags))
+    return Written(sorted(files), cells, shares[0], shares[-1])
 
 
-def write_map(folder: Path, scene: str, product: SceneMap, colours: list[tuple[int, int, int]]) -> None:
-    """Write SCENE_class.tif, SCENE_confidence.tif, the same of the ensemble, and SCENE.gpkg into ``folder``."""
-    _write_classes(folder / f"{scene}_class.tif", product.honest, product, colours)
-    _write_classes(folder / f"{scene}_ensemble_class.tif", product.ensemble, product, colours)
-    confidence = {"confidence": product.confidence, "padded": product.padded}
-    _write_floats(folder / f"{scene}_confidence.tif", product.grid, confidence)
-    ensemble = {"confidence": product.ensemble_confidence, "disagreement": product.disagreement}
-    _write_floats(folder / f"{scene}_ensemble_confidence.tif", product.grid, ensemble)
-    write_geopackage(folder / f"{scene}.gpkg", {"classes": class_polygons(product)})
+def lineage_tags(known: Mapping[str, str], settings: ExportSettings, card: ModelCard) -> dict[str, str]:
+    """The tags of a raster, see above: what the caller knows, settings, code and version."""
+    made_with = {"export": settings.model_dump(include=NUMBERS), "model": card.model.model_dump(), "train": card.train}
+    own = {"PARAMS_SHA256": params_digest(made_with), "CODE_SHA256": code_digest(), "LANDFOLD_VERSION": __version__}
+    return {**known, **own}
 
 
-def _write_classes(path: Path, values: np.ndarray, product: SceneMap, colours: list[tuple[int, int, int]]) -> None:
-    plain = path.with_suffix(".plain.tif")
-    with create(plain, product.grid, ["class"], dtype="uint8", nodata=NO_CLASS) as writer:
-        writer.write_classes(values, dict(enumerate(product.classes, 1)), dict(enumerate(colours, 1)))
-    to_cog(plain, path, overview_resampling="mode")
-    plain.unlink()
-    names = "".join(f"<Category>{escape(name)}</Category>" for name in ("nodata", *product.classes))
-    sidecar = (
-        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames></PAMRasterBand></PAMDataset>\n'
-    )
-    path.with_name(path.name + ".aux.xml").write_text(sidecar, encoding="utf-8")  # where GDAL and QGIS look for names
+def _of_fold(probabilities: np.ndarray, mean: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Of each cell the probabilities (row, column, class) of the model of its fold, the mean where there is none."""
+    fold = folds[None, :, :, None]
+    return np.where(fold[0] < 0, mean, np.take_along_axis(probabilities, np.maximum(fold, 0), axis=0)[0])
 
 
-def write_applicability(folder: Path, scene: str, grid: Grid, found: Survey) -> None:
-    """Write SCENE_applicability.tif, which speaks of the class map, and the same of the ensemble's.
+@dataclass(frozen=True)
+class _Sheet:
+    """The rasters of one map: all names begin with ``stem``, all lie on one grid and have the same tags."""
+
+    stem: Path
+    grid: Grid
+    classes: list[str]
+    colours: Sequence[tuple[int, int, int]]
+    layers: Sequence[str]
+    tags: dict[str, str]
+
+    def path(self, part: str) -> Path:
+        return self.stem.with_name(f"{self.stem.name}_{part}.tif")
+
+    @contextmanager
+    def open(self, *extra: str) -> Iterator["_Writers"]:
+        """Write class, confidence with the bands ``extra``, and what else the settings want; COGs at the end."""
+        dtype = "uint8" if len(self.classes) <= MOST_BYTES else "uint16"
+        bands = ["confidence", *extra, *(name for name in ("margin", "entropy") if name in self.layers)]
+        with ExitStack() as stack:
+            classes = stack.enter_context(
+                self.create("class", ["class"], dtype=dtype, nodata=NO_CLASS, overview_resampling="mode")
+            )
+            classes.describe_classes(dict(enumerate(self.classes, 1)), dict(enumerate(self.colours, 1)))
+            sure = stack.enter_context(self.floats("confidence", bands))
+            percent = None
+            if "probabilities" in self.layers:
+                options = {"dtype": "uint8", "nodata": NO_PERCENT, "radiometry": [PERCENT] * len(self.classes)}
+                percent = stack.enter_context(
+                    self.create("probabilities", self.classes, overview_resampling="average", **options)
+                )
+            yield _Writers(classes, sure, percent, bands)
+
+    def floats(self, part: str, bands: list[str], **tags: str) -> AbstractContextManager[RasterWriter]:
+        """A raster of float32, NaN where there is no data."""
+        return self.create(part, bands, tags, dtype="float32", nodata=np.nan, overview_resampling="average")
+
+    def create(
+        self, part: str, bands: list[str], tags: Mapping[str, str] | None = None, **options: Any
+    ) -> AbstractContextManager[RasterWriter]:
+        return create_cog(self.path(part), self.grid, bands, tags={**self.tags, **(tags or {})}, **options)
+
+    def write_styles(self) -> list[Path]:
+        styles = write_class_styles(self.path("class"), self.classes, self.colours)
+        return [*styles, write_share_style(self.path("confidence"))]
+
+    def rasters(self, *, with_area: bool) -> list[Path]:
+        """All that are there when they have been written."""
+        optional = {"probabilities": "probabilities" in self.layers, "applicability": with_area}
+        return [self.path(part) for part in ("class", "confidence", *(p for p, there in optional.items() if there))]
+
+
+@dataclass(frozen=True)
+class _Writers:
+    """The open rasters of one map."""
+
+    classes: RasterWriter
+    confidence: RasterWriter
+    percent: RasterWriter | None
+    bands: list[str]
+
+    def write(self, window: Window, data: np.ndarray, probabilities: np.ndarray, *extra: np.ndarray) -> None:
+        """Write cells: (row, column) ``data`` and ``extra``, (row, column, class) probabilities."""
+        number = np.where(data, probabilities.argmax(axis=2) + 1, NO_CLASS)
+        self.classes.write(window, number[None].astype(self.classes.dataset.dtypes[0]))
+        layers = [probabilities.max(axis=2), *extra]
+        layers += [_MEASURES[name](probabilities) for name in self.bands[len(layers) :]]
+        self.confidence.write(window, np.where(data, np.stack(layers), np.nan).astype(np.float32))
+        if self.percent:
+            percent = np.where(data[..., None], np.rint(100 * probabilities), NO_PERCENT)
+            self.percent.write(window, np.moveaxis(percent, 2, 0).astype(np.uint8))
+
+
+def margin(probabilities: np.ndarray) -> np.ndarray:
+    """How far the most probable class is ahead of the second, 0 to 1."""
+    if probabilities.shape[2] == 1:
+        return probabilities[..., 0]
+    two = np.partition(probabilities, -2, axis=2)[..., -2:]
+    return two[..., 1] - two[..., 0]
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Shannon's entropy as a share of the greatest possible one: 0 one class is certain, 1 all are alike."""
+    return entr(probabilities).sum(axis=2) / np.log(max(2, probabilities.shape[2]))
+
+
+_MEASURES = {"margin": margin, "entropy": entropy}
+
+
+def _map_applicability(
+    sheets: Sequence[_Sheet],
+    raster: Raster,
+    area: Applicability,
+    settings: ExportSettings,
+    size_px: int,
+    held_out: Callable[[Grid], np.ndarray] | None,
+) -> list[float]:
+    """Write SCENE_applicability.tif and the ensemble's, and tell what share of each map is outside.
 
     Both bands in one float file: in a GIS the first can be cut at another threshold than that of the
     tags, and overviews of the second are the share of the ground inside.
     """
-    tags = {"METHOD": METHOD, "THRESHOLD": f"{found.threshold:.9g}"}
-    layers = {"applicability": found.own, "ensemble_applicability": found.ensemble}
-    for name, values in layers.items():
-        bands = {"dissimilarity": values, "applicable": found.applicable(values)}
-        _write_floats(folder / f"{scene}_{name}.tif", grid, bands, tags)
+    told = {"METHOD": METHOD, "THRESHOLD": f"{area.threshold:.9g}"}
+    outside, cells = np.zeros(len(sheets), dtype=int), 0
+    grid = sheets[0].grid
 
+    def folds(window: Window) -> np.ndarray:
+        return held_out(grid.part(window)) if held_out else np.full((window.height, window.width), -1)
 
-def _write_floats(path: Path, grid: Grid, bands: dict[str, np.ndarray], tags: dict[str, str] | None = None) -> None:
-    plain = path.with_suffix(".plain.tif")
-    with create(plain, grid, list(bands), dtype="float32", nodata=np.nan, tags=tags) as writer:
-        writer.write(grid.whole, np.stack(list(bands.values())))
-    to_cog(plain, path, overview_resampling="average")
-    plain.unlink()
-
-
-def class_polygons(product: SceneMap) -> geopandas.GeoDataFrame:
-    """Connected cells of one class as polygons: class, area in m2, mean confidence; largest first.
-
-    Cells that touch at a corner only are two polygons, so that each is a valid one.
-    """
-    pieces = np.zeros(product.grid.shape, dtype=np.int32)
-    count = 0
-    for number in range(1, len(product.classes) + 1):
-        found, several = ndimage.label(product.honest == number)
-        pieces[found > 0] = found[found > 0] + count
-        count += several
-    if count == 0:
-        raise ExportError("the map has no cell with data; lower export.min_valid")
-    inside = pieces > 0
-    sizes = np.bincount(pieces[inside], minlength=count + 1)
-    sums = np.bincount(pieces[inside], weights=product.confidence[inside], minlength=count + 1)
-    rows: list[dict[str, Any]] = []
-    first = dict(zip(*np.unique(pieces, return_index=True), strict=True))
-    for geometry, value in shapes(pieces, mask=inside, transform=product.grid.transform):
-        piece = int(value)
-        polygon = shapely.geometry.shape(geometry)
-        rows.append(
-            {
-                "class": product.classes[product.honest.ravel()[first[piece]] - 1],
-                "area_m2": polygon.area,
-                "confidence": round(sums[piece] / sizes[piece], 4),
-                "geometry": polygon,
-            }
-        )
-    table = geopandas.GeoDataFrame(rows, crs=product.grid.crs)
-    return table.sort_values("area_m2", ascending=False, kind="stable", ignore_index=True)
+    with ExitStack() as stack:
+        classes = stack.enter_context(Raster.open(sheets[0].path("class")))
+        bands = ["dissimilarity", "applicable"]
+        writers = [stack.enter_context(sheet.floats("applicability", bands, **told)) for sheet in sheets]
+        data = lambda window: classes.stored(window)[0] != NO_CLASS  # noqa: E731
+        for part in survey(raster, area, folds, data, size_px=size_px, stride_px=settings.stride_px):
+            cells += int(np.isfinite(part.own).sum())
+            for i, (writer, values) in enumerate(zip(writers, (part.own, part.ensemble), strict=False)):
+                inside = area.applicable(values)
+                outside[i] += int((inside == 0).sum())
+                writer.write(part.window, np.stack([values, inside]))
+    return [count / max(1, cells) for count in outside.tolist()]
 
 
 def picture(
     path: Path,
     scene: Raster,
-    product: SceneMap,
-    colours: list[tuple[int, int, int]],
-    outside: np.ndarray | None = None,
+    folder: Path,
+    name: str,
+    colours: Sequence[tuple[int, int, int]],
+    *,
+    outside: float | None = None,
 ) -> None:
-    """The imagery in natural colours and the map below it, greyed in the cells that are ``outside``."""
-    names = [name if name in scene.names else scene.names[0] for name in ("R", "G", "B")]
-    imagery = np.moveaxis(scene.thumbnail(names, longest_px=1600), 0, -1)
-    painted = np.array([(255, 255, 255), *colours], dtype=np.uint8)[product.honest]
+    """The imagery in natural colours and the map below it, both averaged down to what a picture can show.
+
+    Args:
+        path: of the PNG.
+        scene: the imagery.
+        folder: where `write_scene_map` has written.
+        name: of the scene.
+        colours: red, green and blue of every class.
+        outside: share of the ground outside the area of applicability, which is greyed; None: not looked at.
+    """
+    with Raster.open(folder / f"{name}_class.tif") as classes:
+        shown = classes.thumbnail(["class"], longest_px=1600, resampling=Resampling.mode)[0]
+        titles, extents = classes.dataset.tags(1), [scene.grid.bounds, classes.grid.bounds]
+    painted = np.array([(255, 255, 255), *colours], dtype=np.uint8)[shown]
+    handles = [
+        Patch(color=np.array(colour) / 255, label=titles[f"CLASS_{number}"])
+        for number, colour in enumerate(colours, 1)
+        if (shown == number).any()
+    ]
     if outside is not None:
-        painted[outside] = np.round(0.35 * painted[outside] + 0.65 * np.array(OUTSIDE))
+        with Raster.open(folder / f"{name}_applicability.tif") as applicability:
+            greyed = applicability.thumbnail(["applicable"], longest_px=1600)[0] < 0.5
+        painted[greyed] = np.round(0.35 * painted[greyed] + 0.65 * np.array(OUTSIDE))
+        label = f"greyed: outside the area of applicability, {100 * outside:.1f} %"
+        handles.append(Patch(color=np.array(OUTSIDE) / 255, label=label))
+    wanted = [band if band in scene.names else scene.names[0] for band in ("R", "G", "B")]
+    imagery = np.moveaxis(scene.thumbnail(wanted, longest_px=1600), 0, -1)
     left, bottom, right, top = scene.grid.bounds
     aspect = (top - bottom) / (right - left)
     with figure(path, width=9, height=9 * (0.25 + 2.6 * aspect)) as drawing:
         above, below = drawing.subplots(2, 1, sharex=True, sharey=True)
-        above.imshow(imagery, extent=(left, right, bottom, top), interpolation="antialiased")
-        above.set_title(f"{scene.dataset.tags().get('SCENE') or Path(scene.dataset.name).stem}, natural colours")
-        x_min, y_min, x_max, y_max = product.grid.bounds
-        below.imshow(painted, extent=(x_min, x_max, y_min, y_max), interpolation="nearest")
+        for axes, pixels, (x_min, y_min, x_max, y_max), smooth in zip(
+            (above, below), (imagery, painted), extents, ("antialiased", "nearest"), strict=True
+        ):
+            axes.imshow(pixels, extent=(x_min, x_max, y_min, y_max), interpolation=smooth)
+        above.set_title(f"{scene.dataset.tags().get('SCENE') or name}, natural colours")
         below.set_title("land cover; every zone from the fold that never saw it")
-        present = [i for i in range(len(product.classes)) if (product.honest == i + 1).any()]
-        handles = [Patch(color=np.array(colours[i]) / 255, label=product.classes[i]) for i in present]
-        if outside is not None:
-            share = outside.sum() / max(1, (product.honest > 0).sum())
-            label = f"greyed: outside the area of applicability, {100 * share:.1f} %"
-            handles.append(Patch(color=np.array(OUTSIDE) / 255, label=label))
         below.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=4, frameon=False)
         for axes in (above, below):
             axes.set_xlim(left, right)

@@ -1,12 +1,15 @@
-"""A window slid over a normalized scene: class probabilities for every cell of the map, strip by strip.
+"""A window slid over a normalized scene: class probabilities for every cell of the map, part by part.
 
 The map has one cell every ``stride_px`` pixels, from the scene's first pixel on. The window of a cell
-has its centre at the cell's centre, so what is predicted lies where it is drawn. Where a window reaches
-over the edge of the scene, it is padded by reflection and the share of padding is told.
+has its centre at the cell's centre, so what is predicted lies where it is drawn. With several offsets
+their windows lie symmetrically about that centre, and the probabilities are their mean. Where a window
+reaches over the edge of the scene, it is padded by reflection and the share of padding is told. Memory
+is that of one part, however large the scene is.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import ceil
 
 import numpy as np
@@ -17,8 +20,12 @@ from landfold.grid import Grid
 from landfold.model import Classifier
 from landfold.raster import Raster
 
-STRIP_CELLS = 8
-"""Rows of cells that are read at once: each pixel row is then decoded about once, in little memory."""
+STRIP_CELLS, STRIP_PX = 8, 128
+"""Rows of cells, and of pixels, that are read at once: each pixel row is decoded about once, in little memory."""
+
+BATCH, WIDE_PX = 256, 2**15
+"""Rows of cells are cut at multiples of `Classifier.probabilities`' batch, so that the same windows share one as in
+an uncut row; a part is one batch wide, or as many as fit into so many pixels: wider than a Sentinel-2 tile."""
 
 
 class InferenceError(LandfoldError):
@@ -27,11 +34,11 @@ class InferenceError(LandfoldError):
 
 @dataclass(frozen=True)
 class Strip:
-    """Some whole rows of cells of the map.
+    """Some rows of cells of the map, as wide as the map unless that is very wide.
 
     ``window`` places them on the map's grid. ``probabilities`` is (model, row, column, class) float32;
     ``valid`` (row, column) the share of the cell's own pixels that hold data, and ``padded`` the share of
-    its window that lies outside the scene or holds none.
+    its windows that lies outside the scene or holds none.
     """
 
     window: Window
@@ -59,12 +66,73 @@ def check_stride(size_px: int, stride_px: int) -> None:
         )
 
 
-def slide(raster: Raster, models: Sequence[Classifier], stride_px: int) -> Iterator[Strip]:
-    """Predict a normalized scene with every model, a few rows of cells at a time.
+def shifts_px(stride_px: int, offsets: int) -> list[int]:
+    """How far the windows of a cell lie from its centre, in one direction: whole pixels, symmetrical about 0.
+
+    They are the centres of ``offsets`` equal parts of the cell, rounded away from its centre.
 
     Raises:
-        InferenceError: the scene's channels are not those that a model was trained on, or models differ.
+        InferenceError: more offsets than the cell has pixels, of which some would be the same.
     """
+    if offsets > stride_px:
+        raise InferenceError(
+            f"export.offsets is {offsets}, but a cell has {stride_px} x {stride_px} px: choose at most {stride_px}"
+        )
+    # twice as large, so that halves are whole: (2 i + 1 - n) / (2 n) of a cell from its centre
+    parts = [(2 * i + 1 - offsets) * stride_px for i in range(offsets)]
+    return [(1 if part > 0 else -1) * ((abs(part) + offsets) // (2 * offsets)) for part in parts]
+
+
+def slide(
+    raster: Raster,
+    models: Sequence[Classifier],
+    stride_px: int,
+    *,
+    offsets: int = 1,
+    flips_and_turns: bool = False,
+) -> Iterator[Strip]:
+    """Predict a normalized scene with every model, a few rows of cells at a time.
+
+    Args:
+        raster: the normalized scene.
+        models: of the same classes and size of windows.
+        stride_px: side of a cell in pixels of the scene.
+        offsets: a cell has so many windows in each direction; its probabilities are their mean.
+        flips_and_turns: each window is shown in its eight flips and turns, and the mean taken.
+
+    Raises:
+        InferenceError: the scene's channels are not those that a model was trained on, models differ, or
+            windows cannot be centred on cells.
+    """
+    _check_models(raster, models)
+    size = models[0].card.size_px
+    check_stride(size, stride_px)
+    shifts = shifts_px(stride_px, offsets)
+    places = [(max(shifts) + y, max(shifts) + x) for y, x in product(shifts, shifts)]
+    grid = map_grid(raster.grid, stride_px)
+    lead = (size - stride_px) // 2 + max(shifts)
+    at_once = max(1, min(STRIP_CELLS, STRIP_PX // stride_px))
+    across = BATCH * max(1, WIDE_PX // stride_px // BATCH)
+    for row, column in product(range(0, grid.height, at_once), range(0, grid.width, across)):
+        rows, columns = min(at_once, grid.height - row), min(across, grid.width - column)
+        first, left = row * stride_px - lead, column * stride_px - lead
+        height, width = ((n - 1) * stride_px + size + 2 * max(shifts) for n in (rows, columns))
+        values, data = _padded(raster, first, first + height, left, left + width)
+        found, missing = np.float32(0), np.zeros((rows, columns))
+        for y, x in places:
+            # row by row: all windows of a strip at once would be its pixels (size / stride)^2 times
+            windows = _windows(values[:, y:, x:], size, stride_px)[:rows, :columns]
+            found = found + np.stack(
+                [[_probabilities(model, cells, flips_and_turns) for cells in windows] for model in models]
+            )
+            missing += 1 - _windows(data[None, y:, x:], size, stride_px)[:rows, :columns].mean(axis=(2, 3, 4))
+        own = data[lead : lead + rows * stride_px, lead : lead + columns * stride_px]
+        valid = own.reshape(rows, stride_px, columns, stride_px).mean(axis=(1, 3))
+        padded = (missing / len(places)).astype(np.float32)
+        yield Strip(Window(column, row, columns, rows), found / np.float32(len(places)), valid, padded)
+
+
+def _check_models(raster: Raster, models: Sequence[Classifier]) -> None:
     card = models[0].card
     for other in (model.card for model in models):
         if list(raster.names) != other.channels:
@@ -76,36 +144,33 @@ def slide(raster: Raster, models: Sequence[Classifier], stride_px: int) -> Itera
             raise InferenceError(
                 f"the models of folds {card.fold} and {other.fold} differ in classes or size_px; run dvc repro"
             )
-    check_stride(card.size_px, stride_px)
-    grid = map_grid(raster.grid, stride_px)
-    lead = (card.size_px - stride_px) // 2
-    for row in range(0, grid.height, STRIP_CELLS):
-        rows = min(STRIP_CELLS, grid.height - row)
-        first, last = row * stride_px - lead, (row + rows - 1) * stride_px - lead + card.size_px
-        left, right = -lead, (grid.width - 1) * stride_px - lead + card.size_px
-        values, data = _padded(raster, first, last, left, right)
-        windows = _windows(values, card.size_px, stride_px)
-        # row by row: all windows of a strip at once would be its pixels (size / stride)^2 times
-        probabilities = np.stack([[model.probabilities(cells) for cells in windows] for model in models])
-        padded = 1 - _windows(data[None], card.size_px, stride_px).mean(axis=(2, 3, 4))
-        own = data[lead : lead + rows * stride_px, lead : lead + grid.width * stride_px]
-        valid = own.reshape(rows, stride_px, grid.width, stride_px).mean(axis=(1, 3))
-        yield Strip(Window(0, row, grid.width, rows), probabilities, valid, padded.astype(np.float32))
+
+
+def _probabilities(model: Classifier, windows: np.ndarray, flips_and_turns: bool) -> np.ndarray:
+    """Of windows (n, channel, size, size), or the mean of those of their eight flips and turns."""
+    if not flips_and_turns:
+        return model.probabilities(windows)
+    sides = (windows, windows[..., ::-1])
+    shown = [np.rot90(side, turn, axes=(2, 3)) for side in sides for turn in range(4)]
+    return np.mean([model.probabilities(view) for view in shown], axis=0)
 
 
 def _padded(raster: Raster, top: int, bottom: int, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels [top, bottom) x [left, right), reflected at the edges, and where there is data (False outside)."""
-    grid = raster.grid
-    rows = (max(0, -top), max(0, bottom - grid.height))
-    columns = (max(0, -left), max(0, right - grid.width))
-    # n rows below the scene mirror the n above its last one, which a single row of cells need not hold
-    low = max(0, min(top, grid.height - 1 - rows[1]))
-    window = Window(0, low, grid.width, min(grid.height, bottom) - low)
-    values = np.pad(raster.stored(window), ((0, 0), rows, columns), mode="reflect")
-    data = np.pad(raster.valid(window), (rows, columns), mode="constant")
-    start = top - low + rows[0]
-    part = slice(start, start + bottom - top)
-    return values[:, part], data[part]
+    rows, columns = _reflected(top, bottom, raster.grid.height), _reflected(left, right, raster.grid.width)
+    top_row, left_column = int(rows.min()), int(columns.min())
+    window = Window(left_column, top_row, int(columns.max()) - left_column + 1, int(rows.max()) - top_row + 1)
+    at = np.ix_(rows - top_row, columns - left_column)
+    y, x = np.arange(top, bottom)[:, None], np.arange(left, right)
+    inside = (y >= 0) & (y < raster.grid.height) & (x >= 0) & (x < raster.grid.width)
+    return raster.stored(window)[:, at[0], at[1]], raster.valid(window)[at] & inside
+
+
+def _reflected(first: int, last: int, size: int) -> np.ndarray:
+    """Which of ``size`` pixels lie at the places [first, last): mirrored about the outermost, as often as needed."""
+    period = max(1, 2 * (size - 1))
+    place = np.arange(first, last) % period
+    return np.where(place < size, place, period - place)
 
 
 def _windows(values: np.ndarray, size: int, stride: int) -> np.ndarray:

@@ -22,7 +22,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 LAYERS = {
     0: {"", "errors", "files", "lineage", "settings"},
-    1: {"grid", "bands", "project", "vector", "colours", "fetch", "scratch"},
+    1: {"grid", "bands", "project", "vector", "style", "regions", "colours", "fetch", "scratch", "progress"},
     2: {"raster", "sensors", "indices", "statistics"}
     | {f"sensors.{part}" for part in ("scenes", "metadata", "safe", "landsat", "band_files", "multiband", "remote")},
     3: {
@@ -33,6 +33,9 @@ LAYERS = {
         "folds",
         "accuracy",
         "classmap",
+        "polygons",
+        "stac",
+        "mosaic",
         "sample",
         "features",
         "sides",
@@ -50,7 +53,9 @@ LAYERS = {
     4: {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "inner", "training"}
     | {"inference", "export", "report", "tracking", "inspection"}
     | {f"inspection.{part}" for part in ("places", "scenes", "labels", "proposal", "params_text", "report")},
-    5: {"cli"},
+    5: {"bundlecard", "bundle", "modelcard", "fitness", "predict", "onnx_export", "registry", "serving"}
+    | {f"serving.{part}" for part in ("scoring", "pyfunc", "script", "package", "server")},
+    6: {"cli", "cli_predict", "cli_deploy"},
 }
 """A module may import from its own layer and from those of lower numbers. "" is landfold itself."""
 
@@ -58,10 +63,12 @@ LAYER = {f"landfold.{name}".rstrip("."): layer for layer, names in LAYERS.items(
 
 ONLY_IN = {
     "torch": {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "training"}
-    | {"inference", "export"},
+    | {"inference", "export", "bundle", "onnx_export"},
     "torchvision": {"backbones", "weights", "model"},
     "lightning_fabric": {"engine", "training"},
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "registry", "serving.pyfunc", "serving.script", "serving.package", "serving.server"},
+    "onnx": {"onnx_export"},
+    "onnxruntime": {"onnx_export"},
     "spyndex": {"indices"},
     "matplotlib": {"plots", "charts", "export"},
     "dask": {"inference", "export", "ingest"},
@@ -75,7 +82,7 @@ RASTERIO_IN = {
     "ingest": {"rasterio.vrt", "rasterio.warp"},
     "labels.vectors": {"rasterio.features"},
     "labels.rasters": {"rasterio.vrt"},
-    "export": {"rasterio.features"},
+    "polygons": {"rasterio.features"},
     "report": {"rasterio"},
 }
 """Beside landfold.raster: warping band files, polygons to pixels, pixels to polygons, and the version of GDAL."""

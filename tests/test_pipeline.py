@@ -84,7 +84,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | factories.params(
-        ingest__bands=["B", "G", "R", "N", "S1"], zones__block_size_m=600, audit__network=True
+        ingest__bands=["B", "G", "R", "N", "S1"],
+        zones__block_size_m=600,
+        audit__network=True,
+        export__applicability=True,
     )
     params["train"] |= {"epochs": 6, "batch_size": 16}
     params["colours"] = {"field": "#f2d16b", "water": "#2f7fd1"}
@@ -224,14 +227,14 @@ def test_nothing_is_done_twice(project: Project) -> None:
 def test_a_change_reruns_only_what_reads_it(project: Project) -> None:
     assert project.would_run() == {"track"}
     trained = {"train@0", "train@1", "random@0", "random@1"}
-    assert project.would_run(train={"learning_rate": 0.002}) == trained | {"report", "track"}
+    assert project.would_run(train={"learning_rate": 0.002}) == trained | {"package", "report", "track"}
     assert project.would_run(audit={"network": False}) == {"random@0", "random@1", "report", "track"}
     assert project.would_run(audit={"trees": 20}) == {"audit", "report", "track"}
     zoned = project.would_run(zones={"block_size_m": 500})
     assert "zones" in zoned
     assert not zoned & {"ingest", "indices", "normalize", "patches"}
-    assert project.would_run(export={"stride_px": 4}) == {"export", "report", "track"}
-    assert project.would_run(project={"name": "renamed"}) == {"report", "track"}
+    assert project.would_run(export={"stride_px": 4}) == {"export", "package", "report", "track"}
+    assert project.would_run(project={"name": "renamed"}) == {"package", "report", "track"}
 
 
 def test_an_experiment_changes_what_it_names(project: Project) -> None:

@@ -29,7 +29,6 @@ def project(folder, *, k: int = 2, **changes: Any) -> dict[str, Any]:
     """What the stages before train leave: a scene of fields in the west and water in the east, two folds."""
     content = factories.params(**{"zones__k": k, "zones__folds": list(range(k))})
     content |= {"model": dict(MODEL), "train": dict(TRAIN), "track": {"enabled": False}}
-    content |= {"export": {"stride_px": 8, "min_valid": 0.5, "applicability": False}}
     content |= {"colours": {"field": "#f2d16b", "water": "#2f7fd1"}}
     for name, value in changes.items():
         section, key = name.split("__")
