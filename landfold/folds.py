@@ -409,7 +409,7 @@ def summarize(table: geopandas.GeoDataFrame, splits: Sequence[Split], *, repeats
 
 
 def cautions(folding: Folding, settings: ZoneSettings) -> list[str]:
-    """What the user should know of folds that are sound."""
+    """What the user should know of folds that are sound, beside the flags of `summarize`."""
     found = []
     if settings.kind == "kmeans":
         found.append("zones.kind: kmeans: new patches move every zone, and results before and after do not compare")
@@ -420,10 +420,6 @@ def cautions(folding: Folding, settings: ZoneSettings) -> list[str]:
         for name, zones in zones_of_class[zones_of_class < settings.k].items():
             lost = "the fold that validates it has not learned it" if zones == 1 else "not every fold validates it"
             found.append(f"{which}zones with class {name}: {zones}, fewer than folds: {lost}")
-    summary = summarize(folding.table, folding.splits, repeats=settings.repeats)
-    for fold, counts in summary["folds"].items():
-        if counts["flags"]:
-            found.append(f"fold {fold}: {', '.join(counts['flags'])} ({counts['validation']} validation patches)")
     pairs = zip(folding.splits, folding.randoms, strict=True)
     fewer = [str(fold) for fold, (zoned, random) in enumerate(pairs) if random.train.sum() < zoned.train.sum()]
     if fewer:

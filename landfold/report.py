@@ -358,6 +358,7 @@ def _notices(result: Result) -> list[tuple[str, str]]:
     """Warnings of all stages: where, and what."""
     found = [("scores", text) for text in result.scores["warnings"]]
     found += [("audit", text) for text in result.audit["warnings"]]
+    found += [("folds", text) for text in result.folds["cautions"]]
     for fold, told in result.folds["folds"].items():
         found += [(f"fold {fold}", text) for text in told["flags"]]
     found += [(f"scene {name}, refused", text) for name, text in result.scenes["refusals"].items()]

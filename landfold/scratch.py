@@ -2,14 +2,14 @@
 
 DVC removes a stage's outputs before it runs the stage. What was made of each scene is therefore kept below
 ``.dvc/tmp/landfold`` of the main checkout under a key of all that it was made from: the scene's own inputs and
-their content, the settings that the stage reads, the code, and the libraries. Files are hard links and cost no
-space while DVC's cache holds them too. The folder may be deleted at any time; without ``.dvc`` there is none.
+their content, the settings that the stage reads, the code, and the libraries. Files are hard links; with the
+``cache.type`` of this repository DVC's cache links to them too, so that they cost no space. The folder may be
+deleted at any time; without ``.dvc`` there is none.
 
 Of a remote scene the file that lists its URLs stands for their content, which is not looked at: what changed under
 its URL is not seen, and a URL more in a list makes all scenes of that list anew.
 """
 
-import configparser
 import hashlib
 import json
 import os
@@ -190,7 +190,7 @@ class _Store:
                 kept = self._place(key) / path.name
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 _link(path, kept)
-                files.append({"name": path.name, "mark": _mark(kept), "md5": None})
+                files.append({"name": path.name, "mark": _mark(kept)})
             content = result if isinstance(result, bytes) else json.dumps(result)
             entry = (self.stage, key, json.dumps(files), content, time.time())
             database.execute("INSERT OR REPLACE INTO scenes VALUES (?, ?, ?, ?, ?)", entry)
@@ -208,33 +208,10 @@ class _Store:
             database.execute("DELETE FROM scenes WHERE used < ?", (old,))
             database.execute("DELETE FROM digests WHERE used < ?", (old,))
             database.execute("COMMIT")
-            self._share(database)
             known = {key for (key,) in database.execute("SELECT key FROM scenes WHERE stage = ?", (self.stage,))}
             for place in (self.folder / self.stage).glob("*"):
                 if place.name not in known and place.stat().st_mtime < old:
                     shutil.rmtree(place, ignore_errors=True)
-
-    def _share(self, database: sqlite3.Connection) -> None:
-        """Make kept files links to DVC's own: it copies outputs into its cache where it has no reflinks.
-
-        That is possible once the stage has ended, so a later one does it for all stages.
-        """
-        cache = _cache(self.folder.parents[1]) / "files/md5"
-        for stage, key, text in database.execute("SELECT stage, key, files FROM scenes").fetchall():
-            files = json.loads(text)
-            for file in files:
-                kept = self.folder / stage / key / file["name"]
-                if not kept.is_file() or kept.stat().st_nlink > 1 or _mark(kept) != file["mark"]:
-                    continue
-                file["md5"] = file["md5"] or _md5(kept)
-                own = cache / file["md5"][:2] / file["md5"][2:]
-                if own.is_file() and own.stat().st_size == file["mark"][0]:
-                    with suppress(OSError):  # another file system, or one without links
-                        _link(own, kept, copy=False)
-                        file["mark"] = _mark(kept)
-            if json.dumps(files) != text:
-                entry = (json.dumps(files), stage, key, text)
-                database.execute("UPDATE scenes SET files = ? WHERE stage = ? AND key = ? AND files = ?", entry)
 
     def _note_digests(self, database: sqlite3.Connection) -> None:
         now = time.time()
@@ -348,34 +325,18 @@ def _mark(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _link(source: Path, target: Path, *, copy: bool = True) -> None:
-    """A hard link, whole or absent; where the file system has none, a copy of the same time or an OSError."""
+def _link(source: Path, target: Path) -> None:
+    """A hard link, whole or absent; where the file system has none, a copy of the same time."""
     temporary = target.with_name(f".partial-{os.getpid()}-{target.name}")
     temporary.unlink(missing_ok=True)
     try:
         try:
             os.link(source, temporary)
         except OSError:
-            if not copy:
-                raise
             shutil.copy2(source, temporary)
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)  # os.replace leaves it where both are links to one file
-
-
-def _md5(path: Path) -> str:
-    """By which DVC names the objects of its cache."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _cache(dvc: Path) -> Path:
-    """DVC's cache: cache.dir of the project's configuration, relative to that, or its default."""
-    config = configparser.ConfigParser(interpolation=None)
-    with suppress(configparser.Error):  # which DVC itself refuses
-        config.read([dvc / "config", dvc / "config.local"], encoding="utf-8")
-    return dvc / config.get("cache", "dir", fallback="cache").strip("'\"")
 
 
 def _plain(value: Any) -> Any:

@@ -36,10 +36,12 @@ def main() -> str:
     with writing_folder(Path(f"data/folds/k{zones.k}")) as folder:
         write_folds(folder, folding.table, folding.splits, *folding.zones, randoms=folding.randoms)
         check_folds(folder, patches, zones, test)
-    write_json(Path("metrics/folds.json"), summarize(folding.table, folding.splits, repeats=zones.repeats))
+    told, summary = cautions(folding, zones), summarize(folding.table, folding.splits, repeats=zones.repeats)
+    write_json(Path("metrics/folds.json"), summary | {"cautions": told})
     areas, first = folding.zones[0], folding.splits[: zones.k]
     fold_map(Path("metrics/plots/folds.png"), areas, folding.table, first, pictures=_thumbnails(crs))
-    for caution in cautions(folding, zones):
+    flagged = [f"fold {fold}: {', '.join(part['flags'])}" for fold, part in summary["folds"].items() if part["flags"]]
+    for caution in (*told, *flagged):
         print(f"zones: warning: {caution}")
     dropped = sum(int(split.buffer.sum()) for split in folding.splits)
     repeated = f", {zones.repeats} times" if zones.repeats > 1 else ""

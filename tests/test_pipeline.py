@@ -171,6 +171,14 @@ def test_mlflow_has_one_parent_and_one_child_a_fold(project: Project) -> None:
     assert found.folds == {0: "live", 1: "live"}
 
 
+def test_kept_work_takes_no_space_of_its_own(project: Project) -> None:
+    """An output, its copy in DVC's cache and the one beside it are one file."""
+    for stage, folder in (("ingest", "scenes"), ("normalize", "normalized")):
+        (kept,) = project.folder.glob(f".dvc/tmp/landfold/{stage}/*/{SCENE}.tif")
+        assert kept.samefile(project.folder / f"data/{folder}/{SCENE}.tif")
+        assert kept.stat().st_nlink == 3
+
+
 def test_nothing_is_done_twice(project: Project) -> None:
     lock = (project.folder / "dvc.lock").read_bytes()
     assert ran(project("dvc repro")) == ["track"]

@@ -117,7 +117,7 @@ def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4
             "windows": 12345, "kept": 40,
             "dropped": {"impure": 3, "invalid": 2, "small": 0, "unlabelled": 12300},
         },
-        "metrics/folds.json": {"folds": {fold: dict(told) for fold in numbers}, "test": 0},
+        "metrics/folds.json": {"folds": {fold: dict(told) for fold in numbers}, "test": 0, "cautions": []},
         "data/scenes/report.json": {
             "refusals": {},
             "scenes": [entry | {"scene": f"S{i:03}", "bands": files} for i in range(scenes)],
@@ -314,6 +314,7 @@ def test_every_part_is_there(rendered):
 def test_warnings_of_all_stages_are_collected(rendered):
     files = contents()
     files["metrics/folds.json"]["folds"]["1"]["flags"] = ["no water in training"]
+    files["metrics/folds.json"]["cautions"] = ["zones with class b: 1"]
     files["data/scenes/report.json"]["refusals"] = {"S9": "scene S9: no CRS"}
     files["data/scenes/report.json"]["scenes"][0]["warnings"] = ["no nodata value"]
     files["metrics/patches.json"] |= {"label_overlap_m2": 129211, "labels_mended": 3}
@@ -322,13 +323,14 @@ def test_warnings_of_all_stages_are_collected(rendered):
     assert notices == [
         "scores: fewer than 10 zones <each>",
         "audit: zones are small",
+        "folds: zones with class b: 1",
         "fold 1: no water in training",
         "scene S9, refused: scene S9: no CRS",
         "scene S000: no nodata value",
         "labels: classes overlap on 129\u202f211 m²",
         "labels: 3 polygons crossed themselves and were mended",
     ]
-    assert ("Warnings (7)") in [text for _, text in found.all("a")]
+    assert ("Warnings (8)") in [text for _, text in found.all("a")]
 
 
 def test_confusion_has_truth_along_the_rows(rendered):

@@ -1,6 +1,5 @@
 import hashlib
 import os
-import shutil
 import sqlite3
 import time
 from contextlib import closing, contextmanager
@@ -185,27 +184,6 @@ def test_what_no_run_has_used_for_long_is_removed(folder):
     assert {path.name for path in (store / "x").iterdir() if not any(path.iterdir())} == {"young-orphan"}
     assert len(rows(folder, "SELECT * FROM scenes")) == 1
     assert prepare("x", [task(folder, name="used")], {}, bar=silent).unchanged == 1
-
-
-@pytest.mark.parametrize("config", ["", "[cache]\n    dir = {elsewhere}\n", "[cache\nbroken"])
-def test_kept_files_become_links_to_those_of_dvc(folder, config):
-    prepare("x", [task(folder)], {}, bar=silent)
-    cache = folder / ("elsewhere" if "dir" in config else ".dvc/cache")
-    (folder / ".dvc/config").write_text(config.format(elsewhere=cache))
-    md5 = hashlib.md5(b"ONE", usedforsecurity=False).hexdigest()
-    own = cache / "files/md5" / md5[:2] / md5[2:]
-    own.parent.mkdir(parents=True)
-    own.write_text("ONE")
-    own.chmod(0o444)
-    (kept,) = (folder / ".dvc/tmp/landfold/x").glob("*/s.txt")
-    prepare("y", [], {}, bar=silent)
-    assert not kept.samefile(own), "it is still a link of an output"
-    shutil.rmtree(folder / "out")
-    (folder / "out").mkdir()
-    prepare("y", [], {}, bar=silent)
-    assert kept.samefile(own)
-    assert prepare("x", [task(folder)], {}, bar=silent).unchanged == 1
-    assert (folder / "out/s.txt").samefile(own)
 
 
 def test_a_fault_of_the_store_is_told_once_and_costs_its_use_alone(folder, capsys):

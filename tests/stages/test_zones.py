@@ -47,6 +47,7 @@ def test_folds_keep_ground_apart_in_every_scene_and_date(tmp_path, stage, patche
         assert (side == "buffer").any(), "windows overlap, so the border of a zone costs patches"
     metrics = read_json(tmp_path / "metrics/folds.json")
     assert metrics["folds"]["0"]["validation"] + metrics["folds"]["1"]["validation"] == len(patches)
+    assert metrics["cautions"] == []
     assert (tmp_path / "metrics/plots/folds.png").stat().st_size > 1000
 
 
