@@ -52,6 +52,10 @@ LAYERS = {
     | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")},
     4: {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "inner", "training"}
     | {"inference", "export", "report", "tracking", "inspection"}
+    | {f"tracking.{part}" for part in ("artifacts", "completion", "database", "describe", "library", "live", "origin")}
+    | {f"tracking.{part}" for part in ("redaction", "result", "runs", "store", "ui")}
+    | {"sections", "sweep", "doctor"}
+    | {f"doctor.{part}" for part in ("checkout", "repository", "settings", "machine", "services")}
     | {f"inspection.{part}" for part in ("places", "scenes", "labels", "proposal", "params_text", "report")},
     5: {"bundlecard", "bundle", "modelcard", "fitness", "predict", "onnx_export", "registry", "serving"}
     | {f"serving.{part}" for part in ("scoring", "pyfunc", "script", "package", "server")},
@@ -63,10 +67,11 @@ LAYER = {f"landfold.{name}".rstrip("."): layer for layer, names in LAYERS.items(
 
 ONLY_IN = {
     "torch": {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "training"}
-    | {"inference", "export", "bundle", "onnx_export"},
+    | {"inference", "export", "bundle", "onnx_export", "doctor.machine"},
     "torchvision": {"backbones", "weights", "model"},
     "lightning_fabric": {"engine", "training"},
-    "mlflow": {"tracking", "registry", "serving.pyfunc", "serving.script", "serving.package", "serving.server"},
+    "mlflow": {f"tracking.{part}" for part in ("completion", "database", "library", "live", "store")}
+    | {"registry", "serving.pyfunc", "serving.script", "serving.package", "serving.server"},
     "onnx": {"onnx_export"},
     "onnxruntime": {"onnx_export"},
     "spyndex": {"indices"},
