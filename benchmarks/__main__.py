@@ -30,8 +30,8 @@ from landfold.dataset import Examples, load_windows
 from landfold.engine import launch
 from landfold.grid import Grid
 from landfold.indices import IndexSettings, write_indices
-from landfold.inference import slide
 from landfold.ingest import IngestSettings, MaskSettings, ingest_scene
+from landfold.maps.inference import slide
 from landfold.model import Classifier, ModelCard, ModelSettings, build
 from landfold.raster import Raster
 from landfold.recipe import TrainSettings

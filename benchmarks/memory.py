@@ -73,7 +73,7 @@ def labels(path: Path, side_px: int) -> None:
 
 def write_map(folder: Path) -> None:
     """The map of the normalized scene, every layer of it, by fold and by the mean of both networks."""
-    from landfold.export import ExportSettings, write_scene_map
+    from landfold.maps.export import ExportSettings, write_scene_map
     from landfold.model import Classifier, ModelCard, ModelSettings, build
     from landfold.raster import Raster
 

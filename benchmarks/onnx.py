@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from landfold.deploy.onnx_export import runtime, write_onnx
 from landfold.model import Classifier
-from landfold.onnx_export import runtime, write_onnx
 
 FOLDS, BATCH = 5, 256
 

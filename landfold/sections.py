@@ -19,10 +19,10 @@ OWNERS = {
     "model": "landfold.model:ModelSettings",
     "train": "landfold.recipe:TrainSettings",
     "evaluate": "landfold.metrics:EvaluateSettings",
-    "export": "landfold.export:ExportSettings",
+    "export": "landfold.maps.export:ExportSettings",
     "track": "landfold.tracking:TrackSettings",
     "colours": "landfold.colours:ColourSettings",
-    "card": "landfold.modelcard:CardSettings",
+    "card": "landfold.deploy.modelcard:CardSettings",
 }
 """Section: module and model. Imported only when needed, since torch takes seconds."""
 

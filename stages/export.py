@@ -22,13 +22,13 @@ from rasterio.crs import CRS
 from landfold import settings
 from landfold.applicability import Applicability
 from landfold.colours import ColourSettings
-from landfold.export import ExportSettings, fold_of_cells, lineage_tags, load_folds, picture, write_scene_map
-from landfold.features import patch_features
 from landfold.files import digest, file_sha256, read_json, write_json, writing_folder
 from landfold.folds import fold_of_zone
 from landfold.grid import Grid
+from landfold.maps.export import ExportSettings, fold_of_cells, lineage_tags, load_folds, write_scene_map
+from landfold.maps.mosaic import write_mosaic
+from landfold.maps.picture import picture
 from landfold.model import pick_device
-from landfold.mosaic import write_mosaic
 from landfold.project import ProjectSettings
 from landfold.raster import Raster
 from landfold.zones import ZoneSettings, written_zones
@@ -46,7 +46,8 @@ def main() -> str:
     card = models[0].card
     colours = settings.load(PARAMS, "colours", ColourSettings).rgb(card.classes)
     held_out = _held_out(zones, folds, crs)
-    area = _area(folds, len(models)) if export.applicability else None
+    data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
+    area = Applicability.of_folds(folds, len(models), **data) if export.applicability else None
     parts = [fitted / f"fold_{i}" / name for i in range(len(models)) for name in ("model.safetensors", "model.json")]
     model = {"MODEL_SHA256": digest(*parts)}
     dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
@@ -85,13 +86,6 @@ def _held_out(zones: ZoneSettings, folds: Path, crs: CRS) -> Callable[[Grid], np
     areas = geopandas.read_file(folds / "zones.gpkg", layer="zones")
     zone_of = written_zones(zones, pandas.read_parquet("data/patches.parquet"), assigned["zone"], areas).at
     return partial(fold_of_cells, crs=crs, zone_of=zone_of, fold_of_zone=fold_of_zone(assigned))
-
-
-def _area(folds: Path, k: int) -> Applicability:
-    """The area of applicability of the folds' models, from the statistics of their training patches."""
-    patches = pandas.read_parquet("data/patches.parquet")
-    sides = [pandas.read_parquet(folds / f"fold_{fold}.parquet").set_index("patch")["side"] for fold in range(k)]
-    return Applicability.of(patch_features(patches, Path("data/normalized")), patches["label"].to_numpy(), sides)
 
 
 if __name__ == "__main__":

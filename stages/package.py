@@ -12,15 +12,15 @@ from typing import Any
 
 from landfold import settings
 from landfold.applicability import Applicability
-from landfold.bundle import README, write_bundle
-from landfold.bundlecard import CARD, origin_of
 from landfold.colours import ColourSettings
-from landfold.export import ExportSettings
+from landfold.deploy.bundle import README, write_bundle
+from landfold.deploy.bundlecard import CARD, origin_of
+from landfold.deploy.modelcard import SCORES, CardSettings, Metrics, write_model_card
 from landfold.files import file_sha256, read_json, writing_folder
 from landfold.folds import read_index
 from landfold.lineage import data_digest, params_digest
+from landfold.maps.export import ExportSettings
 from landfold.model import ModelCard
-from landfold.modelcard import SCORES, CardSettings, Metrics, write_model_card
 from landfold.statistics import SceneStatistics
 from stages import PARAMS, run
 

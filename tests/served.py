@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from landfold import settings
-from landfold.bundle import write_bundle
+from landfold.deploy.bundle import write_bundle
 from landfold.model import Classifier, ModelCard, ModelSettings, build
 from tests.factories import PARAMS
 

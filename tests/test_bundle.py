@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 import landfold
 from landfold.applicability import Applicability
-from landfold.bundle import Bundle, write_bundle
-from landfold.bundlecard import MAX_CARD_BYTES, BundleError, read_card
+from landfold.deploy.bundle import Bundle, write_bundle
+from landfold.deploy.bundlecard import MAX_CARD_BYTES, BundleError, read_card
 from landfold.errors import LandfoldError
 from landfold.files import file_sha256
 from landfold.model import Classifier
@@ -225,14 +225,14 @@ def test_tensors_of_another_shape_are_refused_before_they_are_loaded(folder, mon
     change(tensors)
     save_file(tensors, folder / "fold_0.safetensors")
     edit(folder, lambda card: card["weights"].__setitem__(0, file_sha256(folder / "fold_0.safetensors")))
-    monkeypatch.setattr("landfold.bundle.load_file", lambda path: pytest.fail("loaded"))
+    monkeypatch.setattr("landfold.deploy.bundle.load_file", lambda path: pytest.fail("loaded"))
     with pytest.raises(BundleError, match=message):
         Bundle.load(folder)
 
 
 def test_a_network_too_large_for_memory_is_refused_by_its_file(folder, monkeypatch):
     """The card asks for a network of 2.6 GB; the file beside it holds a small one."""
-    monkeypatch.setattr("landfold.bundle.load_file", lambda path: pytest.fail("loaded"))
+    monkeypatch.setattr("landfold.deploy.bundle.load_file", lambda path: pytest.fail("loaded"))
 
     def grow(card):
         own = dict.fromkeys(("kernel_px", "stride_px", "pooling", "blocks"))

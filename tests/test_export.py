@@ -13,18 +13,17 @@ from rio_cogeo.cogeo import cog_validate
 
 from landfold import __version__
 from landfold.applicability import METHOD, Applicability
-from landfold.export import (
-    OUTSIDE,
+from landfold.grid import Grid
+from landfold.maps.export import (
     ExportError,
     ExportSettings,
     entropy,
     fold_of_cells,
     margin,
-    picture,
     write_scene_map,
 )
-from landfold.grid import Grid
-from landfold.inference import InferenceError, map_grid
+from landfold.maps.inference import InferenceError, map_grid
+from landfold.maps.picture import OUTSIDE, picture
 from landfold.raster import Raster
 from landfold.settings import SettingsError, validate
 from landfold.zones import grid_zones

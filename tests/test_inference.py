@@ -3,8 +3,8 @@ import inspect
 import numpy as np
 import pytest
 
-from landfold import inference
-from landfold.inference import InferenceError, check_stride, map_grid, shifts_px, slide
+from landfold.maps import inference
+from landfold.maps.inference import InferenceError, check_stride, map_grid, shifts_px, slide
 from landfold.model import Classifier
 from landfold.raster import Raster
 from tests import factories

@@ -6,9 +6,9 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 from rio_cogeo.cogeo import cog_validate
 
-from landfold import mosaic
 from landfold.grid import Grid
-from landfold.mosaic import MosaicError, write_mosaic
+from landfold.maps import mosaic
+from landfold.maps.mosaic import MosaicError, write_mosaic
 from tests import factories
 from tests.test_export import CLASSES, COLOURS, export_settings, random_tables, write_known_map
 

@@ -22,9 +22,9 @@ import stages.indices
 import stages.ingest
 import stages.normalize
 import stages.patches
-from landfold.export import ExportSettings, write_scene_map
 from landfold.grid import Grid
-from landfold.inference import shifts_px
+from landfold.maps.export import ExportSettings, write_scene_map
+from landfold.maps.inference import shifts_px
 from landfold.raster import Raster
 from landfold.statistics import SceneStatistics
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, params, write_labels, write_params

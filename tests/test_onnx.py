@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from landfold import onnx_export
-from landfold.bundle import Bundle
 from landfold.cli import main
+from landfold.deploy import onnx_export
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.onnx_export import OPSET, TOLERANCE, OnnxError, check, runtime, write_onnx
 from landfold.files import file_sha256
-from landfold.onnx_export import OPSET, TOLERANCE, OnnxError, check, runtime, write_onnx
 from tests.factories import leftovers
 from tests.served import CHANNELS, CLASSES, SIZE_PX, classifiers, make_bundle
 

@@ -21,9 +21,9 @@ from scipy import ndimage
 
 from landfold.classmap import ClassMapError
 from landfold.grid import Grid
-from landfold.polygons import LAYER, PolygonError, PolygonSettings, trace, write_polygons
+from landfold.maps.polygons import LAYER, PolygonError, PolygonSettings, trace, write_polygons
+from landfold.maps.regions import NOTHING, Runs, find_regions
 from landfold.raster import RasterError
-from landfold.regions import NOTHING, Runs, find_regions
 from landfold.settings import SettingsError, validate
 from tests import factories
 from tests.factories import make_grid

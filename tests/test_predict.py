@@ -26,11 +26,12 @@ import stages.package
 import stages.patches
 import stages.train
 import stages.zones
-from landfold import cli, predict
+from landfold import cli
 from landfold.bands import Radiometry
-from landfold.bundle import Bundle
-from landfold.bundlecard import read_card
-from landfold.fitness import foreign
+from landfold.deploy import predict
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.bundlecard import read_card
+from landfold.deploy.fitness import foreign
 from landfold.folds import FoldError
 from tests import factories
 from tests.products import write_safe

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from landfold import tracking
-from landfold.bundle import Bundle
-from landfold.bundlecard import Score
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.bundlecard import Score
+from landfold.deploy.registry import Candidate, RegistryError, judge, register
+from landfold.deploy.serving.package import example, quiet_mlflow
 from landfold.files import digest
-from landfold.registry import Candidate, RegistryError, judge, register
-from landfold.serving.package import example, quiet_mlflow
 from tests.served import make_bundle, sha
 
 
@@ -192,7 +192,7 @@ def test_what_fails_half_way_leaves_no_version(root, monkeypatch):
     def full(*arguments, **named):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("landfold.registry.save", full)
+    monkeypatch.setattr("landfold.deploy.registry.save", full)
     with pytest.raises(OSError, match="No space left"):
         register(model)
     client = client_of(root)

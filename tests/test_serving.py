@@ -17,16 +17,23 @@ import rasterio
 import requests
 import yaml
 
-from landfold.bundle import Bundle, BundleError
 from landfold.cli import _parser
-from landfold.export import NO_CLASS
+from landfold.deploy.bundle import Bundle, BundleError
+from landfold.deploy.predict import Options, predict
+from landfold.deploy.serving.package import (
+    REQUIREMENTS,
+    SCRIPT,
+    PackageError,
+    example,
+    quiet_mlflow,
+    write_mlflow_model,
+)
+from landfold.deploy.serving.scoring import LIMITS, RequestError, ServingLimits, answer
+from landfold.deploy.serving.server import Guard, ServerError, application, listen, sentence
 from landfold.indices import IndexSettings, write_indices
-from landfold.inference import map_grid, slide
-from landfold.predict import Options, predict
+from landfold.maps.export import NO_CLASS
+from landfold.maps.inference import map_grid, slide
 from landfold.raster import Raster
-from landfold.serving.package import REQUIREMENTS, SCRIPT, PackageError, example, quiet_mlflow, write_mlflow_model
-from landfold.serving.scoring import LIMITS, RequestError, ServingLimits, answer
-from landfold.serving.server import Guard, ServerError, application, listen, sentence
 from landfold.statistics import SceneStatistics, normalize_scene
 from tests.closure import file_of, imported_modules, imported_names
 from tests.factories import leftovers, small_scene, tree, write_raster
@@ -212,7 +219,7 @@ def test_no_pickle_is_on_the_way(packed):
 
 def test_the_requirements_are_what_serving_imports():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "uvicorn": "mlflow", "yaml": "pyyaml"}
-    reached, pending, used = set(), ["landfold.serving.server", "landfold.serving.script"], set()
+    reached, pending, used = set(), ["landfold.deploy.serving.server", "landfold.deploy.serving.script"], set()
     while pending:
         module = pending.pop()
         if module not in reached:
@@ -420,7 +427,7 @@ def test_a_fault_of_the_server_is_not_called_the_clients(loaded, monkeypatch, ap
     def broken(*arguments):
         raise MemoryError("secret")
 
-    monkeypatch.setattr("landfold.serving.pyfunc.answer", broken)
+    monkeypatch.setattr("landfold.deploy.serving.pyfunc.answer", broken)
     assert call(app, request(GOOD)) == (500, {"message": "the server failed at this request; its log tells more"})
 
 

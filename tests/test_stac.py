@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 from referencing import Registry, Resource
 
 from landfold.grid import Grid
-from landfold.stac import to_degrees, write_item
+from landfold.maps.stac import to_degrees, write_item
 from tests.factories import tree
 from tests.test_export import CLASSES, COLOURS, LINEAGE, VALID, export_settings, random_tables, write_known_map
 

@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from landfold.style import write_class_styles, write_share_style
+from landfold.maps.style import write_class_styles, write_share_style
 from tests.factories import tree
 
 NAMES = ["water", 'corn "&" <rye>', "Grünland, naß"]

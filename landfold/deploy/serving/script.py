@@ -2,6 +2,6 @@
 
 from mlflow.models import set_model
 
-from landfold.serving.pyfunc import LandfoldModel
+from landfold.deploy.serving.pyfunc import LandfoldModel
 
 set_model(LandfoldModel())

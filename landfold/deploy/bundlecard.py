@@ -13,9 +13,9 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from landfold.backbones import ModelError
-from landfold.export import ExportSettings
 from landfold.indices import IndexSettings
 from landfold.ingest import IngestSettings
+from landfold.maps.export import ExportSettings
 from landfold.model import ModelCard, ModelSettings
 from landfold.project import ProjectSettings
 from landfold.settings import Settings, SettingsError, validate

@@ -81,9 +81,9 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Predict; the exit code is returned."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py: before torch is imported
-    from landfold.bundle import Bundle
+    from landfold.deploy.bundle import Bundle
+    from landfold.deploy.predict import Options, predict
     from landfold.model import pick_device
-    from landfold.predict import Options, predict
     from landfold.progress import bar
 
     area, order, changes = options.area, options.band_order, {}

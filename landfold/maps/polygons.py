@@ -1,8 +1,9 @@
 """Class polygons of a map: GeoPackage and FlatGeobuf in the map's CRS, GeoJSON in WGS 84.
 
 Made from the class and the confidence raster of a map as they lie on disk, read strip by strip. Held at once: the runs
-of `landfold.regions`, an int32 and a bool for each cell of the map, and the polygons. That was 0.6 GB for 1373 x 1373
-cells in 166,000 regions, a Sentinel-2 tile at a stride of 8 pixels, and 3.5 GB for 10984 x 10984 cells in 735,000.
+of `landfold.maps.regions`, an int32 and a bool for each cell of the map, and the polygons. That was 0.6 GB for
+1373 x 1373 cells in 166,000 regions, a Sentinel-2 tile at a stride of 8 pixels, and 3.5 GB for 10984 x 10984 cells in
+735,000.
 """
 
 from collections.abc import Iterator
@@ -24,8 +25,8 @@ from rasterio.windows import Window
 from landfold.classmap import ClassMap, areas_are_true
 from landfold.errors import LandfoldError
 from landfold.grid import Grid, describe_crs
+from landfold.maps.regions import NOTHING, Regions, Runs, find_regions
 from landfold.raster import Raster
-from landfold.regions import NOTHING, Regions, Runs, find_regions
 from landfold.settings import Settings
 from landfold.vector import write_flatgeobuf, write_geojson, write_geopackage
 
@@ -80,7 +81,7 @@ def write_polygons(class_map: Path, confidence: Path, folder: Path, name: str, s
     """Write NAME.gpkg, NAME.geojson and NAME.fgb, as the settings want, each with the one layer ``classes``.
 
     The polygons are the connected cells of a class after the merging of small regions
-    (`landfold.regions.find_regions`), those of most cells first, each with
+    (`landfold.maps.regions.find_regions`), those of most cells first, each with
 
     - ``class``: its name,
     - ``cells``: how many cells of the map it has,

@@ -8,7 +8,7 @@ from typing import Any
 from rasterio.crs import CRS
 
 from landfold.bands import STANDARD_NAMES
-from landfold.bundlecard import BundleCard
+from landfold.deploy.bundlecard import BundleCard
 from landfold.errors import LandfoldError
 from landfold.sensors import SceneFiles
 from landfold.statistics import SceneStatistics

@@ -93,7 +93,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def _limits(options: argparse.Namespace) -> Any:
-    from landfold.serving.scoring import ServingLimits
+    from landfold.deploy.serving.scoring import ServingLimits
     from landfold.settings import validate
 
     names = ("max_windows", "max_pixels", "device")
@@ -102,7 +102,7 @@ def _limits(options: argparse.Namespace) -> Any:
 
 def _serve(options: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py: before torch is imported
-    from landfold.serving.server import application, listen
+    from landfold.deploy.serving.server import application, listen
 
     app = application(options.model, limits=_limits(options), max_bytes=options.max_mb * 2**20)
     print(f"{options.model}: http://{options.host}:{options.port}/invocations, until Ctrl-C", flush=True)
@@ -112,7 +112,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _mlflow_model(options: argparse.Namespace) -> int:
-    from landfold.serving.package import write_mlflow_model
+    from landfold.deploy.serving.package import write_mlflow_model
 
     write_mlflow_model(options.model, options.target, limits=_limits(options))
     print(f"{options.target}: mlflow models serve -m {options.target} --env-manager local -h 127.0.0.1", flush=True)
@@ -120,8 +120,8 @@ def _mlflow_model(options: argparse.Namespace) -> int:
 
 
 def _onnx(options: argparse.Namespace) -> int:
-    from landfold.bundle import Bundle
-    from landfold.onnx_export import OPSET, write_onnx
+    from landfold.deploy.bundle import Bundle
+    from landfold.deploy.onnx_export import OPSET, write_onnx
 
     bundle = Bundle.load(options.model)
     card = bundle.card
@@ -138,7 +138,7 @@ def _onnx(options: argparse.Namespace) -> int:
 
 
 def _register(options: argparse.Namespace) -> int:
-    from landfold.registry import register
+    from landfold.deploy.registry import register
 
     asked = {name: getattr(options, name) for name in ("name", "alias", "promote", "other_data", "dry_run")}
     print(register(options.model, **asked), flush=True)

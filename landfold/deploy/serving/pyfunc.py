@@ -13,10 +13,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
-from landfold.bundle import Bundle
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.serving.scoring import LIMITS, ServingLimits, answer
 from landfold.errors import LandfoldError
 from landfold.model import pick_device
-from landfold.serving.scoring import LIMITS, ServingLimits, answer
 from landfold.settings import validate
 
 
@@ -45,7 +45,7 @@ class LandfoldModel(PythonModel):
     # np.ndarray though it is a dictionary of one: MLflow takes the types of this signature for the model's, and warns
     # of all others.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """See `landfold.serving.scoring.answer`; the input is named ``reflectance``, or is the array alone."""
+        """See `landfold.deploy.serving.scoring.answer`; the input is named ``reflectance``, or is the array alone."""
         reflectance = model_input.get("reflectance") if isinstance(model_input, dict) else model_input
         try:
             return answer(self.bundle, reflectance, params or {}, self.limits)

@@ -8,7 +8,7 @@ import jinja2
 from pydantic import Field
 
 from landfold.bands import STANDARD_NAMES
-from landfold.bundlecard import BundleCard
+from landfold.deploy.bundlecard import BundleCard
 from landfold.settings import Settings
 
 TEMPLATE = Path(__file__).with_name("modelcard.md.j2")

@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 from torch.overrides import TorchFunctionMode
 
 from landfold.applicability import MOST_PATCHES, Applicability
-from landfold.bundlecard import CARD, FORMAT, MAX_CHANNELS, BundleCard, BundleError, present, read_card
+from landfold.deploy.bundlecard import CARD, FORMAT, MAX_CHANNELS, BundleCard, BundleError, present, read_card
 from landfold.features import feature_names
 from landfold.files import file_sha256, write_json
 from landfold.indices import compute

@@ -20,9 +20,9 @@ from rasterio.windows import Window
 
 from landfold.errors import LandfoldError
 from landfold.grid import ALIGNMENT_TOLERANCE_PX, Grid
+from landfold.maps.stac import write_item
+from landfold.maps.style import NO_CLASS, write_class_styles, write_share_style
 from landfold.raster import Raster, create_cog
-from landfold.stac import write_item
-from landfold.style import NO_CLASS, write_class_styles, write_share_style
 
 NAME = "mosaic"
 """What the files' names begin with, as those of a scene's do."""

@@ -21,8 +21,8 @@ from pystac.extensions.projection import SCHEMA_URI as PROJECTION
 
 from landfold.files import write_json
 from landfold.grid import Grid
+from landfold.maps.style import NO_CLASS
 from landfold.raster import Raster
-from landfold.style import NO_CLASS
 
 EDGES = 20
 """Pieces into which each side of a footprint is cut, as a straight line is none in longitude and latitude."""

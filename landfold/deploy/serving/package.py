@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from landfold.bundlecard import BundleCard, read_card
+from landfold.deploy.bundlecard import BundleCard, read_card
+from landfold.deploy.serving.scoring import LIMITS, ServingLimits
 from landfold.errors import LandfoldError
 from landfold.files import file_sha256, writing_folder
-from landfold.serving.scoring import LIMITS, ServingLimits
 
 SCRIPT = Path(__file__).with_name("script.py")
 
@@ -20,7 +20,7 @@ REQUIREMENTS = (
     "pystac", "pyyaml", "rasterio", "safetensors", "scikit-learn", "scipy", "shapely", "spyndex", "torch",
     "torchvision",
 )  # fmt: skip
-"""What landfold.serving imports, through all its modules; landfold itself is installed from its own repository."""
+"""What this package imports, through all its modules; landfold itself is installed from its own repository."""
 
 
 _ENVIRONMENT = {

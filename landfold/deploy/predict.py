@@ -20,17 +20,17 @@ import numpy as np
 from rasterio.crs import CRS
 
 from landfold import __version__
-from landfold.bundle import Bundle
-from landfold.bundlecard import BundleCard
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.bundlecard import BundleCard
+from landfold.deploy.fitness import PredictError, check_bands, check_units, foreign, other_pixels
 from landfold.errors import LandfoldError
-from landfold.export import ExportSettings, write_scene_map
 from landfold.files import file_sha256, read_json, write_json
-from landfold.fitness import PredictError, check_bands, check_units, foreign, other_pixels
 from landfold.grid import GridError
 from landfold.indices import IndexSettings, write_indices
-from landfold.inference import check_stride
 from landfold.ingest import IngestSettings, check_scene, ingest_scene
 from landfold.inspection.places import stand_in
+from landfold.maps.export import ExportSettings, write_scene_map
+from landfold.maps.inference import check_stride
 from landfold.project import ProjectSettings
 from landfold.raster import Raster, opened
 from landfold.scratch import code_digest, library_versions

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landfold.bundle import Bundle
-from landfold.bundlecard import Score
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.bundlecard import Score
+from landfold.deploy.serving.package import quiet_mlflow, save
 from landfold.errors import LandfoldError
 from landfold.files import digest, file_sha256
-from landfold.serving.package import quiet_mlflow, save
 from landfold.tracking import create_database, shown, sqlite_file, store_uri
 
 PREFIX = "landfold."

@@ -11,11 +11,11 @@ from pydantic import Field
 from rasterio.crs import CRS
 
 from landfold import raster
-from landfold.bundle import Bundle
-from landfold.bundlecard import BundleCard
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.bundlecard import BundleCard
 from landfold.errors import LandfoldError, first_ten
 from landfold.grid import Grid
-from landfold.inference import map_grid, slide
+from landfold.maps.inference import map_grid, slide
 from landfold.settings import Settings
 from landfold.statistics import ChannelStatistics, SceneStatistics
 
