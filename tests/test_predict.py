@@ -87,7 +87,8 @@ def project(tmp_path_factory):
         export__layers=["margin", "probabilities"],
         project__name="fields & <lakes>",
     )
-    content |= {"model": MODEL, "train": TRAIN | {"epochs": 3}, "track": {"enabled": False}, "colours": None}
+    content |= {"model": MODEL, "train": TRAIN | {"epochs": 3}, "colours": None}
+    content |= {"track": {"enabled": False, "maps_mb": 0, "system_metrics": False}}
     content |= {"evaluate": {"bootstrap": 50, "seed": 0}, "card": {"licence": "(c) Nobody", "limits": ["Only *toys*."]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     deliver(folder / "data/raw/scenes")
@@ -313,7 +314,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(model, away, capsys, mon
 
 def test_the_command_ends_on_control_c_without_a_traceback(model, away):
     deliver(away, "new", ground_m=(3000.0, 6200.0))
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "landfold.cli", "predict", "new", "-m", str(model), "-o", "maps", "--stride", "2"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as made:
         until = time.monotonic() + 60

@@ -16,6 +16,9 @@ from landfold.settings import SettingsError, read
 MARKS = ("dvc.yaml", "params.yaml", "stages", "landfold")
 """By these a checkout of Landfold is known."""
 
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""By libyaml where there is one: dvc.lock has thousands of lines."""
+
 
 class DoctorError(LandfoldError):
     """Nothing to examine."""
@@ -182,8 +185,8 @@ def _stages(path: Path) -> dict[str, Any]:
 
 
 def load_yaml(path: Path) -> Any:
-    """YAML with libyaml where there is one: dvc.lock has thousands of lines."""
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    """The content of a YAML file."""
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 
 def dig(content: Any, name: str, default: Any = None) -> Any:

@@ -16,7 +16,7 @@ from landfold.files import file_sha256, writing_folder
 SCRIPT = Path(__file__).with_name("script.py")
 
 REQUIREMENTS = (
-    "affine", "geopandas", "matplotlib", "mlflow", "numpy", "pandas", "pillow", "pydantic", "pyogrio", "pyproj",
+    "affine", "geopandas", "mlflow", "numpy", "pandas", "pydantic", "pyogrio", "pyproj",
     "pystac", "pyyaml", "rasterio", "safetensors", "scikit-learn", "scipy", "shapely", "spyndex", "torch",
     "torchvision",
 )  # fmt: skip
