@@ -9,7 +9,7 @@ BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
 export PATH := $(BIN):$(PATH)
 
-.PHONY: repro test lint format ui report bench folds requirements clean help
+.PHONY: repro test lint format ui report doctor bench folds requirements clean help
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -46,12 +46,14 @@ format: $(READY) ## mend style and formatting
 	ruff format .
 
 ui: $(READY)     ## MLflow on 127.0.0.1, PORT=5000
-	@test -n "$$MLFLOW_TRACKING_URI" || python -c 'from pathlib import Path; from landfold.tracking import create_database; create_database(Path("mlflow.db").resolve())'
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port $(PORT)
+	@python -m landfold.tracking.ui $(PORT)
 
 report: $(READY) ## scores in the terminal, plots as one HTML page in dvc_plots/
 	cat metrics/summary.json
 	dvc plots show
+
+doctor: $(READY) ## tell what would go wrong with the pipeline and with experiments
+	landfold doctor
 
 bench: $(READY)  ## measure speed as ratios (about ten minutes)
 	python -m benchmarks

@@ -23,15 +23,15 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from benchmarks import memory
+from benchmarks import memory, onnx
 from landfold import raster
 from landfold.checkpoints import keeping, key_of
 from landfold.dataset import Examples, load_windows
 from landfold.engine import launch
 from landfold.grid import Grid
 from landfold.indices import IndexSettings, write_indices
-from landfold.inference import slide
 from landfold.ingest import IngestSettings, MaskSettings, ingest_scene
+from landfold.maps.inference import slide
 from landfold.model import Classifier, ModelCard, ModelSettings, build
 from landfold.raster import Raster
 from landfold.recipe import TrainSettings
@@ -293,6 +293,12 @@ def bench_map(folder: Path) -> None:
     report(
         "map of a scene / forward pass from memory", "<= 1.15", *ratio(ours, lambda: classifier.probabilities(windows))
     )
+
+
+def bench_onnx(folder: Path) -> None:
+    """The ensemble of five folds on 256 windows: onnxruntime against torch."""
+    ours, reference, sizes = onnx.compared(folder, network)
+    report(f"onnxruntime / torch ({sizes})", "-", *ratio(ours, reference, 5))
 
 
 def bench_repro(_: Path) -> None:

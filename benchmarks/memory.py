@@ -1,8 +1,9 @@
-"""Peak memory and time of the scene stages on one large scene: ``python -m benchmarks.memory [SIDE_PX [FOLDER]]``.
+"""Peak memory and time of the scene stages and of a map: ``python -m benchmarks.memory [SIDE_PX [FOLDER]]``.
 
 A scene of ten uint16 bands is made below FOLDER, the temporary folder by default: a full Sentinel-2 tile of
-10980 x 10980 px, unless SIDE_PX says otherwise, which takes 8 GB of disk and about 10 minutes. Each stage runs as a
-process of its own, as DVC runs it. Exits with 1 when one of them needs more than 2 GB.
+10980 x 10980 px, unless SIDE_PX says otherwise, which takes 8 GB of disk and about 15 minutes. Each stage runs as a
+process of its own, as DVC runs it; the map is that of two of the smallest networks, untrained, in cells of 16 px,
+without polygons, whose memory goes with their number. Exits with 1 when one of them needs more than 2 GB.
 """
 
 import os
@@ -26,6 +27,11 @@ BANDS = {
     "B11": "S1", "B12": "S2",
 }  # fmt: skip
 STAGES = ("ingest", "indices", "normalize", "patches")
+MAP = """
+from pathlib import Path
+from benchmarks.memory import write_map
+write_map(Path("."))
+"""
 FULL_PX = 10_980
 LIMIT_MB = 2048
 TRANSFORM = Affine(10, 0, 399_960, 0, -10, 5_800_020)
@@ -65,26 +71,55 @@ def labels(path: Path, side_px: int) -> None:
     geopandas.GeoDataFrame({"kind": kinds}, geometry=shapes, crs="EPSG:32633").to_file(path)
 
 
+def write_map(folder: Path) -> None:
+    """The map of the normalized scene, every layer of it, by fold and by the mean of both networks."""
+    from landfold.maps.export import ExportSettings, write_scene_map
+    from landfold.model import Classifier, ModelCard, ModelSettings, build
+    from landfold.raster import Raster
+
+    section = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["export"]
+    section |= {"stride_px": 16, "layers": ["margin", "entropy", "probabilities"]}
+    section["polygons"]["formats"] = []
+    settings = ModelSettings(
+        backbone="resnet18", weights="none", partial_weights=False, stem="averaged", kernel_px=3, stride_px=2,
+        pooling=True, blocks=1, dropout=0,
+    )  # fmt: skip
+    (path,) = (folder / "data/normalized").glob("*.tif")
+    with Raster.open(path) as raster:
+        models = []
+        for fold in range(2):
+            card = ModelCard(
+                model=settings, channels=list(raster.names), bands=list(raster.names), indices=[],
+                classes=list("abcdefgh"), size_px=16, core_px=16, resolution_m=10, k=2, fold=fold,
+                fold_digest="", patches_digest="", statistics_digest="", train={},
+            )  # fmt: skip
+            models.append(Classifier(build(settings, card.channels, 8), card))
+        write_scene_map(
+            folder, "map", raster, models, ExportSettings.model_validate(section), [(i, i, i) for i in range(8)],
+            held_out=lambda part: np.indices(part.shape).sum(axis=0) % 2,
+        )  # fmt: skip
+
+
 def measure(stage: str, folder: Path) -> tuple[float, float]:
     """Seconds and peak resident megabytes of a stage's process."""
     start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"stages.{stage}"]
+    command = [sys.executable, "-c", MAP] if stage == "map" else [sys.executable, "-m", f"stages.{stage}"]
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"stage {stage} failed")
+        sys.exit(f"{stage} failed")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 
 def main(side_px: int, parent: Path | None) -> None:
-    """Print a line for each stage."""
+    """Print a line for each stage, and for the map."""
     with tempfile.TemporaryDirectory(dir=parent) as name:
         folder = Path(name)
         deliver(folder, side_px)
         peaks = {}
-        for stage in STAGES:
+        for stage in (*STAGES, "map"):
             seconds, peaks[stage] = measure(stage, folder)
             print(
                 f"{stage:10} {side_px} px  {seconds:7.1f} s  peak {peaks[stage]:6.0f} MB   goal < {LIMIT_MB} MB",

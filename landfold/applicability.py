@@ -14,18 +14,20 @@ each window one search of a k-d tree, the mean distance from at most `PAIRS` pai
 `EXACT_PATCHES` patches. Memory is one tree a fold and one strip of the map.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
+from rasterio.windows import Window
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 from sklearn.ensemble import RandomForestClassifier
 
 from landfold.errors import LandfoldError
-from landfold.features import cell_features
+from landfold.features import cell_features, patch_features
 from landfold.raster import Raster
 
 METHOD = "area of applicability, Meyer and Pebesma 2021, doi:10.1111/2041-210X.13650"
@@ -121,6 +123,20 @@ class Applicability:
             ensemble=cKDTree(points),
         )
 
+    @classmethod
+    def of_folds(cls, folds: Path, k: int, *, patches: Path, normalized: Path) -> "Applicability":
+        """Learn the training patches of all ``k`` folds of a folder of folds.
+
+        Args:
+            folds: the folder of fold_0.parquet, fold_1.parquet, ...
+            k: their number.
+            patches: the table of patches.
+            normalized: the folder of the normalized scenes.
+        """
+        table = pandas.read_parquet(patches)
+        sides = [pandas.read_parquet(folds / f"fold_{fold}.parquet").set_index("patch")["side"] for fold in range(k)]
+        return cls.of(patch_features(table, normalized), table["label"].to_numpy(), sides)
+
     def dissimilarity(self, values: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:
         """The dissimilarity index of windows: (window,) float32, NaN where a feature is.
 
@@ -140,6 +156,11 @@ class Applicability:
             found[here] = tree.query(points[here], workers=-1)[0] / self.mean_distance
         return found
 
+    def applicable(self, dissimilarity: np.ndarray) -> np.ndarray:
+        """1 inside the area of applicability, 0 outside, NaN where there is no data: float32."""
+        inside = (dissimilarity <= np.float32(self.threshold)).astype(np.float32)
+        return np.where(np.isnan(dissimilarity), np.float32(np.nan), inside)
+
     def summary(self) -> dict[str, Any]:
         """What a report needs to tell of the method."""
         weights = {name: round(float(w), 6) for name, w in zip(self.names, self.weights, strict=True)}
@@ -155,68 +176,47 @@ class Applicability:
 
 @dataclass(frozen=True)
 class Survey:
-    """Dissimilarity of every cell of a scene's map, (row, column) float32, NaN where the map has no data.
+    """Dissimilarity of some rows of cells of a map, (row, column) float32, NaN where the map has no data.
 
-    ``own`` is that to the training patches of the fold that never saw the cell's zone (of all folds where
-    no fold has it), which gave the cell its class; ``ensemble`` that to the training patches of all folds.
+    ``window`` places them on the map's grid. ``own`` is that to the training patches of the fold that never saw
+    the cell's zone (of all folds where no fold has it), which gave the cell its class; ``ensemble`` that to the
+    training patches of all folds.
     """
 
+    window: Window
     own: np.ndarray
     ensemble: np.ndarray
-    threshold: float
-
-    def applicable(self, dissimilarity: np.ndarray) -> np.ndarray:
-        """1 inside the area of applicability, 0 outside, NaN where there is no data: float32."""
-        inside = (dissimilarity <= np.float32(self.threshold)).astype(np.float32)
-        return np.where(np.isnan(dissimilarity), np.float32(np.nan), inside)
-
-    @property
-    def outside(self) -> np.ndarray:
-        """Cells of the map outside the area of applicability, (row, column) bool."""
-        return self.applicable(self.own) == 0
-
-    def summary(self) -> dict[str, Any]:
-        """Number of cells with data, and the shares of them outside."""
-        cells = np.isfinite(self.own)
-        shares = {
-            name: float((self.applicable(values)[cells] == 0).mean()) if cells.any() else 0.0
-            for name, values in (("outside", self.own), ("ensemble_outside", self.ensemble))
-        }
-        return {"cells": int(cells.sum()), **shares}
 
 
 def survey(
     raster: Raster,
     area: Applicability,
-    folds: np.ndarray,
-    data: np.ndarray,
+    folds: Callable[[Window], np.ndarray],
+    data: Callable[[Window], np.ndarray],
     *,
     size_px: int,
     stride_px: int,
-    progress: Callable[[float], None] = lambda fraction: None,
-) -> Survey:
+) -> Iterator[Survey]:
     """The dissimilarity of the window of every cell of a map, some rows of cells at a time.
 
     Args:
         raster: the normalized scene.
         area: what `Applicability.of` learned.
-        folds: the fold that gave each cell its class, (row, column); -1 where no fold held its zone out.
-        data: cells of the map that have a class, (row, column) bool.
+        folds: gives for a window of the map the fold that gave each cell its class, (row, column); -1 where no
+            fold held its zone out.
+        data: gives for a window of the map which cells have a class, (row, column) bool.
         size_px: side of the windows.
         stride_px: side of a cell in pixels of the scene.
-        progress: is told the fraction that is done.
     """
-    own, ensemble = (np.full(data.shape, np.nan, dtype=np.float32) for _ in range(2))
     for window, values, _ in cell_features(raster, size_px=size_px, stride_px=stride_px):
-        place = window.toslices()
-        here = data[place]
-        wanted, fold = values[here], folds[place][here]
+        here, fold = data(window), folds(window)
+        own, ensemble = (np.full(here.shape, np.nan, dtype=np.float32) for _ in range(2))
+        wanted, fold = values[here], fold[here]
         every = area.dissimilarity(wanted)
         mine = every.copy()
         mine[fold >= 0] = area.dissimilarity(wanted[fold >= 0], fold[fold >= 0])
-        own[place][here], ensemble[place][here] = mine, every
-        progress((window.row_off + window.height) / len(data))
-    return Survey(own, ensemble, area.threshold)
+        own[here], ensemble[here] = mine, every
+        yield Survey(window, own, ensemble)
 
 
 def upper_whisker(indices: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """A class raster as the export stage writes it, read by windows: how much ground each class has, and where."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ class ClassMap:
     """An open class raster: whole numbers from 1, 0 where there is no data, names in the tags CLASS_1, ... of band 1.
 
     ``numbers`` and ``names`` are of all classes that have a name, in the order of the numbers. The CRS is a
-    projected one in metres.
+    projected one in metres, unless it was opened without regard to areas.
     """
 
     path: Path
@@ -41,8 +41,8 @@ class ClassMap:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator["ClassMap"]:
-        """Open a class map.
+    def open(cls, path: Path, *, for_areas: bool = True) -> Iterator["ClassMap"]:
+        """Open a class map; without ``for_areas`` in any CRS.
 
         Raises:
             RasterError: if it cannot be read.
@@ -56,7 +56,8 @@ class ClassMap:
                     "numbers, such as data/maps/SCENE_class.tif"
                 )
             grid = Grid.of(dataset)
-            _check_areas(path, grid.crs)
+            if for_areas:
+                _check_areas(path, grid.crs)
             named = _names(path, dataset.tags() | dataset.tags(1))
             yield cls(path, dataset, grid, np.array(list(named)), list(named.values()))
 
@@ -65,13 +66,13 @@ class ClassMap:
         """Ground of one cell in m2."""
         return abs(self.grid.transform.determinant)
 
-    def scan(self) -> Iterator[tuple[Window, np.ndarray]]:
-        """All windows once, in row order, with the place of each cell's class in ``names``: (y, x) int64, or NODATA.
+    def scan(self, windows: Iterable[Window] | None = None) -> Iterator[tuple[Window, np.ndarray]]:
+        """Windows, by default all, with the place of each cell's class in ``names``, or NODATA: (y, x) int64.
 
         Raises:
             ClassMapError: for a number without a name.
         """
-        for window in self.grid.blocks():
+        for window in self.grid.blocks() if windows is None else windows:
             values = self.dataset.read(1, window=window)
             void = (self.dataset.read_masks(1, window=window) == 0) | (values == 0)
             places = np.searchsorted(self.numbers, values).clip(max=len(self.numbers) - 1)
@@ -119,13 +120,21 @@ class Survey:
     digest: str
 
 
+def areas_are_true(crs: CRS) -> bool:
+    """Whether a cell's width times its height is its ground in m2: in a projected CRS in metres but Mercator."""
+    return crs.is_projected and crs.linear_units_factor[1] == 1.0 and not _is_mercator(crs)
+
+
+def _is_mercator(crs: CRS) -> bool:
+    """Its areas grow with 1/cos2 of the latitude: 2.6 times at 52 degrees."""
+    return crs.to_epsg() == 3857 or crs.to_dict().get("proj") in ("merc", "webmerc")
+
+
 def _check_areas(path: Path, crs: CRS) -> None:
-    """Refuse a CRS in which a cell's width times its height is not its ground."""
+    if areas_are_true(crs):
+        return
     kind = "geographic" if crs.is_geographic else f"in units of {crs.linear_units}"
     if crs.is_projected and crs.linear_units_factor[1] == 1.0:
-        # Mercator's areas grow with 1/cos2 of the latitude: 2.6 times at 52 degrees.
-        if crs.to_epsg() != 3857 and crs.to_dict().get("proj") not in ("merc", "webmerc"):
-            return
         kind = "Mercator, which is not true to areas"
     raise ClassMapError(
         f"{path}: the CRS, {describe_crs(crs)}, is {kind}; areas need a projected one in metres: make the map on a "

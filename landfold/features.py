@@ -67,7 +67,7 @@ def patch_features(patches: pandas.DataFrame, normalized: Path) -> pandas.DataFr
 def cell_features(raster: Raster, *, size_px: int, stride_px: int) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
     """The same statistics for the window centred on each cell of a map, some whole rows of cells at a time.
 
-    Cells and windows are those of `landfold.inference.slide`. A window may reach over the edge of the
+    Cells and windows are those of `landfold.maps.inference.slide`. A window may reach over the edge of the
     scene: only pixels inside it that are valid count.
 
     Yields:

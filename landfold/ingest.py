@@ -561,6 +561,11 @@ def _check_grid(scene: SceneFiles, source: _Source, policy: str, project_crs: CR
         raise GridError(
             f"scene {scene.name}: {file} is {grid.width} x {grid.height} px, which is no image; fetch it again"
         )
+    if max(grid.shape) > MAX_SIDE_PX:
+        raise GridError(
+            f"scene {scene.name}: {file} claims {grid.width} x {grid.height} px, more than {MAX_SIDE_PX} a side; it is "
+            "damaged, or must be cut"
+        )
     metric = grid.crs.is_projected and grid.crs.linear_units_factor[1] == 1.0
     if policy == "error" and grid.crs != project_crs:
         keep = "set project.crs to the scene's CRS, or ingest.crs_policy to keep (each scene in its own) or "

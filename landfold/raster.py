@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -191,10 +191,18 @@ def _is_final(error: BaseException) -> bool:
 
 def _open_remote(path: str) -> Any:
     """The dataset behind a URL, of one of two kinds: a VRT, say, could lead on to files of this machine."""
-    is_jp2 = without_secrets(path).lower().endswith(".jp2")
-    dataset = rasterio.open(path, driver="JP2OpenJPEG" if is_jp2 else "GTiff")
+    dataset = rasterio.open(path, driver=_driver(path) or "GTiff")
     _ = dataset.mask_flag_enums  # a mask is looked for at first use, when a broken answer would go unnoticed
     return dataset
+
+
+def _driver(path: Path | str) -> str | None:
+    """The one driver of GDAL for a file of this name; None where its content decides, as of labels.
+
+    By its content a file called .tif may be a VRT or a web service, which lead to any other file or host.
+    """
+    suffix = PurePosixPath(without_secrets(str(path))).suffix.lower()
+    return {".jp2": "JP2OpenJPEG", ".tif": "GTiff", ".tiff": "GTiff", ".gtif": "GTiff"}.get(suffix)
 
 
 def _remote_option(name: str) -> str:
@@ -209,7 +217,7 @@ def opened(path: Path | str) -> Iterator[Any]:
         RasterError: if the file is absent, or GDAL cannot read it, now or later in the block.
     """
     if not is_remote(path):
-        with reading(path), rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as dataset:
+        with reading(path), rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, driver=_driver(path)) as dataset:
             yield dataset
         return
     options = GDAL_OPTIONS | {name: _remote_option(name) for name in REMOTE_OPTIONS}
@@ -307,11 +315,13 @@ class Raster:
                     yield current.result()
             yield following.result()
 
-    def thumbnail(self, names: Sequence[str], *, longest_px: int) -> np.ndarray:
+    def thumbnail(
+        self, names: Sequence[str], *, longest_px: int, resampling: Resampling = Resampling.average
+    ) -> np.ndarray:
         """The whole raster averaged down to at most ``longest_px``, (channel, y, x); for pictures."""
         scale = min(1.0, longest_px / max(self.grid.shape))
         shape = (len(names), max(1, round(self.grid.height * scale)), max(1, round(self.grid.width * scale)))
-        return self.dataset.read(self._indexes(names), out_shape=shape, resampling=Resampling.average)
+        return self.dataset.read(self._indexes(names), out_shape=shape, resampling=resampling)
 
     def _indexes(self, names: Sequence[str] | None) -> list[int]:
         if names is None:
@@ -335,13 +345,14 @@ class RasterWriter:
         if valid is not None:
             self.dataset.write_mask(valid, window=window)
 
-    def write_classes(
-        self, values: np.ndarray, names: dict[int, str], colours: dict[int, tuple[int, int, int]]
-    ) -> None:
-        """Write a whole (y, x) class raster with a colour table and the class names as tags CLASS_1, ..."""
-        self.dataset.write_colormap(1, {number: (*colour, 255) for number, colour in colours.items()})
+    def describe_classes(self, names: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> None:
+        """Name the classes in the tags CLASS_1, ... and give bytes a colour table, before anything is written.
+
+        Other numbers than bytes get none: tables of 65536 colours are beyond what many viewers read.
+        """
+        if self.dataset.dtypes[0] == "uint8":
+            self.dataset.write_colormap(1, {number: (*colour, 255) for number, colour in colours.items()})
         self.dataset.update_tags(1, **{f"CLASS_{number}": name for number, name in names.items()})
-        self.dataset.write(values, 1)
 
 
 @contextmanager
@@ -407,6 +418,26 @@ def _write_faults(path: Path) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def create_cog(
+    path: Path, grid: Grid, names: Sequence[str], *, overview_resampling: str, **options: Any
+) -> Iterator[RasterWriter]:
+    """Write a Cloud-Optimized GeoTIFF with overviews by windows in any order; options as for `create`.
+
+    The windows go into a plain GeoTIFF beside it first: a COG begins with what is known last.
+
+    Raises:
+        RasterWriteError: if GDAL cannot write, on a full disk say.
+    """
+    plain = path.with_name(f".partial-{path.stem}-plain.tif")
+    try:
+        with create(plain, grid, names, **options) as writer:
+            yield writer
+        to_cog(plain, path, overview_resampling=overview_resampling)
+    finally:
+        plain.unlink(missing_ok=True)
+
+
 def to_cog(source: Path, target: Path, *, overview_resampling: str) -> None:
     """Copy a GeoTIFF into a Cloud-Optimized GeoTIFF with overviews (Open Geospatial Consortium 21-026)."""
     with _write_faults(target), writing(target) as temporary, rasterio.Env(**GDAL_OPTIONS):
@@ -417,6 +448,7 @@ def to_cog(source: Path, target: Path, *, overview_resampling: str) -> None:
             compress="deflate",
             predictor="yes",
             blocksize=TILE_PX,
+            bigtiff="if_safer",
             overview_resampling=overview_resampling,
             resampling=overview_resampling,
         )

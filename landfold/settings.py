@@ -28,6 +28,7 @@ SECTIONS = (
     "export",
     "track",
     "colours",
+    "card",
 )
 
 

@@ -7,13 +7,13 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
-
 from landfold.errors import LandfoldError
+from landfold.progress import bar
+
+__all__ = ["PARAMS", "bar", "run"]
 
 PARAMS = Path("params.yaml")
 
@@ -37,16 +37,3 @@ def run(main: Callable[[], str]) -> None:
             f"{stage}: {error.filename or 'writing'}: {error.strerror}; mend it and run again, nothing is half-written"
         )
     print(f"{stage}: {summary} ({time.perf_counter() - start:.1f} s)", flush=True)
-
-
-@contextmanager
-def bar(description: str) -> Iterator[Callable[..., None]]:
-    """A progress bar on a terminal, silence elsewhere; it is told the fraction that is done, and a note beside it."""
-    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
-    with tqdm(desc=description, total=1.0, bar_format=form, disable=None, leave=False) as progress:
-
-        def told(fraction: float, note: object = "") -> None:
-            progress.set_postfix_str(str(note), refresh=False)
-            progress.update(fraction - progress.n)
-
-        yield told

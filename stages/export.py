@@ -1,34 +1,33 @@
 """Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
 
-Reads: data/normalized, data/patches.parquet, data/folds/kK, models/kK; sections ``project``, ``zones``,
-``train`` (the device), ``export`` and ``colours`` of params.yaml.
-Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif,
-SCENE_ensemble_confidence.tif, SCENE.gpkg; with ``export.applicability`` SCENE_applicability.tif,
-SCENE_ensemble_applicability.tif and applicability.json; metrics/plots/map.png of the first scene.
+Reads: data/normalized, data/statistics, data/scenes/report.json (dates), data/patches.parquet, data/folds/kK,
+models/kK; sections ``project``, ``zones``, ``train`` (the device), ``export`` and ``colours`` of params.yaml.
+Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
+their styles, SCENE_stac.json where the date is known, and by settings of ``export`` SCENE.gpkg and other polygons,
+SCENE_probabilities.tif, SCENE_applicability.tif with applicability.json, of each raster the ensemble's, and of several
+scenes mosaic_class.tif and mosaic_confidence.tif with style and item; metrics/plots/map.png of the first scene.
 Refuses: a stride that does not centre windows on cells, models that do not fit the scene, a stale fold.
 """
 
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import geopandas
+import numpy as np
 import pandas
+from rasterio.crs import CRS
 
 from landfold import settings
-from landfold.applicability import Applicability, survey
+from landfold.applicability import Applicability
 from landfold.colours import ColourSettings
-from landfold.export import (
-    ExportSettings,
-    fold_of_cells,
-    load_folds,
-    picture,
-    predict_scene,
-    write_applicability,
-    write_map,
-)
-from landfold.features import patch_features
-from landfold.files import write_json, writing_folder
+from landfold.files import digest, file_sha256, read_json, write_json, writing_folder
 from landfold.folds import fold_of_zone
-from landfold.inference import map_grid
+from landfold.grid import Grid
+from landfold.maps.export import ExportSettings, fold_of_cells, lineage_tags, load_folds, write_scene_map
+from landfold.maps.mosaic import write_mosaic
+from landfold.maps.picture import picture
 from landfold.model import pick_device
 from landfold.project import ProjectSettings
 from landfold.raster import Raster
@@ -42,44 +41,51 @@ def main() -> str:
     zones = settings.load(PARAMS, "zones", ZoneSettings)
     crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
     device = pick_device(settings.value(PARAMS, "train.device"))
-    folds = Path(f"data/folds/k{zones.k}")
-    models = load_folds(Path(f"models/k{zones.k}"), folds, device)
-    colours = settings.load(PARAMS, "colours", ColourSettings).rgb(models[0].card.classes)
-    assigned = pandas.read_parquet(folds / "patches.parquet")
-    areas = geopandas.read_file(folds / "zones.gpkg", layer="zones")
-    zone_of = written_zones(zones, pandas.read_parquet("data/patches.parquet"), assigned["zone"], areas).at
-    scenes = sorted(Path("data/normalized").glob("*.tif"))
-    area = _area(folds, len(models)) if export.applicability else None
-    first, surveys = None, []
+    folds, fitted = Path(f"data/folds/k{zones.k}"), Path(f"models/k{zones.k}")
+    models = load_folds(fitted, folds, device)
+    card = models[0].card
+    colours = settings.load(PARAMS, "colours", ColourSettings).rgb(card.classes)
+    held_out = _held_out(zones, folds, crs)
+    data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
+    area = Applicability.of_folds(folds, len(models), **data) if export.applicability else None
+    parts = [fitted / f"fold_{i}" / name for i in range(len(models)) for name in ("model.safetensors", "model.json")]
+    model = {"MODEL_SHA256": digest(*parts)}
+    dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
+    scenes, maps = sorted(Path("data/normalized").glob("*.tif")), {}
     with writing_folder(Path("data/maps")) as folder:
         for scene in scenes:
             with Raster.open(scene) as raster, bar(f"export {scene.stem}") as progress:
-                held_out = fold_of_cells(map_grid(raster.grid, export.stride_px), crs, zone_of, fold_of_zone(assigned))
-                product = predict_scene(raster, models, held_out, export, progress=progress)
-                write_map(folder, scene.stem, product, colours)
-                first = first or product
-                if area:
-                    size, has_class = models[0].card.size_px, product.honest > 0
-                    found = survey(raster, area, held_out, has_class, size_px=size, stride_px=export.stride_px)
-                    write_applicability(folder, scene.stem, product.grid, found)
-                    surveys.append(found)
+                lineage = model | {"STATISTICS_SHA256": file_sha256(Path(f"data/statistics/{scene.stem}.json"))}
+                maps[scene.stem] = write_scene_map(
+                    folder, scene.stem, raster, models, export, colours, held_out=held_out, area=area,
+                    lineage=lineage, acquired=dates.get(scene.stem), progress=progress,
+                )  # fmt: skip
         if area:
-            told = {scene.stem: found.summary() for scene, found in zip(scenes, surveys, strict=True)}
+            told = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
             write_json(folder / "applicability.json", area.summary() | {"scenes": told})
+        if export.mosaic != "none" and len(maps) > 1:
+            named = dict(zip(card.classes, colours, strict=True))
+            cell_m, tags = export.stride_px * card.resolution_m, lineage_tags(model, export, card)
+            write_mosaic(
+                folder, list(maps), export.mosaic, named, crs=crs, cell_m=cell_m, tags=tags,
+                acquired=[dates.get(name) for name in maps],
+            )  # fmt: skip
+    first = next(iter(maps))
     with Raster.open(scenes[0]) as raster:
-        picture(Path("metrics/plots/map.png"), raster, first, colours, surveys[0].outside if area else None)
-    line = f"{len(scenes)} scenes mapped in cells of {export.stride_px * models[0].card.resolution_m:g} m"
+        picture(Path("metrics/plots/map.png"), raster, Path("data/maps"), first, colours, outside=maps[first].outside)
+    line = f"{len(scenes)} scenes mapped in cells of {export.stride_px * card.resolution_m:g} m"
     if not area:
         return line
-    share = sum(found.outside.sum() for found in surveys) / sum(part["cells"] for part in told.values())
+    share = sum(part.outside * part.cells for part in maps.values()) / max(1, sum(p.cells for p in maps.values()))
     return f"{line}; {100 * share:.1f} % of the ground is outside the area of applicability"
 
 
-def _area(folds: Path, k: int) -> Applicability:
-    """The area of applicability of the folds' models, from the statistics of their training patches."""
-    patches = pandas.read_parquet("data/patches.parquet")
-    sides = [pandas.read_parquet(folds / f"fold_{fold}.parquet").set_index("patch")["side"] for fold in range(k)]
-    return Applicability.of(patch_features(patches, Path("data/normalized")), patches["label"].to_numpy(), sides)
+def _held_out(zones: ZoneSettings, folds: Path, crs: CRS) -> Callable[[Grid], np.ndarray]:
+    """Tells of the cells of a grid which fold held out their zone."""
+    assigned = pandas.read_parquet(folds / "patches.parquet")
+    areas = geopandas.read_file(folds / "zones.gpkg", layer="zones")
+    zone_of = written_zones(zones, pandas.read_parquet("data/patches.parquet"), assigned["zone"], areas).at
+    return partial(fold_of_cells, crs=crs, zone_of=zone_of, fold_of_zone=fold_of_zone(assigned))
 
 
 if __name__ == "__main__":

@@ -1,39 +1,55 @@
 """Complete the result's record in MLflow, however its stages came about.
 
-Reads: models/kK, metrics/summary.json, metrics/report.html, metrics/plots, dvc.lock; params.yaml.
+Reads: models/kK, metrics/summary.json, scores.json, report.html and plots, data/maps, data/scenes/report.json,
+dvc.yaml, dvc.lock; params.yaml.
 Writes: nothing that DVC hashes; runs in the MLflow store, mlflow.db unless MLFLOW_TRACKING_URI is set.
 Refuses: a fold that is missing, a local database that is broken. A tracking server that is down
 is told of, and the next `dvc repro` completes the record.
 """
 
 from pathlib import Path
+from typing import Any
 
-from landfold import settings, tracking
+from landfold import settings
 from landfold.files import read_json
+from landfold.tracking.completion import complete
+from landfold.tracking.library import TrackingError, UnreachableStoreError
+from landfold.tracking.result import Result
+from landfold.tracking.store import TrackSettings
 from stages import PARAMS, run
 
-SUMMARY, REPORT = Path("metrics/summary.json"), Path("metrics/report.html")
+SUMMARY, SCORES, REPORT = Path("metrics/summary.json"), Path("metrics/scores.json"), Path("metrics/report.html")
+PIPELINE = [Path("dvc.yaml"), Path("dvc.lock")]
 
 
 def main() -> str:
     """Name the result, complete its record; light imports only, since this runs at every `dvc repro`."""
-    if not settings.load(PARAMS, "track", tracking.TrackSettings).enabled:
+    track = settings.load(PARAMS, "track", TrackSettings)
+    if not track.enabled:
         return "off (track.enabled: false)"
     params = settings.read(PARAMS)
-    k = settings.value(PARAMS, "zones.k")
+    k, folds = settings.value(PARAMS, "zones.k"), settings.value(PARAMS, "zones.folds")
     if not SUMMARY.is_file():
-        raise tracking.TrackingError(f"{SUMMARY}: not found; run `dvc repro`, so that evaluate writes it")
-    result = tracking.Result(
+        raise TrackingError(f"{SUMMARY}: not found; run `dvc repro`, so that evaluate writes it")
+    result = Result(
         experiment=settings.value(PARAMS, "project.name"),
         params={section: values for section, values in params.items() if section != "track"},
-        summary=read_json(SUMMARY),
-        folds=[Path(f"models/k{k}/fold_{fold}") for fold in range(k)],
-        artifacts=[SUMMARY, REPORT, PARAMS, Path("dvc.lock"), Path("metrics/plots")],
+        summary=_read(SUMMARY),
+        scores=_read(SCORES),
+        scenes=_read(Path("data/scenes/report.json")),
+        folds=[Path(f"models/k{k}/fold_{fold}") for fold in folds],
+        artifacts=[SUMMARY, SCORES, REPORT, PARAMS, *PIPELINE, Path("metrics/plots")],
+        maps=Path("data/maps"),
+        maps_mb=track.maps_mb,
     )
     try:
-        return str(tracking.complete(result))
-    except tracking.UnreachableStoreError as error:
+        return str(complete(result))
+    except UnreachableStoreError as error:
         return f"warning: not recorded, run `dvc repro` again to complete it: {error}"
+
+
+def _read(path: Path) -> Any:
+    return read_json(path) if path.is_file() else {}
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ def main() -> str:
             train_fold(table, windows, card, train, fabric=fabric)
             return ""
         flat = tracking.flatten({"model": model.model_dump(), "train": train.model_dump()})
-        on = tracking.TrackSettings(enabled=False) if split else settings.load(PARAMS, "track", tracking.TrackSettings)
+        on = settings.load(PARAMS, "track", tracking.TrackSettings)
+        if split:
+            on = on.model_copy(update={"enabled": False})
         with (
             tracking.live_run(on, value("project.name"), name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
             bar(f"train {named}") as progress,

@@ -95,6 +95,16 @@ PARAMS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "network": False,
     },
+    "export": {
+        "stride_px": 8,
+        "offsets": 1,
+        "flips_and_turns": False,
+        "min_valid": 0.5,
+        "layers": [],
+        "applicability": False,
+        "polygons": {"formats": ["gpkg"], "min_area_m2": 0},
+        "mosaic": "confidence",
+    },
 }
 """Sections of a tiny project; `params` changes single values."""
 

@@ -17,12 +17,12 @@ from scipy.stats import norm
 from landfold.accuracy import MAP_DIGEST, AccuracyError, as_data, as_text, assess, estimate, standard_errors
 from landfold.classmap import NODATA, ClassMap, ClassMapError
 from landfold.cli import main
-from landfold.export import SceneMap, write_map
 from landfold.grid import GridError
 from landfold.raster import create
 from landfold.sample import SampleError, allocate, draw, points_needed, sample_size
 from tests.factories import CRS_UTM33, make_grid
 from tests.test_cli import launched
+from tests.test_export import write_known_map
 
 NAMES = ["water", "Grünland, naß", "field", "town"]
 CELL_M = 80.0
@@ -44,7 +44,8 @@ def write_class_map(path, values, *, names=NAMES, crs=CRS_UTM33):
     grid = make_grid(*values.shape, CELL_M, crs=crs, x_px=3, y_px=5)
     with create(path, grid, ["class"], dtype="uint8", nodata=0) as writer:
         colours = dict.fromkeys(range(1, len(names) + 1), (1, 2, 3))
-        writer.write_classes(values, dict(enumerate(names, 1)), colours)
+        writer.describe_classes(dict(enumerate(names, 1)), colours)
+        writer.write(grid.whole, values[None])
     return path
 
 
@@ -296,15 +297,13 @@ def test_cells_are_counted_and_looked_up_exactly(tmp_path):
 
 def test_the_exported_file_itself_is_a_class_map(tmp_path):
     values = mapped_classes()
-    grid = make_grid(*values.shape, CELL_M)
-    layer = np.full(values.shape, 0.5, dtype=np.float32)
-    product = SceneMap(grid, NAMES, values, layer, values, layer, layer, layer)
-    write_map(tmp_path, "s", product, [(i, i, i) for i in range(4)])
+    certain = np.eye(4, dtype=np.float32)[values.astype(int) - 1]
+    write_known_map(tmp_path, [certain], NAMES, valid=values > 0, resolution_m=CELL_M)
     with ClassMap.open(tmp_path / "s_class.tif") as classes:
         assert (classes.names, classes.numbers.tolist(), classes.cell_m2) == (NAMES, [1, 2, 3, 4], 6400)
         assert classes.at(np.empty(0), np.empty(0)).cells.tolist() == np.bincount(values.ravel())[1:].tolist()
     with (
-        pytest.raises(ClassMapError, match=r"2 band\(s\) of float32; expected a class map"),
+        pytest.raises(ClassMapError, match=r"3 band\(s\) of float32; expected a class map"),
         ClassMap.open(tmp_path / "s_confidence.tif"),
     ):
         pass

@@ -265,44 +265,48 @@ def test_the_index_of_a_cell_is_that_of_the_window_around_it(scene):
     folds[rows, columns] = patches["fold"]
     data = np.ones((9, 12), dtype=bool)
     data[:3, :3] = data[8, 11] = False
-    told = []
     with Raster.open(folder / "s.tif") as raster:
-        found = survey(raster, area, folds, data, size_px=16, stride_px=8, progress=told.append)
-    assert told[-1] == 1
-    for values in (found.own, found.ensemble):
+        own, ensemble = surveyed(raster, area, folds, data)
+    for values in (own, ensemble):
         assert values.dtype == np.float32
         assert np.array_equal(np.isfinite(values), data)
-    assert (found.ensemble[rows, columns] == 0).all()
-    own = area.dissimilarity(features.to_numpy(), patches["fold"].to_numpy())
-    assert np.array_equal(found.own[rows, columns], own)
+    assert (ensemble[rows, columns] == 0).all()
+    known = area.dissimilarity(features.to_numpy(), patches["fold"].to_numpy())
+    assert np.array_equal(own[rows, columns], known)
     seen = np.zeros((9, 12), dtype=bool)
     seen[rows, columns] = True
-    assert (found.ensemble[data & ~seen] > 0).all()
-    assert np.array_equal(found.own[~seen], found.ensemble[~seen], equal_nan=True)
-    inside = found.applicable(found.own)
-    assert np.array_equal(inside[data], found.own[data] <= np.float32(area.threshold))
+    assert (ensemble[data & ~seen] > 0).all()
+    assert np.array_equal(own[~seen], ensemble[~seen], equal_nan=True)
+    inside = area.applicable(own)
+    assert np.array_equal(inside[data], own[data] <= np.float32(area.threshold))
     assert np.array_equal(np.isnan(inside), ~data)
-    assert np.array_equal(found.outside, inside == 0)
-    summary = found.summary()
-    assert summary["cells"] == data.sum()
-    assert summary["outside"] == (inside == 0).sum() / data.sum()
-    assert summary["ensemble_outside"] <= summary["outside"]
 
 
-def test_a_map_without_data_has_nothing_outside(scene):
+def surveyed(raster, area, folds, data):
+    """Both layers of the whole map, put together from its parts, which are asked for as they come."""
+    asked = []
+
+    def part_of(values):
+        return lambda window: asked.append(window) or values[window.toslices()]
+
+    parts = list(survey(raster, area, part_of(folds), part_of(data), size_px=16, stride_px=8))
+    assert asked == [part.window for part in parts for _ in range(2)]
+    return (np.concatenate([getattr(part, name) for part in parts]) for name in ("own", "ensemble"))
+
+
+def test_a_map_without_data_has_no_index(scene):
     folder, patches = scene
     features = patch_features(patches, folder)
     area = Applicability.of(features, patches["column"] > 50, sides_of(features, patches["fold"].to_numpy()))
-    nothing = np.zeros((9, 12), dtype=bool)
     with Raster.open(folder / "s.tif") as raster:
-        found = survey(raster, area, np.zeros((9, 12), dtype=int), nothing, size_px=16, stride_px=8)
-    assert found.summary() == {"cells": 0, "outside": 0.0, "ensemble_outside": 0.0}
+        own, ensemble = surveyed(raster, area, np.zeros((9, 12), dtype=int), np.zeros((9, 12), dtype=bool))
+    assert np.isnan(own).all()
+    assert np.isnan(ensemble).all()
 
 
 def test_the_index_of_patches_on_the_threshold_is_inside():
     area = line_of_four()
-    found = applicability.Survey(area.training[None], area.training[None], area.threshold)
-    assert np.array_equal(found.applicable(found.own), [[1, 1, 1, 1]])
+    assert np.array_equal(area.applicable(area.training[None]), [[1, 1, 1, 1]])
     assert area.summary()["training_outside"] == 0
 
 

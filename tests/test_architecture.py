@@ -22,7 +22,8 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 
 LAYERS = {
     0: {"", "errors", "files", "lineage", "settings"},
-    1: {"grid", "bands", "project", "vector", "colours", "fetch", "scratch"},
+    1: {"grid", "bands", "project", "vector", "colours", "fetch", "scratch", "progress"}
+    | {"maps", "maps.style", "maps.regions"},
     2: {"raster", "sensors", "indices", "statistics"}
     | {f"sensors.{part}" for part in ("scenes", "metadata", "safe", "landsat", "band_files", "multiband", "remote")},
     3: {
@@ -46,11 +47,22 @@ LAYERS = {
         "charts",
         "predictions",
     }
-    | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")},
+    | {f"labels.{part}" for part in ("classes", "files", "rasters", "scenes", "vectors")}
+    | {f"maps.{part}" for part in ("polygons", "stac", "mosaic", "picture")},
     4: {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "inner", "training"}
-    | {"inference", "export", "report", "tracking", "inspection"}
+    | {"maps.inference", "maps.export", "report", "tracking", "inspection"}
+    | {f"tracking.{part}" for part in ("artifacts", "completion", "database", "describe", "library", "live", "origin")}
+    | {f"tracking.{part}" for part in ("redaction", "result", "runs", "store", "ui")}
+    | {"sections", "sweep", "doctor"}
+    | {f"doctor.{part}" for part in ("checkout", "repository", "settings", "machine", "services")}
     | {f"inspection.{part}" for part in ("places", "scenes", "labels", "proposal", "params_text", "report")},
-    5: {"cli"},
+    5: {"deploy", "deploy.serving"}
+    | {
+        f"deploy.{part}"
+        for part in ("bundlecard", "bundle", "modelcard", "fitness", "predict", "onnx_export", "registry")
+    }
+    | {f"deploy.serving.{part}" for part in ("scoring", "pyfunc", "script", "package", "server")},
+    6: {"cli"} | {f"cli.{part}" for part in ("__main__", "accuracy", "deploy", "experiments", "inspect", "predict")},
 }
 """A module may import from its own layer and from those of lower numbers. "" is landfold itself."""
 
@@ -58,13 +70,16 @@ LAYER = {f"landfold.{name}".rstrip("."): layer for layer, names in LAYERS.items(
 
 ONLY_IN = {
     "torch": {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "training"}
-    | {"inference", "export"},
+    | {"maps.inference", "maps.export", "deploy.bundle", "deploy.onnx_export", "doctor.machine"},
     "torchvision": {"backbones", "weights", "model"},
     "lightning_fabric": {"engine", "training"},
-    "mlflow": {"tracking"},
+    "mlflow": {f"tracking.{part}" for part in ("completion", "database", "library", "live", "store")}
+    | {"deploy.registry"}
+    | {f"deploy.serving.{part}" for part in ("pyfunc", "script", "package", "server")},
+    "onnx": {"deploy.onnx_export"},
+    "onnxruntime": {"deploy.onnx_export"},
     "spyndex": {"indices"},
-    "matplotlib": {"plots", "charts", "export"},
-    "dask": {"inference", "export", "ingest"},
+    "matplotlib": {"plots", "charts", "maps.picture"},
 }
 """Libraries that are slow to import or have one room: the modules of landfold that may import them."""
 
@@ -75,7 +90,7 @@ RASTERIO_IN = {
     "ingest": {"rasterio.vrt", "rasterio.warp"},
     "labels.vectors": {"rasterio.features"},
     "labels.rasters": {"rasterio.vrt"},
-    "export": {"rasterio.features"},
+    "maps.polygons": {"rasterio.features"},
     "report": {"rasterio"},
 }
 """Beside landfold.raster: warping band files, polygons to pixels, pixels to polygons, and the version of GDAL."""

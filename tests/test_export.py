@@ -1,4 +1,4 @@
-from xml.etree import ElementTree
+import tracemalloc
 
 import geopandas
 import numpy as np
@@ -11,206 +11,285 @@ from matplotlib.image import imread
 from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
-from landfold.applicability import Survey
-from landfold.export import (
-    OUTSIDE,
+from landfold import __version__
+from landfold.applicability import METHOD, Applicability
+from landfold.grid import Grid
+from landfold.maps.export import (
     ExportError,
     ExportSettings,
-    SceneMap,
-    class_polygons,
+    entropy,
     fold_of_cells,
-    picture,
-    predict_scene,
-    write_applicability,
-    write_map,
+    margin,
+    write_scene_map,
 )
-from landfold.grid import Grid
-from landfold.inference import InferenceError, map_grid
+from landfold.maps.inference import InferenceError, map_grid
+from landfold.maps.picture import OUTSIDE, picture
 from landfold.raster import Raster
+from landfold.settings import SettingsError, validate
 from landfold.zones import grid_zones
 from tests import factories
 from tests.test_model import make_card
 
 CLASSES = ["water", 'corn "&" <rye>', "Grünland, naß"]
 COLOURS = [(47, 127, 209), (242, 209, 107), (31, 111, 58)]
-FILES = [
-    "s_class.tif",
-    "s_class.tif.aux.xml",
-    "s_confidence.tif",
-    "s_ensemble_class.tif",
-    "s_ensemble_class.tif.aux.xml",
-    "s_ensemble_confidence.tif",
-    "s.gpkg",
-]
-HONEST = np.array(
-    [
-        [0, 0, 1, 1, 1, 2],
-        [0, 3, 1, 2, 1, 2],
-        [3, 3, 1, 1, 2, 2],
-        [3, 2, 3, 3, 3, 3],
-    ]
-)
+RASTERS = ["s_class.tif", "s_confidence.tif", "s_ensemble_class.tif", "s_ensemble_confidence.tif"]
+STYLES = ["class.qml", "class.sld", "class.tif.aux.xml", "confidence.qml"]
+FILES = sorted(["s.gpkg", *RASTERS, *(f"s_{name}" for name in STYLES), *(f"s_ensemble_{name}" for name in STYLES)])
+LINEAGE = {"MODEL_SHA256": "a" * 64, "STATISTICS_SHA256": "b" * 64}
 
 
-def make_map(honest: np.ndarray = HONEST, *, crs: CRS = factories.CRS_UTM33) -> SceneMap:
-    """A map of 80 m cells whose numbers tell the cell."""
-    grid = factories.make_grid(*honest.shape, 80.0, crs=crs, x_px=3, y_px=5)
-    place = np.arange(honest.size).reshape(honest.shape) / honest.size
-
-    def layer(low, high):
-        return np.where(honest > 0, low + (high - low) * place, np.nan).astype(np.float32)
-
-    ensemble = np.where(honest > 0, honest % 3 + 1, 0).astype(np.uint8)
-    layers = layer(0.4, 1.0), ensemble, layer(0.5, 0.9), layer(0, 0.3), layer(0, 0.1)
-    return SceneMap(grid, CLASSES, honest.astype(np.uint8), *layers)
+def export_settings(**changes) -> ExportSettings:
+    content = factories.params(**{f"export__{name}": value for name, value in changes.items()})["export"]
+    return validate(content, ExportSettings, where="export")
 
 
-@pytest.fixture
-def written(tmp_path):
-    product = make_map()
-    write_map(tmp_path, "s", product, COLOURS)
-    return product, tmp_path
+class Known:
+    """A classifier of a fold that tells the probabilities of a table, (row, column, class), of the cell it is shown.
+
+    Scenes of `coded` hold the number of their cell in both channels.
+    """
+
+    def __init__(self, table: np.ndarray, names: list[str], fold: int = 0) -> None:
+        self.card = make_card(
+            channels=["row", "column"], bands=["row", "column"], classes=names, size_px=1, core_px=1, fold=fold
+        )
+        self.table = table.astype(np.float32)
+
+    def probabilities(self, windows: np.ndarray) -> np.ndarray:
+        row, column = windows[:, :, 0, 0].astype(int).T
+        return self.table[row, column]
 
 
-def test_writes_the_products_and_nothing_else(written):
+def coded(path, height, width, *, valid=None, resolution_m=80.0, crs=factories.CRS_UTM33, at=(3, 5)):
+    """A scene whose pixels hold their row and column, ``at`` so many pixels east and south of the common origin."""
+    values = dict(zip(("row", "column"), np.mgrid[:height, :width].astype(np.float32), strict=True))
+    grid = factories.make_grid(height, width, resolution_m, crs=crs, x_px=at[0], y_px=at[1])
+    valid = np.ones((height, width), bool) if valid is None else valid
+    return factories.write_raster(path, values, grid=grid, valid=valid)
+
+
+def write_known_map(
+    folder, tables, names=CLASSES, *, valid=None, resolution_m=80.0, crs=factories.CRS_UTM33, scene="s", at=(3, 5),
+    folds=None, colours=None, settings=None, **options,
+):  # fmt: skip
+    """Write a map of cells of one pixel with these probabilities, one table (row, column, class) for each model."""
+    path = coded(folder / "scene.tif", *tables[0].shape[:2], valid=valid, resolution_m=resolution_m, crs=crs, at=at)
+    models = [Known(table, names, fold) for fold, table in enumerate(tables)]
+    colours = colours or [(50 + i % 200, i // 200, 9) for i in range(len(names))]
+    settings = settings or export_settings(stride_px=1)
+    with Raster.open(path) as raster:
+        if folds is not None:
+            options["held_out"] = lambda part: folds[place(raster.grid, part)]
+        written = write_scene_map(folder, scene, raster, models, settings, colours, **options)
+    path.unlink()
+    return written
+
+
+def place(whole, part):
+    """Where a part lies on a grid of the same cells."""
+    column, row = (round(edge) for edge in ~whole.transform @ part.transform @ (0, 0))
+    return slice(row, row + part.height), slice(column, column + part.width)
+
+
+def random_tables(seed=0, models=3, shape=(14, 23), classes=3):
+    random = np.random.default_rng(seed)
+    return random.dirichlet(np.ones(classes), size=(models, *shape)).astype(np.float32)
+
+
+FOLDS = np.arange(14 * 23).reshape(14, 23) % 4 - 1
+VALID = ~((np.mgrid[:14, :23][0] < 3) & (np.mgrid[:14, :23][1] < 5))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("map")
+    settings = export_settings(stride_px=1, layers=["entropy", "probabilities", "margin"])
+    told = []
+    result = write_known_map(
+        folder, random_tables(), valid=VALID, folds=FOLDS, colours=COLOURS, settings=settings, lineage=LINEAGE,
+        acquired="2017-02-16", progress=told.append,
+    )  # fmt: skip
+    assert told[-1] == 1
+    assert told == sorted(told)
+    return result, folder
+
+
+def read(path):
+    with rasterio.open(path) as dataset:
+        return dataset.read(), dataset.descriptions
+
+
+def test_writes_what_it_says_and_nothing_else(written):
+    result, folder = written
+    more = ["s_stac.json", "s_probabilities.tif", "s_ensemble_probabilities.tif"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, *more])
+    assert result.files == sorted(folder.iterdir())
+    assert (result.cells, result.outside, result.ensemble_outside) == (VALID.sum(), None, None)
+
+
+def test_every_raster_is_a_valid_cog_on_the_maps_grid_with_its_lineage(written):
     _, folder = written
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    found = sorted(folder.glob("*.tif"))
+    assert len(found) == 6
+    for path in found:
+        assert cog_validate(path, strict=True, quiet=True) == (True, [], [])
+        with rasterio.open(path) as dataset:
+            assert Grid.of(dataset) == factories.make_grid(14, 23, 80.0, x_px=3, y_px=5)
+            tags = dataset.tags()
+        assert LINEAGE.items() <= tags.items()
+        assert (tags["LANDFOLD_VERSION"], len(tags["CODE_SHA256"]), len(tags["PARAMS_SHA256"])) == (__version__, 64, 64)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".tif")])
-def test_rasters_are_valid_cogs_on_the_maps_grid(written, name):
-    product, folder = written
-    valid, errors, warnings = cog_validate(folder / name, strict=True, quiet=True)
-    assert (valid, errors, warnings) == (True, [], [])
-    with rasterio.open(folder / name) as dataset:
-        assert Grid.of(dataset) == product.grid
-
-
-def test_rasters_read_back_as_they_were(written):
-    product, folder = written
-    for name, values in {"s_class": product.honest, "s_ensemble_class": product.ensemble}.items():
-        with rasterio.open(folder / f"{name}.tif") as dataset:
-            assert (dataset.dtypes, dataset.nodata, dataset.descriptions) == (("uint8",), 0, ("class",))
-            assert np.array_equal(dataset.read(1), values)
-            assert np.array_equal(dataset.read_masks(1) > 0, values > 0)
-    floats = {
-        "s_confidence": {"confidence": product.confidence, "padded": product.padded},
-        "s_ensemble_confidence": {"confidence": product.ensemble_confidence, "disagreement": product.disagreement},
-    }
-    for name, bands in floats.items():
-        with rasterio.open(folder / f"{name}.tif") as dataset:
-            assert dataset.descriptions == tuple(bands)
-            assert dataset.dtypes == ("float32", "float32")
-            assert np.isnan(dataset.nodata)
-            assert np.array_equal(dataset.read(), np.stack(list(bands.values())), equal_nan=True)
-
-
-@pytest.mark.parametrize("name", ["s_class.tif", "s_ensemble_class.tif"])
-def test_colours_and_names_are_inside_and_beside(written, name):
+def test_every_number_is_that_of_the_probabilities(written):
     _, folder = written
-    with rasterio.open(folder / name) as dataset:
-        colours, tags = dataset.colormap(1), dataset.tags(1)
-        assert dataset.colorinterp[0] == rasterio.enums.ColorInterp.palette
-    assert [colours[i][:3] for i in (1, 2, 3)] == COLOURS
-    assert [tags[f"CLASS_{i}"] for i in (1, 2, 3)] == CLASSES
-    root = ElementTree.fromstring((folder / f"{name}.aux.xml").read_text(encoding="utf-8"))  # noqa: S314
-    assert root.find("PAMRasterBand").get("band") == "1"
-    assert [node.text for node in root.iter("Category")] == ["nodata", *CLASSES]
+    tables = random_tables()
+    mean = tables.mean(axis=0)
+    own = np.where(FOLDS[..., None] < 0, mean, np.take_along_axis(tables, np.maximum(FOLDS, 0)[None, ..., None], 0)[0])
+    votes = (tables.argmax(3) != mean.argmax(2)).mean(0)
+    extra = {"": ("padded", 1.0 - VALID), "ensemble_": ("disagreement", votes)}
+    for kind, p in {"": own, "ensemble_": mean}.items():
+        (classes,), described = read(folder / f"s_{kind}class.tif")
+        assert (classes.dtype, described) == (np.uint8, ("class",))
+        assert np.array_equal(classes, np.where(VALID, p.argmax(2) + 1, 0))
+        bands, described = read(folder / f"s_{kind}confidence.tif")
+        assert described == ("confidence", extra[kind][0], "margin", "entropy")
+        first, second = np.sort(p, axis=2)[..., :-3:-1].transpose(2, 0, 1)
+        known = np.stack([first, extra[kind][1], first - second, -(p * np.log(p)).sum(2) / np.log(3)])
+        assert bands.dtype == np.float32
+        assert np.array_equal(bands[0], np.where(VALID, p.max(2), np.nan), equal_nan=True)
+        assert np.allclose(bands, np.where(VALID, known, np.nan), atol=1e-6, equal_nan=True)
+        percent, described = read(folder / f"s_{kind}probabilities.tif")
+        assert (percent.dtype, described) == (np.uint8, tuple(CLASSES))
+        assert np.abs(percent[:, VALID] - 100 * p[VALID].T).max() <= 0.5001
+        assert (percent[:, ~VALID] == 255).all()
+        with Raster.open(folder / f"s_{kind}probabilities.tif") as raster:
+            assert {(r.scale, r.offset) for r in raster.radiometry} == {(0.01, 0)}
+            assert raster.dataset.nodata == 255
+
+
+def test_without_held_out_the_mean_has_the_plain_names(written, tmp_path):
+    _, folder = written
+    result = write_known_map(tmp_path, random_tables(), valid=VALID)
+    plain = [name for name in FILES if "ensemble" not in name]
+    assert [path.name for path in result.files] == plain
+    assert read(tmp_path / "s_class.tif")[0].tolist() == read(folder / "s_ensemble_class.tif")[0].tolist()
+    bands, described = read(tmp_path / "s_confidence.tif")
+    assert described == ("confidence", "padded", "disagreement")
+    ensemble = read(folder / "s_ensemble_confidence.tif")[0]
+    assert np.array_equal(bands[[0, 2]], ensemble[:2], equal_nan=True)
+
+
+def test_margin_and_entropy_of_known_probabilities():
+    known = np.array([[[1, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0]]])
+    assert margin(known).tolist() == [[1, 0, 0]]
+    assert entropy(known) == pytest.approx(np.array([[0, 1, 0.5]]))
+    alone = np.ones((2, 3, 1))
+    assert (margin(alone) == 1).all()
+    assert (entropy(alone) == 0).all()
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(254, "uint8"), (255, "uint16"), (300, "uint16")])
+def test_many_classes(tmp_path, count, dtype):
+    table = np.eye(count, dtype=np.float32)[np.arange(count).reshape(1, -1)]
+    names = [f"class {i}" for i in range(count)]
+    write_known_map(tmp_path, [table], names)
+    path = tmp_path / "s_class.tif"
+    assert cog_validate(path, strict=True, quiet=True) == (True, [], [])
+    with rasterio.open(path) as dataset:
+        assert (dataset.dtypes[0], dataset.nodata) == (dtype, 0)
+        assert dataset.read(1).tolist() == [list(range(1, count + 1))]
+        assert dataset.tags(1)[f"CLASS_{count}"] == names[-1]
+        if dtype == "uint8":
+            assert dataset.colormap(1)[count][:3] == (50 + 253 % 200, 1, 9)
+    assert len(geopandas.read_file(tmp_path / "s.gpkg")) == count
+
+
+def test_colours_and_names_are_in_the_class_raster(written):
+    _, folder = written
+    for kind in ("", "ensemble_"):
+        with rasterio.open(folder / f"s_{kind}class.tif") as dataset:
+            colours, tags = dataset.colormap(1), dataset.tags(1)
+            assert dataset.colorinterp[0] == rasterio.enums.ColorInterp.palette
+        assert [colours[i][:3] for i in (1, 2, 3)] == COLOURS
+        assert [tags[f"CLASS_{i}"] for i in (1, 2, 3)] == CLASSES
 
 
 def test_large_maps_have_overviews(tmp_path):
     rows, columns = np.mgrid[:530, :600]
-    honest = np.where((rows < 40) & (columns < 64), 0, (columns // 64 + rows // 64) % 3 + 1)
-    product = make_map(honest)
-    write_map(tmp_path, "s", product, COLOURS)
-    for name in (name for name in FILES if name.endswith(".tif")):
-        assert cog_validate(tmp_path / name, strict=True, quiet=True)[0]
-        with rasterio.open(tmp_path / name) as dataset:
-            assert len(dataset.overviews(1)) >= 1
+    classes = (columns // 64 + rows // 64) % 3
+    valid = ~((rows < 40) & (columns < 64))
+    settings = export_settings(stride_px=1, layers=["probabilities"], polygons={"formats": [], "min_area_m2": 0})
+    write_known_map(tmp_path, [np.eye(3)[classes]], valid=valid, settings=settings)
+    for part in ("class", "confidence", "probabilities"):
+        path = tmp_path / f"s_{part}.tif"
+        assert cog_validate(path, strict=True, quiet=True) == (True, [], [])
+        with rasterio.open(path) as dataset:
+            assert dataset.overviews(1)[0] == 2
     with rasterio.open(tmp_path / "s_class.tif") as dataset:
-        assert np.array_equal(dataset.read(1), honest)
-        assert dataset.overviews(1)[0] == 2
-        small = dataset.read(1, out_shape=(265, 300))
-    assert np.array_equal(small, honest[::2, ::2])
+        assert np.array_equal(dataset.read(1), np.where(valid, classes + 1, 0))
+        assert np.array_equal(dataset.read(1, out_shape=(265, 300)), np.where(valid, classes + 1, 0)[::2, ::2])
 
 
-def test_a_second_write_gives_the_same_bytes(tmp_path):
-    scene = write_scene(tmp_path / "scene.tif")
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        write_map(tmp_path / name, "s", make_map(), COLOURS)
-        with Raster.open(scene) as raster:
-            picture(tmp_path / name / "map.png", raster, make_map(), COLOURS)
-    first = factories.tree(tmp_path / "first")
-    assert sorted(first) == sorted([*FILES, "map.png"])
-    assert factories.tree(tmp_path / "second") == first
+def test_a_second_write_gives_the_same_bytes_and_only_what_bears_on_numbers_changes_rasters(tmp_path):
+    trees = []
+    changes = [{}, {}, {"mosaic": "none", "applicability": True}, {"min_valid": 0.6}]
+    for number, change in enumerate(changes):
+        folder = tmp_path / f"anywhere {number}"
+        folder.mkdir()
+        settings = export_settings(stride_px=1, **change)
+        write_known_map(folder, random_tables(), valid=VALID, folds=FOLDS, settings=settings, acquired="2020-01-01")
+        trees.append(factories.tree(folder))
+    assert trees[0] == trees[1] == trees[2]
+    assert {name for name in trees[0] if trees[0][name] != trees[3][name]} == {*RASTERS, "s_stac.json"}
 
 
-def test_polygons_are_the_connected_cells_of_a_class(written):
-    product, folder = written
-    table = geopandas.read_file(folder / "s.gpkg", layer="classes")
-    assert table.crs == product.grid.crs
-    assert list(table.columns) == ["class", "area_m2", "confidence", "geometry"]
-    assert table.geometry.is_valid.all()
-    assert list(table["area_m2"]) == sorted(table["area_m2"], reverse=True)
-    assert np.array_equal(table["area_m2"], table.area)
-    cells = {name: [] for name in CLASSES}
-    for name, area in zip(table["class"], table["area_m2"] / 6400, strict=True):
-        cells[name].append(area)
-    assert cells == {CLASSES[0]: [7], CLASSES[1]: [4, 1, 1], CLASSES[2]: [4, 4]}
-    for number, name in enumerate(CLASSES, 1):
-        assert table.loc[table["class"] == name, "area_m2"].sum() == (product.honest == number).sum() * 6400
-    columns, rows = np.meshgrid(np.arange(6) + 0.5, np.arange(4) + 0.5)
-    x, y = product.grid.transform @ (columns, rows)
-    for row in table.itertuples():
-        inside = shapely.contains_xy(row.geometry, x, y)
-        assert set(product.honest[inside]) == {CLASSES.index(row[1]) + 1}
-        assert row.confidence == pytest.approx(product.confidence[inside].mean(), abs=1e-4)
+def test_a_scene_without_a_date_has_no_stac_item(tmp_path):
+    result = write_known_map(tmp_path, random_tables())
+    assert not [path for path in result.files if path.suffix == ".json"]
 
 
-def test_cells_that_touch_at_a_corner_are_two_polygons():
-    table = class_polygons(make_map(np.array([[1, 2, 0], [2, 1, 0]])))
-    assert sorted(table["class"]) == sorted([CLASSES[0], CLASSES[0], CLASSES[1], CLASSES[1]])
-    assert (table["area_m2"] == 6400).all()
+def test_a_map_without_data_is_written_empty(tmp_path):
+    result = write_known_map(tmp_path, random_tables(), valid=np.zeros((14, 23), bool))
+    assert result.cells == 0
+    assert (read(tmp_path / "s_class.tif")[0] == 0).all()
+    assert np.isnan(read(tmp_path / "s_confidence.tif")[0]).all()
+    assert len(geopandas.read_file(tmp_path / "s.gpkg")) == 0
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_polygons_of_any_map_are_valid_disjoint_and_complete(seed):
-    random = np.random.default_rng(seed)
-    honest = random.choice(4, size=(23, 31), p=[0.1, 0.5, 0.3, 0.1])
-    table = class_polygons(make_map(honest))
-    assert table.geometry.is_valid.all()
-    assert table["area_m2"].sum() == (honest > 0).sum() * 6400
-    assert shapely.union_all(table.geometry.to_numpy()).area == pytest.approx(table["area_m2"].sum())
-    for number, name in enumerate(CLASSES, 1):
-        assert table.loc[table["class"] == name, "area_m2"].sum() == (honest == number).sum() * 6400
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 50), (50, 3)])
+@pytest.mark.parametrize(("stride", "offsets"), [(16, 1), (8, 3), (2, 1)])
+def test_scenes_smaller_than_a_window(tmp_path, shape, stride, offsets):
+    model = Fixed(0, [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]])
+    with Raster.open(write_scene(tmp_path / "scene.tif", height=shape[0], width=shape[1], corner=0)) as raster:
+        settings = export_settings(stride_px=stride, offsets=offsets, min_valid=0)
+        write_scene_map(tmp_path, "s", raster, [model], settings, COLOURS)
+    (classes,), _ = read(tmp_path / "s_class.tif")
+    assert classes.shape == tuple(-(-side // stride) for side in shape)
+    assert (classes == 1).all()
+    padded = read(tmp_path / "s_confidence.tif")[0][1]
+    assert (padded > 0).all()
+    assert (padded < 1).all()
 
 
-def test_polygons_keep_another_crs():
-    table = class_polygons(make_map(crs=CRS.from_epsg(32760)))
-    assert table.crs.to_epsg() == 32760
+def test_memory_does_not_grow_with_the_scene(tmp_path):
+    settings = export_settings(stride_px=4, layers=["margin", "entropy", "probabilities"])
+    settings = settings.model_copy(update={"polygons": settings.polygons.model_copy(update={"formats": []})})
+    peaks = []
+    for height in (300, 300, 1800):  # the first run fills what is kept for good
+        with Raster.open(write_scene(tmp_path / "scene.tif", height=height, width=92)) as raster:
+            tracemalloc.start()
+            constant = lambda part: np.zeros(part.shape, dtype=int)  # noqa: E731
+            write_scene_map(tmp_path, "s", raster, models(), settings, COLOURS, held_out=constant)
+            peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
+            tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 0.2  # the map of the larger scene alone has 1.5 MB of floats
 
 
-def test_refuses_a_map_without_data():
-    with pytest.raises(ExportError, match=r"the map has no cell with data; lower export.min_valid"):
-        class_polygons(make_map(np.zeros((3, 4), dtype=int)))
-
-
-def write_scene(path, *, height=70, width=92, names=("R", "G", "B")):
+def write_scene(path, *, height=70, width=92, names=("R", "G", "B"), corner=1):
     rows, columns = np.mgrid[:height, :width]
     values = [rows / height, columns / width, (rows + columns) / (height + width)]
     channels = {name: part.astype(np.float32) for name, part in zip(names, values, strict=False)}
-    return factories.write_raster(path, channels, valid=~((rows < 16) & (columns < 24)))
-
-
-@pytest.mark.parametrize("names", [("R", "G", "B"), ("NDVI",)])
-def test_picture_is_drawn_with_and_without_natural_colours(tmp_path, names):
-    with Raster.open(write_scene(tmp_path / "scene.tif", names=names)) as raster:
-        picture(tmp_path / "plots/map.png", raster, make_map(), COLOURS)
-    drawn = imread(tmp_path / "plots/map.png")
-    assert drawn.shape[1] > 600
-    for colour in COLOURS:
-        assert (np.abs(drawn[:, :, :3] * 255 - colour).max(axis=2) < 1).sum() > 500
+    return factories.write_raster(path, channels, valid=~((rows < 16 * corner) & (columns < 24 * corner)))
 
 
 class Fixed:
@@ -234,63 +313,60 @@ def models():
     ]
 
 
-def predict(folder, folds, *, min_valid=0.5, stride_px=8, found=None):
+def predict(folder, *, min_valid=0.5, stride_px=8, found=None, fold=0):
     with Raster.open(write_scene(folder / "scene.tif")) as raster:
-        settings = ExportSettings(stride_px=stride_px, min_valid=min_valid, applicability=False)
-        return predict_scene(raster, found or models(), folds, settings)
-
-
-def test_the_honest_class_is_that_of_the_zones_fold_and_the_ensemble_that_of_the_mean(tmp_path):
-    folds = np.tile([0, 1, 2, -1], (9, 3))
-    product = predict(tmp_path, folds)
-    data = np.ones((9, 12), bool)
-    data[:2, :3] = False  # the scene's corner of nodata
-    data[8, 11] = False  # 6 x 4 of 8 x 8 pixels
-    east = np.arange(12) * 8 + 4 > 46
-    assert product.grid.shape == (9, 12)
-    assert np.array_equal(product.honest > 0, data)
-    assert np.array_equal(product.ensemble > 0, data)
-    west_truth, east_truth = {0: (1, 0.7), 1: (1, 0.5), 2: (3, 0.8)}, {0: (1, 0.6), 1: (2, 0.8), 2: (3, 0.7)}
-    west_mean, east_mean = (1, 1.3 / 3), (2, 1.3 / 3)
-    for row, column in zip(*np.nonzero(data), strict=True):
-        mean = east_mean if east[column] else west_mean
-        own = (east_truth if east[column] else west_truth).get(folds[row, column], mean)
-        assert product.honest[row, column] == own[0]
-        assert product.confidence[row, column] == pytest.approx(own[1])
-        assert product.ensemble[row, column] == mean[0]
-        assert product.ensemble_confidence[row, column] == pytest.approx(mean[1])
-        assert product.disagreement[row, column] == pytest.approx(2 / 3 if east[column] else 1 / 3)
-    layers = (product.confidence, product.ensemble_confidence, product.disagreement, product.padded)
-    assert all(np.array_equal(np.isnan(layer), ~data) for layer in layers)
+        settings = export_settings(stride_px=stride_px, min_valid=min_valid)
+        constant = lambda part: np.full(part.shape, fold)  # noqa: E731
+        return write_scene_map(folder, "s", raster, found or models(), settings, COLOURS, held_out=constant)
 
 
 def test_a_cell_with_too_few_valid_pixels_is_nodata(tmp_path):
-    folds = np.zeros((9, 12), dtype=int)
     # the last row of cells holds 6 of 8 rows of pixels, the last column 4 of 8 columns
     shares = {0.0: (True, True, True), 0.3: (True, True, True), 0.4: (True, True, False), 0.6: (True, False, False)}
     for min_valid, (below, right, corner) in shares.items():
-        honest = predict(tmp_path, folds, min_valid=min_valid).honest
+        predict(tmp_path, min_valid=min_valid)
+        honest = read(tmp_path / "s_class.tif")[0][0]
         assert (honest[8, 5] > 0, honest[4, 11] > 0, honest[8, 11] > 0) == (below, right, corner)
         assert (honest[:2, :3] == 0).all()
 
 
 def test_the_stride_is_the_side_of_a_cell(tmp_path):
-    folds = np.zeros((18, 23), dtype=int)
-    product = predict(tmp_path, folds, stride_px=4)
-    assert product.grid.resolution == (40, 40)
-    assert product.grid.transform @ (0, 0) == (factories.ORIGIN_X, factories.ORIGIN_Y)
+    predict(tmp_path, stride_px=4)
+    with Raster.open(tmp_path / "s_class.tif") as raster:
+        assert raster.grid.shape == (18, 23)
+        assert raster.grid.resolution == (40, 40)
+        assert raster.grid.transform @ (0, 0) == (factories.ORIGIN_X, factories.ORIGIN_Y)
 
 
 @pytest.mark.parametrize("order", [[1, 0, 2], [0, 2], [1, 2]])
 def test_refuses_models_that_are_not_one_of_each_fold(tmp_path, order):
     found = [models()[i] for i in order]
     with pytest.raises(ExportError, match=r"models of the folds \[.*\]; expected \[0, 1"):
-        predict(tmp_path, np.zeros((9, 12), dtype=int), found=found)
+        predict(tmp_path, found=found)
 
 
-def test_refuses_a_stride_that_does_not_centre_windows(tmp_path):
+def test_a_refusal_leaves_no_half_raster(tmp_path):
     with pytest.raises(InferenceError, match=r"export.stride_px is 7, but windows are 16 px"):
-        predict(tmp_path, np.zeros((10, 14), dtype=int), stride_px=7)
+        predict(tmp_path, stride_px=7)
+    broken = models()
+    broken[1].probabilities = lambda windows: 1 / 0
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        predict(tmp_path, found=broken)
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"layers": ["margin", "margin"]}, "expected each layer once"),
+        ({"layers": ["variance"]}, "margin"),
+        ({"offsets": 0}, "greater than or equal to 1"),
+        ({"mosaic": "last"}, "confidence"),
+    ],
+)
+def test_refuses_settings(change, words):
+    with pytest.raises(SettingsError, match=words):
+        export_settings(**change)
 
 
 def zone_of(x, y):
@@ -332,60 +408,76 @@ def test_fold_of_cells_of_a_rotated_grid():
     assert fold_of_cells(grid, grid.crs, zone_of, {zone: 2})[1, 4] == 2
 
 
-def test_geopackage_survives_special_names(written):
-    _, folder = written
-    table = geopandas.read_file(folder / "s.gpkg")
-    assert set(table["class"]) == set(CLASSES)
-    assert not pandas.isna(table).any().any()
+def make_area(rows, columns):
+    """Training patches as rows and columns; the first two are each validated in a fold of its own."""
+    features = pandas.DataFrame(
+        {"row_mean": rows, "row_std": 0.0, "column_mean": columns, "column_std": 0.0},
+        index=pandas.Index([f"s/{i}" for i in range(len(rows))], name="patch"),
+    )
+    numbers = np.arange(len(rows))
+    sides = [pandas.Series(np.where(numbers == i, "validation", "train"), index=features.index) for i in (0, 1)]
+    return Applicability.of(features, np.where(numbers % 2, "a", "b"), sides, weighted=False)
 
 
-def make_survey(product: SceneMap) -> Survey:
-    """Dissimilarities that tell the cell, one of them exactly the threshold."""
-    place = np.arange(product.honest.size).reshape(product.honest.shape) / 10
-    own, ensemble = (np.where(product.honest > 0, part, np.nan).astype(np.float32) for part in (place, place / 3))
-    return Survey(own, ensemble, float(np.float32(1.7)))
-
-
-def test_applicability_is_in_the_file_with_its_threshold(tmp_path):
-    product = make_map()
-    found = make_survey(product)
-    write_applicability(tmp_path, "s", product.grid, found)
-    names = {"s_applicability.tif": found.own, "s_ensemble_applicability.tif": found.ensemble}
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
-    for name, values in names.items():
-        assert cog_validate(tmp_path / name, strict=True, quiet=True) == (True, [], [])
-        with rasterio.open(tmp_path / name) as dataset:
-            tags = dataset.tags()
-            assert Grid.of(dataset) == product.grid
+@pytest.mark.parametrize("honest", [True, False])
+def test_applicability_is_in_the_file_with_its_threshold(tmp_path, honest):
+    area = make_area([0.0, 5, 9, 13], [1.0, 8, 12, 22])
+    folds = FOLDS.clip(max=1) if honest else None
+    result = write_known_map(tmp_path, random_tables(models=2), valid=VALID, folds=folds, area=area)
+    place = np.stack(np.mgrid[:14, :23], axis=2).reshape(-1, 2).astype(np.float32)
+    values = np.insert(place, [1, 2], 0, axis=1)
+    known = {"ensemble_": area.dissimilarity(values), "": area.dissimilarity(values, FOLDS.clip(max=1).ravel())}
+    if not honest:
+        known = {"": known["ensemble_"]}
+    shares = {}
+    for kind, index in known.items():
+        path = tmp_path / f"s_{kind}applicability.tif"
+        assert path in result.files
+        assert cog_validate(path, strict=True, quiet=True) == (True, [], [])
+        with rasterio.open(path) as dataset:
+            tags, (dissimilarity, applicable) = dataset.tags(), dataset.read()
             assert dataset.descriptions == ("dissimilarity", "applicable")
-            assert np.isnan(dataset.nodata)
-            dissimilarity, applicable = dataset.read()
-        assert "doi:10.1111/2041-210X.13650" in tags["METHOD"]
-        threshold = np.float32(tags["THRESHOLD"])
-        assert float(threshold) == found.threshold
-        data = product.honest > 0
-        assert np.array_equal(dissimilarity, values, equal_nan=True)
-        assert np.array_equal(np.isnan(applicable), ~data)
-        assert np.array_equal(applicable[data], (dissimilarity <= threshold)[data])
-    assert found.applicable(found.own)[2, 5] == 1  # cell 17, on the threshold
-    assert found.applicable(found.own)[3, 0] == 0
+        assert tags["METHOD"] == METHOD
+        assert float(np.float32(tags["THRESHOLD"])) == area.threshold
+        assert np.array_equal(dissimilarity, np.where(VALID, index.reshape(14, 23), np.nan), equal_nan=True)
+        assert np.array_equal(applicable[VALID], dissimilarity[VALID] <= np.float32(area.threshold))
+        shares[kind] = (applicable[VALID] == 0).mean()
+    assert 0 < shares[""] < 1
+    assert (result.outside, result.ensemble_outside) == (shares[""], shares.get("ensemble_", shares[""]))
 
 
-def test_applicability_has_the_same_bytes_twice(tmp_path):
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        write_applicability(tmp_path / name, "s", make_map().grid, make_survey(make_map()))
-    assert factories.tree(tmp_path / "first") == factories.tree(tmp_path / "second")
+def rows_of_classes(folder, **options):
+    """A map of 80 m cells over the scene of `write_scene`: class 1 above, 2 in the middle, 3 below."""
+    table = np.eye(3)[np.repeat(np.arange(9) // 3, 12).reshape(9, 12)]
+    return write_known_map(folder, [table], colours=COLOURS, at=(0, 0), **options)
+
+
+@pytest.mark.parametrize("names", [("R", "G", "B"), ("NDVI",)])
+def test_picture_is_drawn_with_and_without_natural_colours(tmp_path, names):
+    rows_of_classes(tmp_path)
+    drawn = []
+    for _ in names[:2]:
+        with Raster.open(write_scene(tmp_path / "scene.tif", names=names)) as raster:
+            picture(tmp_path / "map.png", raster, tmp_path, "s", COLOURS)
+        drawn.append((tmp_path / "map.png").read_bytes())
+    assert len(set(drawn)) == 1
+    pixels = imread(tmp_path / "map.png")
+    assert pixels.shape[1] > 600
+    for colour in COLOURS:
+        assert (np.abs(pixels[:, :, :3] * 255 - colour).max(axis=2) < 1).sum() > 500
 
 
 def test_the_picture_greys_what_is_outside(tmp_path):
-    product = make_map()
+    result = rows_of_classes(tmp_path, area=make_area([0.0, 1, 2], [0.0, 4, 8]))  # the lower rows are far from these
+    assert 0.3 < result.outside < 0.9
     with Raster.open(write_scene(tmp_path / "scene.tif")) as raster:
-        for name, outside in {"all": np.zeros((4, 6), bool), "some": make_survey(product).outside}.items():
-            picture(tmp_path / f"{name}.png", raster, product, COLOURS, outside)
-    drawn = {name: imread(tmp_path / f"{name}.png")[:, :, :3] * 255 for name in ("all", "some")}
-    below = {name: pixels[len(pixels) // 2 :] for name, pixels in drawn.items()}
-    greyed = 0.35 * np.array(COLOURS[2]) + 0.65 * np.array(OUTSIDE)  # in row 3, five cells of 80 m
+        for name, outside in {"all": None, "some": result.outside}.items():
+            picture(tmp_path / f"{name}.png", raster, tmp_path, "s", COLOURS, outside=outside)
+    applicable = read(tmp_path / "s_applicability.tif")[0][1]
+    number = 1 + int(np.argmax([(applicable[3 * i : 3 * i + 3] == 0).sum() for i in range(3)]))
+    greyed = 0.35 * np.array(COLOURS[number - 1]) + 0.65 * np.array(OUTSIDE)
+    below = {name: imread(tmp_path / f"{name}.png")[:, :, :3] * 255 for name in ("all", "some")}
+    below = {name: pixels[len(pixels) // 2 :] for name, pixels in below.items()}
     shown = {name: (np.abs(pixels - greyed).max(axis=2) < 15).sum() for name, pixels in below.items()}
-    assert shown["some"] > 15_000  # the picture has 256 colours only, so this one is not exact
+    assert shown["some"] > 1_000  # the picture has 256 colours only, so this one is not exact
     assert shown["all"] == 0

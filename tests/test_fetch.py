@@ -1,3 +1,5 @@
+import zipfile
+
 import pytest
 
 from landfold.fetch import DatasetSettings, FetchError, fetch_wheel
@@ -111,3 +113,23 @@ def test_two_labels_of_one_name_are_refused(tmp_path, index, downloaded):
 def test_settings_that_pin_nothing_are_refused(changes, message):
     with pytest.raises(SettingsError, match=message):
         dataset(**changes)
+
+
+def test_a_link_in_the_wheel_is_unpacked_as_the_text_that_it_is(tmp_path, index, downloaded):
+    path = wheel(index, MEMBERS)
+    with zipfile.ZipFile(path, "a") as archive:
+        link = zipfile.ZipInfo("testdata/scene/evil")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    fetch_wheel(dataset(path), tmp_path / "raw")
+    (found,) = (tmp_path / "raw").rglob("evil")
+    assert not found.is_symlink()
+    assert found.read_text() == "/etc/passwd"
+
+
+def test_a_wheel_that_would_fill_the_disk_is_refused(tmp_path, index, downloaded, monkeypatch):
+    monkeypatch.setattr("landfold.fetch.MAX_BYTES", 10)
+    path = wheel(index, MEMBERS)
+    with pytest.raises(FetchError, match=r"would unpack to \d+ bytes; at most 10 are taken of a wheel"):
+        fetch_wheel(dataset(path), tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()

@@ -1,15 +1,19 @@
+import inspect
+
 import numpy as np
 import pytest
 
-from landfold import inference
-from landfold.inference import InferenceError, check_stride, map_grid, slide
+from landfold.maps import inference
+from landfold.maps.inference import InferenceError, check_stride, map_grid, shifts_px, slide
+from landfold.model import Classifier
 from landfold.raster import Raster
 from tests import factories
 from tests.test_model import make_card, make_classifier
 
 CHANNELS = ["row", "column"]
 HEIGHT, WIDTH = 71, 94
-SHAPES = [(16, 8), (16, 4), (16, 2), (16, 16), (15, 5), (15, 1), (15, 15), (9, 3), (2, 2), (32, 4)]
+STRIDES = [*((16, stride) for stride in range(2, 17, 2)), *((15, stride) for stride in range(1, 16, 2))]
+SHAPES = [*STRIDES, (9, 3), (2, 2), (32, 4), (1, 1)]
 
 
 class Centre:
@@ -43,18 +47,22 @@ def write(folder, height=HEIGHT, width=WIDTH, valid=None, names=CHANNELS):
     return factories.write_raster(folder / "scene.tif", values, valid=valid)
 
 
-def run(path, models, stride_px):
+def run(path, models, stride_px, **options):
     """The whole map: probabilities (model, row, column, class), valid, padded; each cell is predicted once."""
     with Raster.open(path) as raster:
         grid = map_grid(raster.grid, stride_px)
-        strips = list(slide(raster, models, stride_px))
+        strips = list(slide(raster, models, stride_px, **options))
     seen = np.zeros(grid.shape, dtype=int)
     for strip in strips:
         seen[strip.window.toslices()] += 1
         assert strip.probabilities.shape[1:3] == strip.valid.shape == strip.padded.shape
     assert (seen == 1).all()
-    whole = np.concatenate([strip.probabilities for strip in strips], axis=1)
-    valid, padded = (np.concatenate([getattr(strip, name) for strip in strips]) for name in ("valid", "padded"))
+    first = strips[0].probabilities
+    whole = np.empty((len(first), *grid.shape, first.shape[3]), dtype=first.dtype)
+    valid, padded = (np.empty(grid.shape, dtype=getattr(strips[0], name).dtype) for name in ("valid", "padded"))
+    for strip in strips:
+        place = strip.window.toslices()
+        whole[:, *place], valid[place], padded[place] = strip.probabilities, strip.valid, strip.padded
     return whole, valid, padded
 
 
@@ -73,14 +81,72 @@ def by_hand(values: np.ndarray, size: int, stride: int, mode: str) -> np.ndarray
     )
 
 
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("scene"))
+
+
+@pytest.mark.parametrize("offsets", [1, 2, 3])
 @pytest.mark.parametrize(("size", "stride"), SHAPES)
-def test_no_shift(tmp_path, size, stride):
-    found, _, _ = run(write(tmp_path), [Centre(size)], stride)
+def test_no_shift(scene, size, stride, offsets):
+    if offsets > stride:
+        with pytest.raises(
+            InferenceError, match=rf"export.offsets is {offsets}, but a cell has {stride} x {stride} px"
+        ):
+            run(scene, [Centre(size)], stride, offsets=offsets)
+        return
+    found, _, _ = run(scene, [Centre(size)], stride, offsets=offsets)
     assert found.shape[1:3] == (-(-HEIGHT // stride), -(-WIDTH // stride))
     inside = found[0, : HEIGHT // stride, : WIDTH // stride]
     rows, columns = (np.arange(n) * stride + (stride - 1) / 2 for n in inside.shape[:2])
-    assert np.abs(inside[:, :, 0] - rows[:, None]).max() < 1e-4
-    assert np.abs(inside[:, :, 1] - columns).max() < 1e-4
+    # a window's centre is reflected at the edge only where it is beyond it, or a pixel of it is
+    edge = 1 if offsets > 1 and max(shifts_px(stride, offsets)) >= stride // 2 else 0
+    kept = slice(edge, -edge or None)
+    assert np.abs(inside[kept, kept, 0] - rows[kept, None]).max() < 1e-4
+    assert np.abs(inside[kept, kept, 1] - columns[kept]).max() < 1e-4
+
+
+@pytest.mark.parametrize("stride", range(1, 17))
+def test_windows_of_a_cell_are_spread_about_its_centre_and_stay_within_it(stride):
+    for offsets in range(1, stride + 1):
+        shifts = shifts_px(stride, offsets)
+        assert shifts == sorted(set(shifts))
+        assert len(shifts) == offsets
+        assert shifts == [-shift for shift in reversed(shifts)]
+        assert 2 * shifts[-1] <= stride
+        if offsets > 1:
+            assert np.ptp(np.diff(shifts)) <= 1 + (offsets % 2 == 0)
+    assert shifts_px(stride, 1) == [0]
+
+
+def test_offsets_are_the_mean_of_the_windows_shifted(scene):
+    models = [make_classifier(seed, channels=CHANNELS, fold=seed) for seed in (0, 1)]
+    found, _, padded = run(scene, models, 8, offsets=3)
+    values = np.pad(coded(), ((0, 0), (16, 16), (16, 16)), mode="reflect")
+    data = np.pad(np.ones((HEIGHT, WIDTH)), 16)
+    for row, column in [(0, 0), (3, 7), (8, 11)]:
+        tops, lefts = ([16 + 8 * at - 4 + shift for shift in (-3, 0, 3)] for at in (row, column))
+        places = [(slice(y, y + 16), slice(x, x + 16)) for y in tops for x in lefts]
+        windows = np.stack([values[:, *place] for place in places])
+        for model, mine in zip(models, found, strict=True):
+            assert np.allclose(mine[row, column], model.probabilities(windows).mean(axis=0), atol=1e-6)
+        assert padded[row, column] == pytest.approx(1 - np.mean([data[place] for place in places]), abs=1e-6)
+
+
+def test_with_flips_and_turns_the_map_of_a_turned_scene_is_the_map_turned(tmp_path):
+    random = np.random.default_rng(0)
+    values = random.random((2, 64, 48)).astype(np.float32)
+    model = make_classifier(3, channels=CHANNELS)
+    found = {}
+    for turn in (0, 1):
+        for averaged in (False, True):
+            channels = dict(zip(CHANNELS, np.rot90(values, turn, axes=(1, 2)), strict=True))
+            path = factories.write_raster(tmp_path / "s.tif", channels)
+            turned = run(path, [model], 8, flips_and_turns=averaged)[0][0]
+            found[turn, averaged] = np.rot90(turned, -turn)
+    assert np.allclose(found[0, True], found[1, True], atol=1e-6)
+    assert not np.allclose(found[0, False], found[1, False], atol=1e-3)
+    assert np.allclose(found[0, True].sum(axis=2), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(HEIGHT, WIDTH), (64, 96), (65, 40), (5, 40), (40, 3), (7, 9), (1, 1)])
@@ -124,13 +190,50 @@ def test_cells_over_nodata_and_beyond_the_scene_hold_less(tmp_path):
 
 
 @pytest.mark.parametrize("cells", [1, 3, 100])
-def test_strips_do_not_matter(tmp_path, monkeypatch, cells):
+@pytest.mark.parametrize("options", [{}, {"offsets": 2}])
+def test_strips_do_not_matter(tmp_path, monkeypatch, cells, options):
     path = write(tmp_path, valid=corner())
     models = [make_classifier(seed, channels=CHANNELS, fold=seed) for seed in (0, 1)]
-    expected = run(path, models, 4)
+    expected = run(path, models, 4, **options)
     monkeypatch.setattr(inference, "STRIP_CELLS", cells)
-    for found, whole in zip(run(path, models, 4), expected, strict=True):
+    for found, whole in zip(run(path, models, 4, **options), expected, strict=True):
         assert np.array_equal(found, whole)
+
+
+@pytest.mark.parametrize(("batch", "wide"), [(5, 1), (8, 32), (8, 33)])
+def test_parts_of_a_wide_scene_do_not_matter(tmp_path, monkeypatch, batch, wide):
+    path = write(tmp_path, valid=corner())
+    expected = run(path, [Centre(16)], 4, offsets=3)
+    monkeypatch.setattr(inference, "BATCH", batch)
+    monkeypatch.setattr(inference, "WIDE_PX", wide)
+    for found, whole in zip(run(path, [Centre(16)], 4, offsets=3), expected, strict=True):
+        assert np.array_equal(found, whole)
+
+
+def test_a_part_is_whole_batches_of_the_network():
+    default = inspect.signature(Classifier.probabilities).parameters["batch"].default
+    assert default == inference.BATCH
+
+
+def test_no_seams_of_a_network_on_a_smooth_field(tmp_path, monkeypatch):
+    """However it is cut, the map is that of all windows at once, and steps are no greater where parts meet."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    waves = np.stack([np.sin(rows / 17 + columns / 29), np.cos(rows / 23 - columns / 31)]).astype(np.float32)
+    path = factories.write_raster(tmp_path / "s.tif", dict(zip(CHANNELS, waves, strict=True)))
+    models = [make_classifier(5, channels=CHANNELS)]
+    windows = by_hand(waves, 16, 2, "reflect")
+    whole = models[0].probabilities(windows.reshape(-1, 2, 16, 16)).reshape(36, 47, -1)
+    for cells, batch, wide in [(8, 256, 2**15), (5, 7, 14), (1, 16, 16)]:
+        monkeypatch.setattr(inference, "STRIP_CELLS", cells)
+        monkeypatch.setattr(inference, "BATCH", batch)
+        monkeypatch.setattr(inference, "WIDE_PX", wide)
+        found = run(path, models, 2)[0][0]
+        assert np.allclose(found, whole, atol=1e-6)
+        down, right = (np.abs(np.diff(found, axis=axis)).max(axis=(1 - axis, 2)) for axis in (0, 1))
+        if cells > 1:
+            assert max(down[cells - 1 :: cells]) <= 1.5 * np.delete(down, slice(cells - 1, None, cells)).max()
+        if batch < 47:
+            assert max(right[batch - 1 :: batch]) <= 1.5 * np.delete(right, slice(batch - 1, None, batch)).max()
 
 
 def test_each_model_speaks_for_itself(tmp_path):

@@ -1069,3 +1069,18 @@ def test_a_hole_stays_as_large_as_it_is(tmp_path, place, dtype, nodata, count):
     sure = (abs(column - np.round(column)) > 0.02) & (abs(row - np.round(row)) > 0.02)
     np.testing.assert_array_equal(valid[sure], (inside & (below == 3000))[sure])
     assert (stored[:, valid] == 3000).all()
+
+
+def test_a_raster_that_claims_absurd_sides_is_refused_before_anything_is_written(tmp_path):
+    """A sparse file of some kB claims as many pixels as it likes."""
+    path = tmp_path / "raw/scenes/huge_B02.tif"
+    path.parent.mkdir(parents=True)
+    profile = {"driver": "GTiff", "count": 1, "dtype": "uint16", "crs": "EPSG:32633", "SPARSE_OK": True, "tiled": True}
+    place = Affine(10, 0, 399_960, 0, -10, 5_800_020)
+    with rasterio.open(path, "w", width=300_000, height=300, transform=place, **profile):
+        pass
+    assert path.stat().st_size < 2**20
+    (scene,) = find_scenes(path.parent)
+    with pytest.raises(GridError, match=r"huge_B02\.tif claims 300000 x 300 px, more than 200000 a side"):
+        ingest_scene(scene, ingest_settings(bands=["B"]), CRS.from_epsg(32633), tmp_path / "out.tif")
+    assert not (tmp_path / "out.tif").exists()

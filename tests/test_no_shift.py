@@ -22,11 +22,12 @@ import stages.indices
 import stages.ingest
 import stages.normalize
 import stages.patches
-from landfold.export import ExportSettings, predict_scene, write_map
 from landfold.grid import Grid
+from landfold.maps.export import ExportSettings, write_scene_map
+from landfold.maps.inference import shifts_px
 from landfold.raster import Raster
 from landfold.statistics import SceneStatistics
-from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, write_labels, write_params
+from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, params, write_labels, write_params
 from tests.test_model import make_card
 
 SCENE = 'été, l\'île "n° 1" & 100 %'
@@ -270,13 +271,18 @@ class Compass:
         return np.stack([0.9 - 0.8 * odd, 0.1 + 0.8 * odd], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize(("size", "stride"), [(16, 8), (12, 12), (15, 5), (9, 1), (4, 2)])
-def test_the_map_shows_every_place_where_it_is(run, tmp_path, size, stride):
+@pytest.mark.parametrize(
+    ("size", "stride", "offsets"),
+    [(16, 8, 1), (12, 12, 1), (15, 5, 1), (9, 1, 1), (4, 2, 1), (16, 8, 2), (15, 5, 3)],
+)
+def test_the_map_shows_every_place_where_it_is(run, tmp_path, size, stride, offsets):
+    content = params(export__stride_px=stride, export__offsets=offsets)["export"]
+    if stride > 8:
+        content["polygons"]["formats"] = []
     with Raster.open(run.folder / f"data/normalized/{SCENE}.tif") as source:
         cells = -(-run.grid.height // stride), -(-run.grid.width // stride)
-        settings = ExportSettings(stride_px=stride, min_valid=0.5, applicability=False)
-        product = predict_scene(source, [Compass(run, size)], np.zeros(cells, dtype=int), settings)
-    write_map(tmp_path, SCENE, product, [(255, 255, 255), (9, 9, 9)])
+        settings, colours = ExportSettings.model_validate(content), [(255, 255, 255), (9, 9, 9)]
+        write_scene_map(tmp_path, SCENE, source, [Compass(run, size)], settings, colours, acquired="2020-01-01")
     with rasterio.open(tmp_path / f"{SCENE}_class.tif") as file:
         found, grid = file.read(1), Grid.of(file)
     assert grid.crs == run.grid.crs
@@ -286,10 +292,16 @@ def test_the_map_shows_every_place_where_it_is(run, tmp_path, size, stride):
     near = np.pad(run.tolerance_m, ((0, stride * cells[0] - run.grid.height), (0, stride * cells[1] - run.grid.width)))
     near = np.where(near == 0, np.inf, near)
     blocks = near.reshape(cells[0], stride, cells[1], stride).swapaxes(1, 2)
-    middle = slice((stride - 1) // 2, stride // 2 + 1)
+    shift = max(shifts_px(stride, offsets))
+    middle = slice((stride - 1) // 2 - shift, stride // 2 + 1 + shift)
     allowed = blocks[:, :, middle, middle].max(axis=(2, 3))  # infinite where the centre is not all data
+    allowed += shift * run.place.resolution_m
     sure = (found > 0) & (run.from_edge(where) > allowed + 1e-3)
-    assert sure.sum() > 0.85 * (found > 0).sum() > 0.5 * (0.5 if run.place.inner_px > 0.01 else 0.9) * found.size
+    assert (
+        sure.sum()
+        > (0.85 - 0.15 * shift) * (found > 0).sum()
+        > 0.5 * (0.5 if run.place.inner_px > 0.01 else 0.9) * found.size
+    )
     np.testing.assert_array_equal(found[sure], run.odd(where)[sure] + 1)
     if stride < 9:
         check_polygons(tmp_path / f"{SCENE}.gpkg", grid, found)

@@ -3,9 +3,8 @@
 import json
 import os
 import shutil
-import sqlite3
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,50 +14,11 @@ import yaml
 from rasterio.features import rasterize
 
 from tests import factories
+from tests.projects import ROOT, Project, ran, recorded, repository
 
-ROOT = Path(__file__).parents[1]
 GROUND_M = (1200.0, 1800.0)
 STRIPE_M = 240.0
 SCENE = "T33UUU_20170216T102101"
-
-
-class Project:
-    """A clone of the repository with a user's own data, and commands as the user types them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "GIT_CONFIG_GLOBAL": str(folder.parent / "gitconfig"),
-            "DVC_GLOBAL_CONFIG_DIR": str(folder.parent / "dvc-global"),
-            "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site"),
-            "DVC_NO_ANALYTICS": "1",
-            "OMP_NUM_THREADS": "2",
-        }
-        for name in ("MLFLOW_TRACKING_URI", "DVC_EXP_NAME", "DVC_ROOT", "PYTHONPATH"):
-            self.environment.pop(name, None)
-
-    def __call__(self, command: str) -> str:
-        """Run a command; its output, standard error below it."""
-        result = subprocess.run(
-            command.split(), cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
-        return result.stdout + result.stderr
-
-    def would_run(self, **changes: dict[str, object]) -> set[str]:
-        """Stages that ``dvc repro --dry`` would run if these params changed."""
-        path = self.folder / "params.yaml"
-        before = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(before)
-        for section, values in changes.items():
-            content[section] |= values
-        path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        try:
-            output = self("dvc repro --dry")
-        finally:
-            path.write_text(before, encoding="utf-8")
-        return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
 
 
 def stripe(east: np.ndarray, south: np.ndarray) -> np.ndarray:
@@ -75,16 +35,23 @@ def band(land: int, water: int, resolution: float) -> tuple[float, object]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("pipeline") / "clone with space"
-    folder.mkdir()
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("landfold", "stages", ".dvc/plots"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    project = begin(tmp_path_factory.mktemp("pipeline") / "clone with space")
+    project("dvc repro")
+    project.commit("first")
+    yield project
+    project.end()
+
+
+def begin(folder: Path) -> Project:
+    """The repository as it is, with a user's own data; nothing has run."""
+    project = repository(folder)
+    shutil.copy(ROOT / "dvc.yaml", folder / "dvc.yaml")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")) | factories.params(
-        ingest__bands=["B", "G", "R", "N", "S1"], zones__block_size_m=600, audit__network=True
+        ingest__bands=["B", "G", "R", "N", "S1"],
+        zones__block_size_m=600,
+        audit__network=True,
+        export__applicability=True,
     )
     params["train"] |= {"epochs": 6, "batch_size": 16}
     params["colours"] = {"field": "#f2d16b", "water": "#2f7fd1"}
@@ -111,16 +78,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         for east, south in cells
     ]  # fmt: skip
     factories.write_labels(folder / "data/raw/labels/fields & lakes.gpkg", polygons)
-    project = Project(folder)
-    project("git init -q -b main")
-    project("git config user.email tester@example.org")
-    project("git config user.name Tester")
     project("dvc remove fetch")  # the one documented step from the default data to one's own
     project("dvc add -q data/raw")
-    project("dvc repro")
-    project("git add -A")
-    project("git commit -q -m first")
     return project
+
+
+def would_run(project: Project, **changes: object) -> set[str]:
+    """Stages that ``dvc repro --dry`` would run if these settings changed."""
+    path = project.folder / "params.yaml"
+    before = path.read_text(encoding="utf-8")
+    project.set(**changes)
+    try:
+        return set(ran(project("dvc repro --dry")))
+    finally:
+        path.write_text(before, encoding="utf-8")
 
 
 def test_the_map_shows_the_ground(project: Project) -> None:
@@ -199,15 +170,8 @@ def test_the_map_tells_where_it_is_applicable(project: Project) -> None:
 
 
 def test_mlflow_has_one_parent_and_one_child_a_fold(project: Project) -> None:
-    with sqlite3.connect(project.folder / "mlflow.db") as database:
-        alive = database.execute(
-            "SELECT r.run_uuid, r.status, (SELECT value FROM tags t WHERE t.run_uuid = r.run_uuid "
-            "AND t.key = 'mlflow.parentRunId') FROM runs r WHERE r.lifecycle_stage = 'active'"
-        ).fetchall()
-    parents = [run for run, _, parent in alive if parent is None]
-    assert len(parents) == 1
-    assert [parent for _, _, parent in alive if parent] == parents * 2
-    assert {status for _, status, _ in alive} == {"FINISHED"}
+    (found,) = recorded(project.folder / "mlflow.db", 2).values()
+    assert found.folds == {0: "live", 1: "live"}
 
 
 def test_kept_work_takes_no_space_of_its_own(project: Project) -> None:
@@ -220,9 +184,7 @@ def test_kept_work_takes_no_space_of_its_own(project: Project) -> None:
 
 def test_nothing_is_done_twice(project: Project) -> None:
     lock = (project.folder / "dvc.lock").read_bytes()
-    output = project("dvc repro")
-    ran = [line for line in output.splitlines() if line.startswith("Running stage")]
-    assert ran == ["Running stage 'track':"]
+    assert ran(project("dvc repro")) == ["track"]
     assert (project.folder / "dvc.lock").read_bytes() == lock
     status = json.loads(project("dvc status --json"))
     assert set(status) == {"track"}
@@ -230,23 +192,73 @@ def test_nothing_is_done_twice(project: Project) -> None:
 
 
 def test_a_change_reruns_only_what_reads_it(project: Project) -> None:
-    assert project.would_run() == {"track"}
+    assert would_run(project) == {"track"}
     trained = {"train@0", "train@1", "random@0", "random@1"}
-    assert project.would_run(train={"learning_rate": 0.002}) == trained | {"report", "track"}
-    assert project.would_run(audit={"network": False}) == {"random@0", "random@1", "report", "track"}
-    assert project.would_run(audit={"trees": 20}) == {"audit", "report", "track"}
-    zoned = project.would_run(zones={"block_size_m": 500})
+    assert would_run(project, train__learning_rate=0.002) == trained | {"package", "report", "track"}
+    assert would_run(project, audit__network=False) == {"random@0", "random@1", "report", "track"}
+    assert would_run(project, audit__trees=20) == {"audit", "report", "track"}
+    zoned = would_run(project, zones__block_size_m=500)
     assert "zones" in zoned
     assert not zoned & {"ingest", "indices", "normalize", "patches"}
-    assert project.would_run(export={"stride_px": 4}) == {"export", "report", "track"}
-    assert project.would_run(project={"name": "renamed"}) == {"report", "track"}
+    assert would_run(project, export__stride_px=4) == {"export", "package", "report", "track"}
+    assert would_run(project, project__name="renamed") == {"package", "report", "track"}
 
 
 def test_an_experiment_changes_what_it_names(project: Project) -> None:
     project("dvc exp run --name finer -S export.stride_px=4")
     with rasterio.open(project.folder / f"data/maps/{SCENE}_class.tif") as dataset:
         assert dataset.transform.a == 40
-    assert "finer" in project("dvc exp list --name-only")
     assert "macro_f1" in project("dvc metrics show")
     project("dvc plots show")
     assert (project.folder / "dvc_plots/index.html").exists()
+    project("git reset -q --hard")
+    project("dvc checkout -q")
+
+
+def test_queued_experiments_are_shown_compared_and_applied(project: Project) -> None:
+    before = recorded(project.folder / "mlflow.db", 2)
+    project("dvc exp run --queue --name fewer -S evaluate.bootstrap=50")
+    project("dvc exp run --queue --name renamed -S project.name=renamed")
+    project.run_queue(workers=2)
+    after = recorded(project.folder / "mlflow.db", 2)
+    assert sorted(after[key].name for key in after.keys() - before.keys()) == ["fewer", "renamed"]
+    assert {"fewer", "renamed"} <= set(project("dvc exp list --name-only").split())
+    shown = project("dvc exp show --csv")
+    assert {"fewer", "renamed", "main"} <= set(shown.replace("\n", ",").split(","))
+    assert "evaluate.bootstrap" in project("dvc exp diff main fewer")
+    project("dvc exp branch fewer kept")
+    assert {"dvc.lock", "params.yaml"} <= set(project("git diff --name-only main kept").splitlines())
+    project("dvc exp apply fewer")
+    assert "bootstrap: 50" in project("git diff params.yaml")
+    assert ran(project("dvc repro")) == ["track"]
+    assert recorded(project.folder / "mlflow.db", 2) == after
+    project("git reset -q --hard")
+    project("dvc checkout -q")
+
+
+def test_another_machine_runs_no_code(project: Project, tmp_path: Path) -> None:
+    project("git init -q --bare -b main ../origin.git")
+    project("git remote add origin ../origin.git")
+    project("dvc remote add -q -d shared ../shared")
+    project.commit("remote")
+    project("git push -q origin main")
+    project("dvc push -q")
+    there = project.clone("second", "../origin.git")
+    notes = recording(there, tmp_path)
+    assert ran(there("dvc repro --pull")) == ["track"]
+    assert notes.read_text(encoding="utf-8").splitlines() == ["-m stages.track"]
+    for name in ("data", "models", "metrics"):
+        assert factories.tree(there.folder / name) == factories.tree(project.folder / name)
+    assert there("git status --porcelain") == ""
+    (found,) = recorded(there.folder / "mlflow.db", 2).values()
+    assert found.folds == {0: "restored", 1: "restored"}
+
+
+def recording(project: Project, folder: Path) -> Path:
+    """Put a python before the real one that notes what it is asked to run; the file of the notes."""
+    notes = folder / "calls.txt"
+    notes.touch()
+    (folder / "python").write_text(f'#!/bin/sh\necho "$*" >> "{notes}"\nexec "{sys.executable}" "$@"\n')
+    (folder / "python").chmod(0o755)
+    project.environment["PATH"] = f"{folder}{os.pathsep}{project.environment['PATH']}"
+    return notes

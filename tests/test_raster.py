@@ -207,3 +207,17 @@ def test_scan_names_the_file_that_breaks(tmp_path):
     path.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
     with pytest.raises(RasterError, match=r"s\.tif: cannot be read"), Raster.open(path) as source:
         list(source.scan())
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "SCENE.TIFF", "scene.jp2"])
+def test_what_is_called_an_image_and_leads_elsewhere_is_refused(tmp_path, name):
+    """By its content GDAL would take it for a VRT, whose pixels are the bytes of any file."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"1234")
+    (tmp_path / name).write_text(
+        '<VRTDataset rasterXSize="2" rasterYSize="2"><VRTRasterBand dataType="Byte" band="1" '
+        f'subClass="VRTRawRasterBand"><SourceFilename relativeToVRT="0">{secret}</SourceFilename></VRTRasterBand>'
+        "</VRTDataset>"
+    )
+    with pytest.raises(RasterError, match=rf"{name}: cannot be read"), raster.opened(tmp_path / name):
+        pass

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from contextlib import closing
@@ -15,13 +16,23 @@ from pathlib import Path
 import pytest
 
 from landfold import tracking
-from landfold.files import digest, write_json
-from landfold.tracking import LiveRun, Result, TrackingError, TrackSettings, UnreachableStoreError, _Run
+from landfold.files import digest, main_checkout, write_json
+from landfold.tracking import LiveRun, TrackingError, TrackSettings, UnreachableStoreError, completion
+from landfold.tracking.completion import Completion, complete
+from landfold.tracking.database import is_complete, read_only
+from landfold.tracking.library import load_mlflow
+from landfold.tracking.redaction import reason
+from landfold.tracking.result import Result
+from landfold.tracking.runs import Run, is_orphan, signs_of_life
 
-ON = TrackSettings(enabled=True)
+ON = TrackSettings(enabled=True, maps_mb=1, system_metrics=False)
 EPOCHS = 3
 DEAD_SERVER = "http://anna:gehe!m@127.0.0.1:9"  # port 9, discard: refused at once
 REPOSITORY = Path(__file__).parents[1]
+
+
+class PowerCutError(BaseException):
+    """Ends everything at once."""
 
 
 @cache
@@ -51,7 +62,9 @@ def write_fold(folder: Path, fold: int, k: int, *, weights: str = "a") -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_bytes(f"{weights} {fold}".encode())
     (folder / "predictions.parquet").write_bytes(b"PAR1")
-    write_json(folder / "model.json", {"model": {"backbone": "resnet18"}, "train": {"epochs": EPOCHS}, "k": k})
+    card = {"model": {"backbone": "resnet18"}, "train": {"epochs": EPOCHS}, "k": k, "fold": fold}
+    data = {"patches_digest": "p", "statistics_digest": "s", "fold_digest": f"f{fold}"}
+    write_json(folder / "model.json", card | data | {"channels": ["R", "NDVI"], "classes": ["farm", "Grünland"]})
     rows = history(fold)
     lines = [",".join(rows[0])] + [",".join(str(value) for value in row.values()) for row in rows]
     (folder / "history.csv").write_text("\n".join(lines) + "\n")
@@ -91,7 +104,7 @@ def train(workspace: Path, fold: int, k: int = 3, **options) -> None:
 
 
 def client(root: Path):
-    return tracking._mlflow().MlflowClient(tracking_uri=f"sqlite:///{root}/mlflow.db")
+    return load_mlflow().MlflowClient(tracking_uri=f"sqlite:///{root}/mlflow.db")
 
 
 def runs(root: Path) -> list:
@@ -141,10 +154,10 @@ class TestStore:
     def test_of_a_temporary_workspace_is_in_the_main_checkout(self, tmp_path, below):
         workspace = tmp_path / ".dvc/tmp/exps" / below
         workspace.mkdir(parents=True)
-        assert tracking.main_checkout(workspace) == tmp_path
+        assert main_checkout(workspace) == tmp_path
 
     def test_of_another_folder_below_dvc_is_its_own(self, tmp_path):
-        assert tracking.main_checkout(tmp_path / ".dvc/tmp/other") == tmp_path / ".dvc/tmp/other"
+        assert main_checkout(tmp_path / ".dvc/tmp/other") == tmp_path / ".dvc/tmp/other"
 
     def test_environment_wins(self, tmp_path, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
@@ -168,16 +181,17 @@ class TestStore:
 
     def test_errors_lose_their_secrets(self, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:ge%21m@host")
         text = "GET http://anna:ge%21m@host/x failed for anna:ge!m with t0ken, see http://bob:pw@other"
-        reason = tracking._reason(RuntimeError(text), "http://anna:ge%21m@host")
-        assert not any(secret in reason for secret in ("ge%21m", "ge!m", "t0ken", "pw"))
-        assert reason.startswith("GET http://host/x failed")
+        gist = reason(RuntimeError(text))
+        assert not any(secret in gist for secret in ("ge%21m", "ge!m", "t0ken", "pw"))
+        assert gist.startswith("GET http://host/x failed")
 
     def test_four_processes_create_one_sound_database(self, tmp_path, capfd):
         in_processes(4, start_and_finish, tmp_path)
         assert capfd.readouterr() == ("", "")
         assert [run.info.status for run in runs(tmp_path)] == ["FINISHED"] * 4
-        with closing(tracking._read_only(tmp_path / "mlflow.db")) as connection:
+        with closing(read_only(tmp_path / "mlflow.db")) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert not list(tmp_path.glob("*.partial"))
 
@@ -234,9 +248,9 @@ class TestLive:
         assert [run.info.status for run in runs(root)] == ["FAILED"]
 
     def test_off_touches_nothing(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(tracking, "_mlflow", lambda: pytest.fail("mlflow was imported"))
+        monkeypatch.setitem(sys.modules, "mlflow", None)  # an import of it fails
         monkeypatch.chdir(tmp_path)
-        off = TrackSettings(enabled=False)
+        off = ON.model_copy(update={"enabled": False})
         with tracking.live_run(off, "meadows", name="fold_0", fold=0, k=3, params={}) as run:
             run.log({"epoch": 1, "train_loss": 0.5})
             run.finish("abc")
@@ -277,7 +291,7 @@ class TestComplete:
         for fold in range(3):
             train(root, fold)
         result = result_in(root)
-        outcome = tracking.complete(result)
+        outcome = complete(result)
         assert (outcome.changed, outcome.live, outcome.restored, outcome.deleted) == (True, 3, 0, 0)
         assert nested(root) == {result.key: {"fold_0": "live", "fold_1": "live", "fold_2": "live"}}
         (parent,) = [run for run in runs(root) if "landfold.key" in run.data.tags]
@@ -295,19 +309,19 @@ class TestComplete:
         assert capfd.readouterr() == ("", "")
 
     def test_again_changes_nothing_and_imports_nothing(self, root, monkeypatch):
-        tracking.complete(result_in(root))
+        complete(result_in(root))
         before = snapshot(root)
         with monkeypatch.context() as patch:
-            patch.setattr(tracking, "_mlflow", lambda: pytest.fail("mlflow was imported"))
-            assert tracking.complete(result_in(root)) == tracking.Completion()
+            patch.setitem(sys.modules, "mlflow", None)  # an import of it fails
+            assert complete(result_in(root)) == Completion()
         # and so says the way through mlflow, which servers take
-        monkeypatch.setattr(tracking, "is_complete", lambda *_: False)
-        assert tracking.complete(result_in(root)) == tracking.Completion()
+        monkeypatch.setattr(completion, "is_complete", lambda *_: False)
+        assert complete(result_in(root)) == Completion()
         assert snapshot(root) == before
 
     def test_folds_without_a_live_run_are_copied_from_files(self, root):
         train(root, 1)
-        outcome = tracking.complete(result_in(root))
+        outcome = complete(result_in(root))
         assert (outcome.live, outcome.restored) == (1, 2)
         (children,) = nested(root).values()
         assert children == {"fold_0": "restored", "fold_1": "live", "fold_2": "restored"}
@@ -321,37 +335,48 @@ class TestComplete:
             assert [(point.step, point.value) for point in points] == expected
 
     @pytest.mark.parametrize(
-        "broken", ["create_run:3", "log_batch:5", "set_terminated:1", "set_terminated:3", "log_artifact:1"]
+        "broken",
+        [
+            "create_run:3",
+            "log_batch:1",
+            "log_batch:4",
+            "delete_tag:1",
+            "log_inputs:2",
+            "log_inputs:4",
+            "set_terminated:1",
+            "set_terminated:3",
+            "log_artifacts:1",
+        ],
     )
     def test_crash_in_the_middle_is_repaired(self, root, monkeypatch, broken):
         train(root, 0)
         name, _, nth = broken.partition(":")
-        original, calls = getattr(tracking._mlflow().MlflowClient, name), []
+        original, calls = getattr(load_mlflow().MlflowClient, name), []
 
         def crash(self, *args, **kwargs):
             calls.append(args)
             if len(calls) == int(nth):
-                raise RuntimeError("power cut")
+                raise PowerCutError("power cut")
             return original(self, *args, **kwargs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(tracking._mlflow().MlflowClient, name, crash)
-            with pytest.raises(RuntimeError, match="power cut"):
-                tracking.complete(result_in(root))
+            patch.setattr(load_mlflow().MlflowClient, name, crash)
+            with pytest.raises(PowerCutError, match="power cut"):
+                complete(result_in(root))
         result = result_in(root)
-        assert not tracking.is_complete(root / "mlflow.db", result.key, 3)
-        assert tracking.complete(result).changed
+        assert not is_complete(root / "mlflow.db", result.key, 3)
+        assert complete(result).changed
         assert nested(root) == {result.key: {"fold_0": "live", "fold_1": "restored", "fold_2": "restored"}}
-        assert tracking.complete(result_in(root)) == tracking.Completion()
+        assert complete(result_in(root)) == Completion()
 
     def test_two_results_that_share_folds_have_two_whole_parents(self, root):
         for fold in range(3):
             train(root, fold)
         first = result_in(root)
-        tracking.complete(first)
+        complete(first)
         train(root, 2, weights="b")
         second = result_in(root, summary={"zoned": {"accuracy": {"pooled": 0.71}}})
-        tracking.complete(second)
+        complete(second)
         assert nested(root) == {
             first.key: {"fold_0": "live", "fold_1": "live", "fold_2": "live"},
             second.key: {"fold_0": "restored", "fold_1": "restored", "fold_2": "live"},
@@ -372,29 +397,29 @@ class TestComplete:
     def test_deleted_runs_come_back(self, root):
         train(root, 0)
         result = result_in(root)
-        tracking.complete(result)
+        complete(result)
         expected = nested(root)
         by_name = {run.info.run_name: run.info.run_id for run in runs(root)}
         client(root).delete_run(by_name["fold_2"])
-        assert tracking.complete(result_in(root)).restored == 1
+        assert complete(result_in(root)).restored == 1
         assert nested(root) == expected
         client(root).delete_run(by_name[result.name])
-        outcome = tracking.complete(result_in(root))
+        outcome = complete(result_in(root))
         assert (outcome.live, outcome.restored) == (3, 0)  # the children of the deleted parent are adopted
         assert nested(root) == expected
 
     def test_deleted_experiment_comes_back(self, root):
         expected = result_in(root)
-        tracking.complete(expected)
+        complete(expected)
         client(root).delete_experiment(client(root).get_experiment_by_name("meadows").experiment_id)
-        tracking.complete(result_in(root))
+        complete(result_in(root))
         assert list(nested(root)) == [expected.key]
 
     def test_forced_second_training_leaves_no_orphans(self, root):
         for _ in range(2):
             for fold in range(3):
                 train(root, fold)
-            outcome = tracking.complete(result_in(root))
+            outcome = complete(result_in(root))
         assert (outcome.live, outcome.deleted) == (0, 3)
         assert list(nested(root).values()) == [{"fold_0": "live", "fold_1": "live", "fold_2": "live"}]
 
@@ -404,7 +429,7 @@ class TestComplete:
         in_processes(1, run_until_killed, root)
         assert sorted(run.info.status for run in runs(root)) == ["FAILED", "RUNNING"]
         with tracking.live_run(ON, "meadows", name="fold_1", fold=1, k=3, params={}) as training:
-            outcome = tracking.complete(result_in(root))
+            outcome = complete(result_in(root))
             assert outcome.deleted == 2
             assert [r.info.run_id for r in runs(root) if r.info.status == "RUNNING"] == [training.run_id]
             training.finish("other")
@@ -415,7 +440,7 @@ class TestComplete:
         monkeypatch.chdir(workspace)
         train(workspace, 0)
         result = result_in(workspace)
-        tracking.complete(result)
+        complete(result)
         assert nested(root) == {result.key: {"fold_0": "live", "fold_1": "restored", "fold_2": "restored"}}
         assert not (workspace / "mlflow.db").exists()
         assert (root / "mlruns").is_dir()
@@ -424,39 +449,39 @@ class TestComplete:
         workspace = root / ".dvc/tmp/exps/tmpq1"
         workspace.mkdir(parents=True)
         train(workspace, 0, weights="b")
-        assert tracking.complete(result_in(root)).deleted == 0
-        tracking.complete(result_in(workspace))
+        assert complete(result_in(root)).deleted == 0
+        complete(result_in(workspace))
         assert [c["fold_0"] for c in nested(root).values()].count("live") == 1
 
     def test_server_down(self, root, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD_SERVER)
         with pytest.raises(UnreachableStoreError, match=r"^http://127\.0\.0\.1:9: ") as caught:
-            tracking.complete(result_in(root))
+            complete(result_in(root))
         assert "gehe" not in str(caught.value)
 
     def test_broken_database(self, root):
         (root / "mlflow.db").write_bytes(b"not a database " * 100)
         with pytest.raises(TrackingError, match=r"mlflow\.db: not usable .*move it away") as caught:
-            tracking.complete(result_in(root))
+            complete(result_in(root))
         assert not isinstance(caught.value, UnreachableStoreError)
 
     def test_half_a_database(self, root):
         content = (root / "mlflow.db").read_bytes()
         (root / "mlflow.db").write_bytes(content[: len(content) // 2])
         with pytest.raises(TrackingError, match=r"mlflow\.db: not usable .*move it away"):
-            tracking.complete(result_in(root))
+            complete(result_in(root))
 
     def test_missing_fold(self, root):
         result = result_in(root)
         shutil.rmtree(root / "models/k3/fold_2")
         with pytest.raises(TrackingError, match=r"fold_2/model\.json: not found; run `dvc repro`"):
-            tracking.complete(result)
+            complete(result)
 
     def test_broken_history(self, root):
         result = result_in(root)
         (root / "models/k3/fold_0/history.csv").write_text("epoch,train_loss\n1,high\n")
         with pytest.raises(TrackingError, match=r"history\.csv: expected a column epoch and numbers"):
-            tracking.complete(result)
+            complete(result)
 
 
 def in_processes(count: int, function, root: Path) -> None:
@@ -492,21 +517,25 @@ class TestOrphans:
         [
             ("FINISHED", {}, True),
             ("FAILED", {}, True),
-            ("FINISHED", {"landfold.workspace": "/"}, False),
-            ("FINISHED", {"landfold.workspace": "/gone"}, True),
-            ("FINISHED", {"landfold.host": "other"}, False),
+            ("FINISHED", {"workspace": "/"}, False),
+            ("FINISHED", {"workspace": "/gone"}, True),
+            ("FINISHED", {"host": "other"}, False),
             ("RUNNING", {}, False),
-            ("RUNNING", {"landfold.process": f"{os.getpid()} 1.0"}, True),
-            ("RUNNING", {"landfold.process": ""}, True),
-            ("RUNNING", {"landfold.host": "other"}, False),
-            ("RUNNING", {"landfold.host": "other", "landfold.heartbeat": "1"}, True),
-            ("RUNNING", {"landfold.heartbeat": "1"}, True),
+            ("RUNNING", {"process": f"{os.getpid()} 1.0"}, True),
+            ("RUNNING", {"process": ""}, True),
+            ("RUNNING", {"host": "other"}, False),
+            ("RUNNING", {"host": "other", "heartbeat": 1}, True),
+            ("RUNNING", {"heartbeat": 1}, True),
         ],
     )
     def test_rule(self, tmp_path, status, changes, orphan):
-        tags = tracking._signs_of_life(tmp_path)
-        assert tags["landfold.host"] == socket.gethostname()
-        assert tracking._is_orphan(_Run("id", status, 0, tags | changes), tmp_path) is orphan
+        life = signs_of_life(tmp_path)
+        assert life["host"] == socket.gethostname()
+        run = Run("id", status, 0, {"landfold.live": json.dumps(life | changes)})
+        assert is_orphan(run, tmp_path) is orphan
+
+    def test_of_a_run_whose_tag_was_spoiled(self, tmp_path):
+        assert is_orphan(Run("id", "RUNNING", 0, {"landfold.live": "{"}), tmp_path)
 
 
 def test_null_run_says_nothing(capfd):

@@ -7,21 +7,22 @@ import pytest
 import rasterio
 import torch
 
+from landfold.files import digest, file_sha256, write_json
 from landfold.grid import Grid
 from landfold.model import ModelError
+from landfold.raster import Raster
 from stages import export
 from tests import factories
 from tests.stages.test_train import SCENE, project, project_again, run_train
 
-PRODUCTS = [
-    f"{SCENE}.gpkg",
-    f"{SCENE}_class.tif",
-    f"{SCENE}_class.tif.aux.xml",
-    f"{SCENE}_confidence.tif",
-    f"{SCENE}_ensemble_class.tif",
-    f"{SCENE}_ensemble_class.tif.aux.xml",
-    f"{SCENE}_ensemble_confidence.tif",
-]
+PRODUCTS = sorted(
+    [
+        f"{SCENE}.gpkg",
+        f"{SCENE}_stac.json",
+        *(f"{SCENE}_{kind}class.{end}" for kind in ("", "ensemble_") for end in ("tif", "tif.aux.xml", "qml", "sld")),
+        *(f"{SCENE}_{kind}confidence.{end}" for kind in ("", "ensemble_") for end in ("tif", "qml")),
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,20 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         project(folder, train__epochs=8, train__class_weights="balanced")
+        write_json(folder / "data/scenes/report.json", {"scenes": [{"scene": SCENE, "acquired": "2017-02-16"}]})
         for fold in (0, 1):
             run_train(patch, fold)
     torch.use_deterministic_algorithms(False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def default(trained):
+    """The maps of the default settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(trained)
+        export.main()
+    return {part: read(trained / f"data/maps/{SCENE}_{part}.tif")[0] for part in ("class", "confidence")}
 
 
 @pytest.fixture
@@ -78,7 +89,7 @@ def test_the_map_says_what_each_fold_said_of_the_patches_it_held_out(root):
     project_again(root, export__stride_px=16)
     export.main()
     honest = read(root / f"data/maps/{SCENE}_class.tif")[0][0]
-    confidence, padded = read(root / f"data/maps/{SCENE}_confidence.tif")[0]
+    confidence, padded = read(root / f"data/maps/{SCENE}_confidence.tif")[0][:2]
     table = pandas.concat([pandas.read_parquet(root / f"models/k2/fold_{i}/predictions.parquet") for i in (0, 1)])
     compared = 0
     for patch in table.itertuples():
@@ -100,13 +111,71 @@ def test_a_second_run_writes_the_same_bytes(root):
     assert factories.tree(root / "data/maps") | factories.tree(root / "metrics") == first
 
 
-@pytest.mark.parametrize(("name", "value"), [("export__stride_px", 4), ("export__min_valid", 0.1)])
-def test_every_setting_changes_the_map(root, name, value):
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("stride_px", 4, "class"),
+        ("min_valid", 0.1, "class"),
+        ("offsets", 2, "confidence"),
+        ("flips_and_turns", True, "confidence"),
+        ("layers", ["margin"], "confidence"),
+    ],
+)
+def test_every_setting_changes_the_map(root, default, name, value, part):
+    project_again(root, **{f"export__{name}": value})
     export.main()
-    before = factories.tree(root / "data/maps")[f"{SCENE}_class.tif"]
-    project_again(root, **{name: value})
+    assert not np.array_equal(read(root / f"data/maps/{SCENE}_{part}.tif")[0], default[part], equal_nan=True)
+
+
+def test_the_rasters_and_the_item_tell_what_they_were_made_from(root):
     export.main()
-    assert factories.tree(root / "data/maps")[f"{SCENE}_class.tif"] != before
+    parts = [root / f"models/k2/fold_{i}" / name for i in (0, 1) for name in ("model.safetensors", "model.json")]
+    known = {
+        "MODEL_SHA256": digest(*parts),
+        "STATISTICS_SHA256": file_sha256(root / f"data/statistics/{SCENE}.json"),
+    }
+    found = sorted((root / "data/maps").glob("*.tif"))
+    assert len(found) == 4
+    for path in found:
+        with rasterio.open(path) as dataset:
+            assert known.items() <= dataset.tags().items()
+    told = factories.read_json(root / f"data/maps/{SCENE}_stac.json")["properties"]
+    assert {f"landfold:{name.lower()}": value for name, value in known.items()}.items() <= told.items()
+    assert told["start_datetime"] == "2017-02-16T00:00:00Z"
+
+
+def test_several_scenes_have_a_mosaic(root):
+    """The second lies a whole number of cells east of the first, upon the first's eastern third."""
+    first = root / f"data/normalized/{SCENE}.tif"
+    with Raster.open(first) as raster:
+        values = dict(zip(raster.names, raster.stored(raster.grid.whole), strict=True))
+    second = root / "data/normalized/second.tif"
+    factories.write_raster(second, values, grid=factories.make_grid(90, 120, x_px=80), valid=np.ones((90, 120), bool))
+    write_json(root / "data/statistics/second.json", {})
+    try:
+        assert export.main() == "2 scenes mapped in cells of 80 m"
+        (classes, *_), grid = read(root / "data/maps/mosaic_class.tif")
+        confidence = read(root / "data/maps/mosaic_confidence.tif")[0][0]
+        assert not (root / "data/maps/second_stac.json").exists()  # its date is not known
+        maps = [
+            read(root / f"data/maps/{name}_{part}.tif")
+            for name in (SCENE, "second")
+            for part in ("class", "confidence")
+        ]
+        project_again(root, export__mosaic="none")
+        export.main()
+        assert not (root / "data/maps/mosaic_class.tif").exists()
+    finally:
+        second.unlink()
+        (root / "data/statistics/second.json").unlink()
+    assert (classes.shape, grid.transform) == ((12, 25), maps[0][1].transform)
+    sure = np.full((2, 12, 25), np.nan, dtype=np.float32)
+    number = np.zeros((2, 12, 25), dtype=int)
+    for i, columns in enumerate((slice(15), slice(10, 25))):
+        number[i][:, columns], sure[i][:, columns] = maps[2 * i][0][0], maps[2 * i + 1][0][0]
+    wins = np.nan_to_num(sure, nan=-1).argmax(axis=0)[None]
+    np.testing.assert_array_equal(classes, np.take_along_axis(number, wins, 0)[0])
+    np.testing.assert_array_equal(confidence, np.take_along_axis(sure, wins, 0)[0])
 
 
 def test_applicability_adds_its_files_and_changes_no_other(root):
@@ -117,7 +186,8 @@ def test_applicability_adds_its_files_and_changes_no_other(root):
     first = factories.tree(root / "data/maps") | factories.tree(root / "metrics")
     added = [f"{SCENE}_applicability.tif", f"{SCENE}_ensemble_applicability.tif", "applicability.json"]
     assert sorted(path.name for path in (root / "data/maps").iterdir()) == sorted([*PRODUCTS, *added])
-    assert {name: first[name] for name in plain} == plain
+    changed = {name for name in plain if first[name] != plain[name]}
+    assert changed == {f"{SCENE}_stac.json"}
     told = factories.read_json(root / "data/maps/applicability.json")
     (own, applicable), grid = read(root / f"data/maps/{SCENE}_applicability.tif")
     ensemble = read(root / f"data/maps/{SCENE}_ensemble_applicability.tif")[0]

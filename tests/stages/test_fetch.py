@@ -1,7 +1,6 @@
 import errno
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -31,8 +30,8 @@ def test_the_stage_fills_data_raw(tmp_path, stage, pinned):
     assert leftovers(tmp_path) == []
 
 
-def no_space(self, content):
-    self.touch()
+def no_space(source, target):
+    target.write(source.read(1))
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -58,7 +57,7 @@ def test_a_fault_leaves_data_raw_as_it_was(tmp_path, stage, pinned, monkeypatch,
     changes, message = FAULTS[fault]
     write_params(tmp_path, **{"dataset__sha256": file_sha256(pinned)} | changes)
     if fault == "disk":
-        monkeypatch.setattr(Path, "write_bytes", no_space)
+        monkeypatch.setattr("shutil.copyfileobj", no_space)
     assert re.search(message, stage(stages.fetch, refused=True))
     assert tree(tmp_path / "data") == before
     assert (tmp_path / "data" / "raw").exists() == earlier

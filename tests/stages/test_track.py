@@ -12,6 +12,7 @@ from landfold.files import write_json
 from tests.test_tracking import DEAD_SERVER, REPOSITORY, make_root, nested, write_fold
 
 HEAVY = ("mlflow", "pandas", "torch", "rasterio", "sqlalchemy")
+TRACK = {"enabled": True, "maps_mb": 1, "system_metrics": False}
 CODE = f"""
 import runpy, sys
 sys.argv = ["stages/track.py"]
@@ -31,7 +32,7 @@ def root(tmp_path) -> Path:
 
 
 def write_settings(folder: Path, **track) -> None:
-    content = {"project": {"name": "meadows"}, "zones": {"k": 2}, "track": {"enabled": True} | track}
+    content = {"project": {"name": "meadows"}, "zones": {"k": 2, "folds": [0, 1]}, "track": TRACK | track}
     (folder / "params.yaml").write_text(yaml.safe_dump(content))
 
 
@@ -91,7 +92,10 @@ def test_server_down_is_no_failure_and_tells_no_password(root):
         (lambda root: (root / "metrics/summary.json").unlink(), "metrics/summary.json: not found; run `dvc repro`"),
         (lambda root: (root / "models/k2/fold_1/history.csv").unlink(), "models/k2/fold_1/history.csv: not found"),
         (lambda root: write_settings(root, colour="red"), "params.yaml: track.colour: unknown setting"),
-        (lambda root: (root / "params.yaml").write_text("track: {enabled: true}\n"), "params.yaml: zones.k: missing"),
+        (
+            lambda root: (root / "params.yaml").write_text(yaml.safe_dump({"track": TRACK})),
+            "params.yaml: zones.k: missing",
+        ),
     ],
 )
 def test_refuses(root, breakage, message):

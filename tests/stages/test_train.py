@@ -28,8 +28,11 @@ FILES = ["history.csv", "model.json", "model.safetensors", "predictions.parquet"
 def project(folder, *, k: int = 2, **changes: Any) -> dict[str, Any]:
     """What the stages before train leave: a scene of fields in the west and water in the east, two folds."""
     content = factories.params(**{"zones__k": k, "zones__folds": list(range(k))})
-    content |= {"model": dict(MODEL), "train": dict(TRAIN), "track": {"enabled": False}}
-    content |= {"export": {"stride_px": 8, "min_valid": 0.5, "applicability": False}}
+    content |= {
+        "model": dict(MODEL),
+        "train": dict(TRAIN),
+        "track": {"enabled": False, "maps_mb": 0, "system_metrics": False},
+    }
     content |= {"colours": {"field": "#f2d16b", "water": "#2f7fd1"}}
     for name, value in changes.items():
         section, key = name.split("__")

@@ -1,35 +1,9 @@
-"""The command ``landfold``: what can be asked without running the pipeline."""
+"""`landfold accuracy` and `landfold sample`: how right a map is, by a probability sample of points."""
 
 import argparse
 import json
-import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from landfold import __version__
-from landfold.errors import LandfoldError
-
-PARAMS = Path("params.yaml")
-
-_INSPECT = """\
-Show what Landfold recognises at PATH, before any run: scenes with their sensor, date, CRS, grid, bands
-and masks; labels with their classes; what would be refused and why; and sections of params.yaml that
-fit, ready to paste. Nothing is written."""
-
-_EPILOG = """\
-PATH is one of
-  a delivery            a folder with scenes/ and labels/ below it, as data/raw
-  scenes                a folder of them, or one: a .SAFE folder, a zip archive, a GeoTIFF, an MTL file
-  labels                a folder or a file of polygons, points, class values, or a table of classes
-
-Exit code: 0 if all of it would be taken; 1 if something would be refused, or PATH cannot be inspected.
-
-examples:
-  landfold inspect data/raw
-  landfold inspect ~/Downloads/S2A_MSIL2A_20221005T115411_N0400_R023_T29UNU_20221005T164454.SAFE
-  landfold inspect data/raw --json > inspection.json"""
 
 _ACCURACY = """\
 Estimate how right a class map is, and how much ground each class really has, from reference points that
@@ -57,50 +31,10 @@ of cells, in proportion to the cells of each class, but at least --minimum in ea
 "reference" of each with the name of a class, without looking at the map."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is returned."""
-    options = _parser().parse_args(arguments)
-    try:
-        return options.run(options)
-    except LandfoldError as error:
-        print(f"landfold {options.command}: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:  # whoever read the output has seen enough, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        print(f"landfold {options.command}: {error.filename or 'reading'}: {error.strerror}", file=sys.stderr)
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="landfold",
-        description="Land-cover maps with honest accuracy from multi-band satellite scenes.",
-        epilog="The pipeline itself is run by `dvc repro`. `landfold COMMAND --help` tells more.",
-    )
-    parser.add_argument("--version", action="version", version=f"landfold {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    inspect = commands.add_parser(
-        "inspect",
-        help="show what is recognised in a delivery, what would be refused, and settings that fit",
-        description=_INSPECT,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    inspect.add_argument("path", metavar="PATH", type=Path, help="a delivery, scenes or labels (see below)")
-    inspect.add_argument(
-        "--params",
-        metavar="FILE",
-        type=Path,
-        help="judge by the settings of this file (default: params.yaml, if it is in the current folder; else the "
-        "proposed settings)",
-    )
-    inspect.add_argument("--json", action="store_true", help="print everything as JSON")
-    inspect.set_defaults(run=_inspect)
+def add(commands: Any) -> None:
+    """Add the commands to the parser."""
     _add_accuracy(commands)
     _add_sample(commands)
-    return parser
 
 
 def _add_accuracy(commands: Any) -> None:
@@ -169,17 +103,6 @@ def _add_sample(commands: Any) -> None:
     parser.set_defaults(run=_sample)
 
 
-def _inspect(options: argparse.Namespace) -> int:
-    # Here and not above: GDAL and geopandas take a second that --help need not wait for.
-    from landfold.inspection import inspect
-    from landfold.inspection.report import as_data, as_text
-
-    params = options.params or (PARAMS if PARAMS.is_file() else None)
-    found = inspect(options.path, params)
-    print(json.dumps(as_data(found), indent=2, ensure_ascii=False) if options.json else as_text(found), flush=True)
-    return 0 if found.taken else 1
-
-
 def _expectation(text: str) -> tuple[str, float]:
     name, _, share = text.rpartition("=")
     try:
@@ -222,7 +145,3 @@ def _sample(options: argparse.Namespace) -> int:
     counts = ", ".join(f"{name} {count}" for name, count in given.items())
     print(f"{options.target}: {options.points} points ({counts}); fill in the attribute reference", flush=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

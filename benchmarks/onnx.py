@@ -1,0 +1,37 @@
+"""The ensemble as ONNX beside torch: time for 256 windows on the same number of threads, and the sizes of the files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from landfold.deploy.onnx_export import runtime, write_onnx
+from landfold.model import Classifier
+
+FOLDS, BATCH = 5, 256
+
+
+def compared(folder: Path, network: Callable[[], tuple]) -> tuple[Callable[[], object], Callable[[], object], str]:
+    """What onnxruntime and torch do for one batch, and both sizes in words."""
+    models = [Classifier(*network()) for _ in range(FOLDS)]
+    target = folder / "ensemble.onnx"
+    write_onnx(models, target, properties={})
+    for fold, model in enumerate(models):
+        (folder / f"fold_{fold}").mkdir()
+        model.save(folder / f"fold_{fold}")
+    weights = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    sizes = f"{target.stat().st_size / 2**20:.1f} MiB of ONNX, {weights / 2**20:.1f} MiB of safetensors"
+    card = models[0].card
+    shape = (BATCH, len(card.channels), card.size_px, card.size_px)
+    windows = np.random.default_rng(0).random(shape, dtype=np.float32)
+    session = runtime(target.read_bytes(), threads=torch.get_num_threads())
+
+    def ours() -> object:
+        return session.run(["probabilities"], {"windows": windows})
+
+    def reference() -> object:
+        return np.mean([model.probabilities(windows) for model in models], axis=0)
+
+    ours(), reference()  # what is done once is not measured
+    return ours, reference, sizes

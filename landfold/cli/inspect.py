@@ -1,0 +1,59 @@
+"""`landfold inspect`: what a delivery holds, before any run."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+PARAMS = Path("params.yaml")
+
+_ABOUT = """\
+Show what Landfold recognises at PATH, before any run: scenes with their sensor, date, CRS, grid, bands
+and masks; labels with their classes; what would be refused and why; and sections of params.yaml that
+fit, ready to paste. Nothing is written."""
+
+_EPILOG = """\
+PATH is one of
+  a delivery            a folder with scenes/ and labels/ below it, as data/raw
+  scenes                a folder of them, or one: a .SAFE folder, a zip archive, a GeoTIFF, an MTL file
+  labels                a folder or a file of polygons, points, class values, or a table of classes
+
+Exit code: 0 if all of it would be taken; 1 if something would be refused, or PATH cannot be inspected.
+
+examples:
+  landfold inspect data/raw
+  landfold inspect ~/Downloads/S2A_MSIL2A_20221005T115411_N0400_R023_T29UNU_20221005T164454.SAFE
+  landfold inspect data/raw --json > inspection.json"""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "inspect",
+        help="show what is recognised in a delivery, what would be refused, and settings that fit",
+        description=_ABOUT,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", metavar="PATH", type=Path, help="a delivery, scenes or labels (see below)")
+    parser.add_argument(
+        "--params",
+        metavar="FILE",
+        type=Path,
+        help="judge by the settings of this file (default: params.yaml, if it is in the current folder; else the "
+        "proposed settings)",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Inspect; the exit code is returned."""
+    # Here and not above: GDAL and geopandas take a second that --help need not wait for.
+    from landfold.inspection import inspect
+    from landfold.inspection.report import as_data, as_text
+
+    params = options.params or (PARAMS if PARAMS.is_file() else None)
+    found = inspect(options.path, params)
+    print(json.dumps(as_data(found), indent=2, ensure_ascii=False) if options.json else as_text(found), flush=True)
+    return 0 if found.taken else 1

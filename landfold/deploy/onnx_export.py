@@ -1,0 +1,147 @@
+"""The ensemble of a model's folds as one ONNX graph, for runtimes without Python or without torch.
+
+The graph takes normalized windows, as `landfold.model.Classifier.probabilities` does: indices and the scaling by a
+scene's statistics come before it and are not in it. Softmax and the mean over the folds are.
+"""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from landfold.errors import LandfoldError
+from landfold.files import writing
+from landfold.model import Classifier
+
+OPSET = 20
+"""Version of ONNX's operators; onnxruntime runs it since 1.17."""
+
+TOLERANCE = 1e-4
+"""Largest difference to torch in a probability: rounding is some 1e-7, and a wrong operator shows far above."""
+
+BATCHES = (1, 2, 7)
+"""Numbers of windows that are tried: one that is traced as a constant shows."""
+
+MOST_BYTES = 2**31 - 2**20
+"""Of the weights: a file of ONNX is one message of protocol buffers, which ends at 2 GiB."""
+
+
+class OnnxError(LandfoldError):
+    """A model that cannot be had as ONNX, or whose graph tells otherwise than torch."""
+
+
+class Ensemble(nn.Module):
+    """The mean of the class probabilities of several networks."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        """Take networks in the order of the folds."""
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """(n, channel, size, size) float32 in [0, 1] to (n, class) float32."""
+        return torch.stack([torch.softmax(network(windows), dim=1) for network in self.networks]).mean(dim=0)
+
+
+def write_onnx(models: Sequence[Classifier], target: Path, *, properties: Mapping[str, str]) -> float:
+    """Write the ensemble of ``models`` as ONNX: input ``windows``, output ``probabilities``, any number of windows.
+
+    Equal weights give equal bytes on one machine. Nothing is written unless onnxruntime agrees with torch.
+
+    Args:
+        models: classifiers of the folds, on the CPU.
+        target: the file.
+        properties: text by name, kept in the graph's metadata.
+
+    Returns:
+        The largest difference to torch that was found.
+
+    Raises:
+        OnnxError: if the network has no counterpart in ONNX, is too large, or onnxruntime disagrees.
+    """
+    size = sum(tensor.nbytes for model in models for tensor in model.network.state_dict().values())
+    if size > MOST_BYTES:
+        raise OnnxError(f"{len(models)} folds of {size / 2**20:.0f} MiB in all: an ONNX file holds at most 2 GiB")
+    graph = _graph(models)
+    _describe(graph, properties)
+    content = graph.SerializeToString(deterministic=True)
+    difference = check(content, models)
+    with writing(target) as temporary:
+        temporary.write_bytes(content)
+    return difference
+
+
+def _graph(models: Sequence[Classifier]) -> onnx.ModelProto:
+    card = models[0].card
+    example = torch.rand(2, len(card.channels), card.size_px, card.size_px, generator=torch.Generator().manual_seed(0))
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")  # of torch about itself
+            program = torch.onnx.export(
+                Ensemble([model.network for model in models]).eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes={"windows": {0: torch.export.Dim.DYNAMIC}},
+                input_names=["windows"],
+                output_names=["probabilities"],
+                opset_version=OPSET,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise OnnxError(
+            f"{card.model.backbone}: torch cannot export it to ONNX: {str(error).splitlines()[0]}"
+        ) from None
+    finally:
+        logger.setLevel(level)
+    return program.model_proto
+
+
+def _describe(graph: onnx.ModelProto, properties: Mapping[str, str]) -> None:
+    """Names for people instead of torch's notes, which hold paths of this machine."""
+    for part in (graph.graph, *graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.initializer):
+        part.ClearField("metadata_props")
+    for part in graph.graph.value_info:
+        part.ClearField("metadata_props")
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    graph.graph.name = "landfold"
+    onnx.helper.set_model_props(graph, dict(sorted(properties.items())))
+    onnx.checker.check_model(graph)
+
+
+def check(content: bytes, models: Sequence[Classifier]) -> float:
+    """The largest difference between onnxruntime and torch on random windows.
+
+    Raises:
+        OnnxError: if it is above TOLERANCE.
+    """
+    session = runtime(content)
+    card, random = models[0].card, np.random.default_rng(0)
+    worst = 0.0
+    for batch in BATCHES:
+        windows = random.random((batch, len(card.channels), card.size_px, card.size_px), dtype=np.float32)
+        expected = np.mean([model.probabilities(windows) for model in models], axis=0)
+        (found,) = session.run(["probabilities"], {"windows": windows})
+        if found.shape != expected.shape:
+            raise OnnxError(f"onnxruntime gives shape {found.shape}, torch {expected.shape}; nothing is written")
+        worst = max(worst, float(np.abs(found - expected).max()))
+    if not worst <= TOLERANCE:
+        raise OnnxError(f"onnxruntime differs from torch by {worst:.2g} (at most {TOLERANCE:g}); nothing is written")
+    return worst
+
+
+def runtime(content: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A session of onnxruntime on the CPU; 0 threads: all cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,298 @@
+"""The model registry: a model folder becomes a version of a registered model, and the alias moves on evidence only.
+
+The rule: the alias ``champion`` moves to a new version if its zoned accuracy, pooled over all held-out patches, is
+higher than the champion's and their 95 % intervals do not overlap. Where they overlap, or the two were scored on
+different data, nothing shows that the new one is better, and a person decides by ``promote``. A version whose score is
+not higher never takes the alias.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.bundlecard import Score
+from landfold.deploy.serving.package import quiet_mlflow, save
+from landfold.errors import LandfoldError
+from landfold.files import digest, file_sha256
+from landfold.tracking import create_database, shown, sqlite_file, store_uri
+
+PREFIX = "landfold."
+FOLD_DIGEST, PARENT, COMPLETE = "dvc.fold_digest", "mlflow.parentRunId", "landfold.complete"
+"""Tags of the runs that landfold.tracking writes."""
+
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+"""MLflow's own retries keep one waiting for minutes when a server is down."""
+
+
+class RegistryError(LandfoldError):
+    """A model that is not to be registered, or a registry that does not answer."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is compared: a version of the registry, or (version 0) the model that is to become one."""
+
+    bundle_digest: str
+    data_digest: str
+    accuracy: Score
+    version: int = 0
+
+    def __str__(self) -> str:
+        """The score in words."""
+        score = self.accuracy
+        return f"{score.pooled:.4f} ({score.low:.4f} to {score.high:.4f})"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the alias moves, and why, as a sentence."""
+
+    moves: bool
+    reason: str
+
+
+def judge(new: Candidate, champion: Candidate | None, *, promote: bool = False, other_data: bool = False) -> Verdict:
+    """Apply the rule of this module.
+
+    Raises:
+        RegistryError: data differ and that was not foreseen, or a model is to be promoted against its score.
+    """
+    if champion is None:
+        return Verdict(True, f"zoned accuracy {new}; there was no champion")
+    other = f"version {champion.version}"
+    if new.data_digest != champion.data_digest:
+        if not other_data:
+            raise RegistryError(
+                f"the model's data digest is {new.data_digest[:12]}, that of {other}, the champion, "
+                f"{champion.data_digest[:12] or 'unknown'}: their scores are of different patches or folds and cannot "
+                "be compared; train both on the same data, or add --other-data"
+            )
+        tail = "the alias moves, as you say" if promote else "--promote moves the alias"
+        return Verdict(promote, f"zoned accuracy {new}, not comparable with {other}, which is of other data; {tail}")
+    if new.accuracy.pooled <= champion.accuracy.pooled:
+        if promote:
+            raise RegistryError(
+                f"zoned accuracy {new} is not higher than that of {other}, {champion}: leave --promote out"
+            )
+        return Verdict(False, f"zoned accuracy {new} is not higher than that of {other}, {champion}")
+    if new.accuracy.low > champion.accuracy.high:
+        return Verdict(True, f"zoned accuracy {new} is higher than that of {other}, {champion}")
+    tail = "the alias moves, as you say" if promote else "--promote moves the alias all the same"
+    return Verdict(promote, f"zoned accuracy {new} is not distinguishable from that of {other}, {champion}; {tail}")
+
+
+def register(
+    model: Path,
+    *,
+    name: str | None = None,
+    alias: str = "champion",
+    promote: bool = False,
+    other_data: bool = False,
+    dry_run: bool = False,
+    root: Path | None = None,
+) -> str:
+    """Register a model folder in the registry of the tracking store, and move the alias by the rule.
+
+    Args:
+        model: the model folder.
+        name: of the registered model; None: the project's name.
+        alias: the champion's.
+        promote: move the alias where the rule leaves it to a person.
+        other_data: register although the champion is of other data.
+        dry_run: tell what would happen, and write nothing.
+        root: the checkout whose MLflow store is meant; None: the current folder.
+
+    Returns:
+        What was done, in a sentence or two.
+
+    Raises:
+        RegistryError: refused by the rule, or the store does not answer.
+        BundleError: ``model`` is no model folder.
+    """
+    bundle = Bundle.load(model)
+    if "accuracy" not in bundle.card.zoned:
+        raise RegistryError(f"{model}: its card has no zoned accuracy to compare by; run `dvc repro`")
+    name = name or re.sub(r"[^\w.-]+", "-", bundle.card.name)
+    if not re.fullmatch(r"[\w.][\w. -]*", name):
+        raise RegistryError(f"--name {name!r}: expected letters, digits, '_', '-', '.' and spaces")
+    root = (root or Path.cwd()).resolve()
+    uri = store_uri(root)
+    new = Candidate(bundle.digest, bundle.card.data_digest, bundle.card.zoned["accuracy"])
+    with _faults_explained(uri):
+        client = _client(uri, create=not dry_run)
+        versions, champion = _versions(client, name, alias)
+        known = next((found.version for found in versions if found.bundle_digest == new.bundle_digest), None)
+        if known and (not promote or (champion and known == champion.version)):
+            return f"{name}: registered already as version {known}; nothing was done"
+        verdict = judge(new, champion, promote=promote, other_data=other_data)
+        if dry_run:
+            would = f"would {'be registered' if not known else 'stay'} as version {known or _next(versions)}"
+            return f"{name}: {would}, {'the' if verdict.moves else 'not the'} {alias}: {verdict.reason}"
+        version = known or _create(client, bundle, name, root, uri)
+        if verdict.moves:
+            client.set_registered_model_alias(name, alias, str(version))
+    done = "registered" if not known else "registered already"
+    return f"{name}: {done} as version {version}, {'the' if verdict.moves else 'not the'} {alias}: {verdict.reason}"
+
+
+def _next(versions: list[Candidate]) -> int:
+    return max((found.version for found in versions), default=0) + 1
+
+
+def _client(uri: str, *, create: bool) -> Any:
+    """A client of the store; None where there is no database yet and none is to be made."""
+    for variable, value in _PATIENCE.items():
+        os.environ.setdefault(variable, value)
+    file = sqlite_file(uri)
+    if file and not create and not file.is_file():
+        return None
+    if file:
+        create_database(file)
+    return quiet_mlflow().MlflowClient(tracking_uri=uri)
+
+
+def _versions(client: Any, name: str, alias: str) -> tuple[list[Candidate], Candidate | None]:
+    """All versions of a registered model, and the one with the alias."""
+    from mlflow.exceptions import MlflowException
+
+    found: list[Any] = []
+    token = None
+    while client is not None:
+        page = client.search_model_versions(f"name='{name}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            break
+    versions = [_candidate(version) for version in found]
+    if not versions:
+        return [], None
+    try:
+        holder = int(client.get_model_version_by_alias(name, alias).version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter: no such alias
+            raise
+        return versions, None
+    return versions, next((version for version in versions if version.version == holder), None)
+
+
+def _candidate(version: Any) -> Candidate:
+    tags = {name.removeprefix(PREFIX): value for name, value in version.tags.items() if name.startswith(PREFIX)}
+    try:
+        score = Score(**{end: float(tags[f"accuracy_{end}"]) for end in ("pooled", "low", "high")})
+        return Candidate(tags["bundle_digest"], tags["data_digest"], score, int(version.version))
+    except (KeyError, ValueError):  # one that someone registered by other means: no scores that could be compared
+        return Candidate("", "", Score(pooled=0, low=0, high=0), int(version.version))
+
+
+def _create(client: Any, bundle: Bundle, name: str, root: Path, uri: str) -> int:
+    """Log the model, whole or not at all, and make a version of it."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    experiment = _experiment(client, bundle.card.name, uri)
+    parent = _parent(client, experiment, bundle)
+    run_id = parent.info.run_id if parent else None
+    tags = _tags(bundle, parent, root)
+    logged = client.create_logged_model(experiment, "landfold", run_id, tags, model_type="landfold")
+    try:
+        with tempfile.TemporaryDirectory(prefix="landfold-") as folder:
+            described = Model(
+                artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id
+            )
+            save(bundle.folder, Path(folder) / "model", mlflow_model=described)
+            client.log_model_artifacts(logged.model_id, f"{folder}/model")
+        client.finalize_logged_model(logged.model_id, "READY")
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        with _as_global(uri):
+            made = client.create_model_version(name, logged.model_uri, run_id, tags, model_id=logged.model_id)
+    except BaseException:
+        client.delete_logged_model(logged.model_id)
+        raise
+    return int(made.version)
+
+
+@contextmanager
+def _as_global(uri: str) -> Iterator[None]:
+    """MLflow's registry in a database looks a logged model up in the global store, not in its client's."""
+    mlflow = quiet_mlflow()
+    earlier = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow keeps a global store there, too
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # which empties the variable, too
+        if earlier is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = earlier
+
+
+def _experiment(client: Any, name: str, uri: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    file = sqlite_file(uri)
+    return client.create_experiment(name, artifact_location=(file.parent / "mlruns").as_uri() if file else None)
+
+
+def _tags(bundle: Bundle, parent: Any, root: Path) -> dict[str, str]:
+    """What a version is compared by and where it comes from."""
+    card = bundle.card
+    tags = {"bundle_digest": bundle.digest, "data_digest": card.data_digest, "params_digest": card.params_digest}
+    for metric in ("accuracy", "macro_f1"):
+        if metric in card.zoned:
+            tags |= {f"{metric}_{end}": str(getattr(card.zoned[metric], end)) for end in ("pooled", "low", "high")}
+    commit = parent.data.tags.get("mlflow.source.git.commit") if parent else None
+    origin = {"mlflow.source.git.commit": commit or _commit(root)}
+    return {f"{PREFIX}{key}": value for key, value in tags.items()} | {k: v for k, v in origin.items() if v}
+
+
+def _commit(root: Path) -> str:
+    """The commit that is checked out; "" where there is none."""
+    git = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _parent(client: Any, experiment: str, bundle: Bundle) -> Any:
+    """The MLflow run of the result that the model is from, found by its folds' digests; None: not in the store."""
+    folds = [bundle.folder.parent / f"k{bundle.card.k}" / f"fold_{fold}" for fold in range(len(bundle.card.weights))]
+    for folder, weights in zip(folds, bundle.card.weights, strict=True):
+        file = folder / "model.safetensors"
+        if not file.is_file() or file_sha256(file) != weights:
+            return None
+    shared: set[str] | None = None
+    for folder in folds:
+        runs = client.search_runs([experiment], f"tags.`{FOLD_DIGEST}` = '{digest(folder)}'")
+        parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
+        shared = parents if shared is None else shared & parents
+    found = [client.get_run(run_id) for run_id in sorted(shared or ())]
+    whole = [run for run in found if run.info.lifecycle_stage == "active" and run.data.tags.get(COMPLETE) == "true"]
+    return max(whole, key=lambda run: run.info.start_time, default=None)
+
+
+@contextmanager
+def _faults_explained(uri: str) -> Iterator[None]:
+    """Turn what MLflow and its libraries raise into one error, without credentials."""
+    quiet_mlflow()
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError) as error:
+        gist = (str(error).replace(uri, shown(uri)).strip().splitlines() or [type(error).__name__])[0]
+        gist = re.sub(r"//[^/\s@]+@", "//", gist)
+        raise RegistryError(f"{shown(uri)}: {gist[:300]}") from None

@@ -1,0 +1,1 @@
+"""A model folder behind MLflow: as a pyfunc in Python, and over HTTP."""

@@ -1,0 +1,56 @@
+"""The model folder as MLflow's pyfunc: loads the artifact, answers, and turns refusals into HTTP 400.
+
+Imported only where MLflow loads a model: importing mlflow takes seconds.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel
+
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.serving.scoring import LIMITS, ServingLimits, answer
+from landfold.errors import LandfoldError
+from landfold.model import pick_device
+from landfold.settings import validate
+
+
+class Refusal(MlflowException):
+    """One sentence for the client: MLflow's server would put the whole input before it."""
+
+    def __init__(self, sentence: str, code: int = INVALID_PARAMETER_VALUE) -> None:
+        """Take the sentence; the default is answered as HTTP 400."""
+        super().__init__(sentence, error_code=code)
+        self.sentence = sentence
+
+    def serialize_as_json(self) -> str:
+        """The body of the answer."""
+        return json.dumps({"error_code": self.error_code, "message": self.sentence})
+
+
+class LandfoldModel(PythonModel):
+    """Reflectance in, class probabilities out."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the model folder: data only."""
+        values = LIMITS.model_dump() | dict(context.model_config or {})
+        self.limits = validate(values, ServingLimits, where="model_config")
+        self.bundle = Bundle.load(Path(context.artifacts["model"]), pick_device(self.limits.device))
+
+    # np.ndarray though it is a dictionary of one: MLflow takes the types of this signature for the model's, and warns
+    # of all others.
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+        """See `landfold.deploy.serving.scoring.answer`; the input is named ``reflectance``, or is the array alone."""
+        reflectance = model_input.get("reflectance") if isinstance(model_input, dict) else model_input
+        try:
+            return answer(self.bundle, reflectance, params or {}, self.limits)
+        except LandfoldError as error:
+            raise Refusal(str(error)) from None
+        except Exception:  # MLflow's server would call it the client's fault, and send the stack
+            logging.getLogger(__name__).exception("a request that should have been answered or refused")
+            raise Refusal("the server failed at this request; its log tells more", INTERNAL_ERROR) from None

@@ -1,0 +1,179 @@
+"""A window slid over a normalized scene: class probabilities for every cell of the map, part by part.
+
+The map has one cell every ``stride_px`` pixels, from the scene's first pixel on. The window of a cell
+has its centre at the cell's centre, so what is predicted lies where it is drawn. With several offsets
+their windows lie symmetrically about that centre, and the probabilities are their mean. Where a window
+reaches over the edge of the scene, it is padded by reflection and the share of padding is told. Memory
+is that of one part, however large the scene is.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil
+
+import numpy as np
+from rasterio.windows import Window
+
+from landfold.errors import LandfoldError
+from landfold.grid import Grid
+from landfold.model import Classifier
+from landfold.raster import Raster
+
+STRIP_CELLS, STRIP_PX = 8, 128
+"""Rows of cells, and of pixels, that are read at once: each pixel row is decoded about once, in little memory."""
+
+BATCH, WIDE_PX = 256, 2**15
+"""Rows of cells are cut at multiples of `Classifier.probabilities`' batch, so that the same windows share one as in
+an uncut row; a part is one batch wide, or as many as fit into so many pixels: wider than a Sentinel-2 tile."""
+
+
+class InferenceError(LandfoldError):
+    """A model that does not fit the scene or the map that is asked for."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some rows of cells of the map, as wide as the map unless that is very wide.
+
+    ``window`` places them on the map's grid. ``probabilities`` is (model, row, column, class) float32;
+    ``valid`` (row, column) the share of the cell's own pixels that hold data, and ``padded`` the share of
+    its windows that lies outside the scene or holds none.
+    """
+
+    window: Window
+    probabilities: np.ndarray
+    valid: np.ndarray
+    padded: np.ndarray
+
+
+def map_grid(scene: Grid, stride_px: int) -> Grid:
+    """The grid of the map; its last row and column may reach beyond the scene by less than a cell."""
+    rows, columns = ceil(scene.height / stride_px), ceil(scene.width / stride_px)
+    return scene.cells(offset_px=0, stride_px=stride_px, rows=rows, columns=columns)
+
+
+def check_stride(size_px: int, stride_px: int) -> None:
+    """Refuse a stride at which no window can be centred on its cell without resampling.
+
+    Raises:
+        InferenceError: if window and stride differ by an odd number of pixels.
+    """
+    if (size_px - stride_px) % 2 or stride_px > size_px:
+        raise InferenceError(
+            f"export.stride_px is {stride_px}, but windows are {size_px} px: choose a stride of at most {size_px} "
+            f"that is {'even' if size_px % 2 == 0 else 'odd'}, so that windows are centred on the map's cells"
+        )
+
+
+def shifts_px(stride_px: int, offsets: int) -> list[int]:
+    """How far the windows of a cell lie from its centre, in one direction: whole pixels, symmetrical about 0.
+
+    They are the centres of ``offsets`` equal parts of the cell, rounded away from its centre.
+
+    Raises:
+        InferenceError: more offsets than the cell has pixels, of which some would be the same.
+    """
+    if offsets > stride_px:
+        raise InferenceError(
+            f"export.offsets is {offsets}, but a cell has {stride_px} x {stride_px} px: choose at most {stride_px}"
+        )
+    # twice as large, so that halves are whole: (2 i + 1 - n) / (2 n) of a cell from its centre
+    parts = [(2 * i + 1 - offsets) * stride_px for i in range(offsets)]
+    return [(1 if part > 0 else -1) * ((abs(part) + offsets) // (2 * offsets)) for part in parts]
+
+
+def slide(
+    raster: Raster,
+    models: Sequence[Classifier],
+    stride_px: int,
+    *,
+    offsets: int = 1,
+    flips_and_turns: bool = False,
+) -> Iterator[Strip]:
+    """Predict a normalized scene with every model, a few rows of cells at a time.
+
+    Args:
+        raster: the normalized scene.
+        models: of the same classes and size of windows.
+        stride_px: side of a cell in pixels of the scene.
+        offsets: a cell has so many windows in each direction; its probabilities are their mean.
+        flips_and_turns: each window is shown in its eight flips and turns, and the mean taken.
+
+    Raises:
+        InferenceError: the scene's channels are not those that a model was trained on, models differ, or
+            windows cannot be centred on cells.
+    """
+    _check_models(raster, models)
+    size = models[0].card.size_px
+    check_stride(size, stride_px)
+    shifts = shifts_px(stride_px, offsets)
+    places = [(max(shifts) + y, max(shifts) + x) for y, x in product(shifts, shifts)]
+    grid = map_grid(raster.grid, stride_px)
+    lead = (size - stride_px) // 2 + max(shifts)
+    at_once = max(1, min(STRIP_CELLS, STRIP_PX // stride_px))
+    across = BATCH * max(1, WIDE_PX // stride_px // BATCH)
+    for row, column in product(range(0, grid.height, at_once), range(0, grid.width, across)):
+        rows, columns = min(at_once, grid.height - row), min(across, grid.width - column)
+        first, left = row * stride_px - lead, column * stride_px - lead
+        height, width = ((n - 1) * stride_px + size + 2 * max(shifts) for n in (rows, columns))
+        values, data = _padded(raster, first, first + height, left, left + width)
+        found, missing = np.float32(0), np.zeros((rows, columns))
+        for y, x in places:
+            # row by row: all windows of a strip at once would be its pixels (size / stride)^2 times
+            windows = _windows(values[:, y:, x:], size, stride_px)[:rows, :columns]
+            found = found + np.stack(
+                [[_probabilities(model, cells, flips_and_turns) for cells in windows] for model in models]
+            )
+            missing += 1 - _windows(data[None, y:, x:], size, stride_px)[:rows, :columns].mean(axis=(2, 3, 4))
+        own = data[lead : lead + rows * stride_px, lead : lead + columns * stride_px]
+        valid = own.reshape(rows, stride_px, columns, stride_px).mean(axis=(1, 3))
+        padded = (missing / len(places)).astype(np.float32)
+        yield Strip(Window(column, row, columns, rows), found / np.float32(len(places)), valid, padded)
+
+
+def _check_models(raster: Raster, models: Sequence[Classifier]) -> None:
+    card = models[0].card
+    for other in (model.card for model in models):
+        if list(raster.names) != other.channels:
+            raise InferenceError(
+                f"{raster.dataset.name}: channels {', '.join(raster.names)}; "
+                f"the model of fold {other.fold} expects {', '.join(other.channels)}"
+            )
+        if (other.classes, other.size_px) != (card.classes, card.size_px):
+            raise InferenceError(
+                f"the models of folds {card.fold} and {other.fold} differ in classes or size_px; run dvc repro"
+            )
+
+
+def _probabilities(model: Classifier, windows: np.ndarray, flips_and_turns: bool) -> np.ndarray:
+    """Of windows (n, channel, size, size), or the mean of those of their eight flips and turns."""
+    if not flips_and_turns:
+        return model.probabilities(windows)
+    sides = (windows, windows[..., ::-1])
+    shown = [np.rot90(side, turn, axes=(2, 3)) for side in sides for turn in range(4)]
+    return np.mean([model.probabilities(view) for view in shown], axis=0)
+
+
+def _padded(raster: Raster, top: int, bottom: int, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [top, bottom) x [left, right), reflected at the edges, and where there is data (False outside)."""
+    rows, columns = _reflected(top, bottom, raster.grid.height), _reflected(left, right, raster.grid.width)
+    top_row, left_column = int(rows.min()), int(columns.min())
+    window = Window(left_column, top_row, int(columns.max()) - left_column + 1, int(rows.max()) - top_row + 1)
+    at = np.ix_(rows - top_row, columns - left_column)
+    y, x = np.arange(top, bottom)[:, None], np.arange(left, right)
+    inside = (y >= 0) & (y < raster.grid.height) & (x >= 0) & (x < raster.grid.width)
+    return raster.stored(window)[:, at[0], at[1]], raster.valid(window)[at] & inside
+
+
+def _reflected(first: int, last: int, size: int) -> np.ndarray:
+    """Which of ``size`` pixels lie at the places [first, last): mirrored about the outermost, as often as needed."""
+    period = max(1, 2 * (size - 1))
+    place = np.arange(first, last) % period
+    return np.where(place < size, place, period - place)
+
+
+def _windows(values: np.ndarray, size: int, stride: int) -> np.ndarray:
+    """Overlapping windows of (channel, y, x): (row, column, channel, size, size), a view where possible."""
+    views = np.lib.stride_tricks.sliding_window_view(values, (size, size), axis=(1, 2))
+    return np.moveaxis(views[:, ::stride, ::stride], 0, 2)

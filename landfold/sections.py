@@ -1,0 +1,47 @@
+"""Which model owns which section of params.yaml, for those who judge the file as a whole."""
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Any
+
+from landfold.settings import Settings, SettingsError, validate
+
+OWNERS = {
+    "project": "landfold.project:ProjectSettings",
+    "dataset": "landfold.fetch:DatasetSettings",
+    "ingest": "landfold.ingest:IngestSettings",
+    "indices": "landfold.indices:IndexSettings",
+    "normalize": "landfold.statistics:NormalizeSettings",
+    "labels": "landfold.labels:LabelSettings",
+    "patches": "landfold.patches:PatchSettings",
+    "zones": "landfold.zones:ZoneSettings",
+    "audit": "landfold.leakage:AuditSettings",
+    "model": "landfold.model:ModelSettings",
+    "train": "landfold.recipe:TrainSettings",
+    "evaluate": "landfold.metrics:EvaluateSettings",
+    "export": "landfold.maps.export:ExportSettings",
+    "track": "landfold.tracking:TrackSettings",
+    "colours": "landfold.colours:ColourSettings",
+    "card": "landfold.deploy.modelcard:CardSettings",
+}
+"""Section: module and model. Imported only when needed, since torch takes seconds."""
+
+
+def owner(section: str) -> type[Settings]:
+    """The settings model of a section."""
+    module, _, name = OWNERS[section].partition(":")
+    return getattr(import_module(module), name)
+
+
+def faults(content: Mapping[str, Any], sections: Iterable[str], *, where: str) -> list[str]:
+    """What the owners of the sections refuse, one line a setting; ``where`` names the file."""
+    lines: list[str] = []
+    for section in sections:
+        if section not in content:
+            lines.append(f"{where}: section '{section}' is missing")
+            continue
+        try:
+            validate(content[section], owner(section), where=f"{where}: {section}")
+        except SettingsError as error:
+            lines += str(error).splitlines()
+    return lines

@@ -1,0 +1,191 @@
+"""What a run says of a result: scores, tags, the data set, and a description for who opens it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from landfold.tracking.origin import CHANGED, COMMIT, DIRTY
+from landfold.tracking.redaction import redacted
+from landfold.tracking.result import Result
+from landfold.tracking.runs import FOLD, K
+from landfold.tracking.store import numbers
+
+NOTE = "mlflow.note.content"
+"""MLflow's page of a run shows it first, as markdown."""
+
+HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+def metrics(result: Result) -> dict[str, float]:
+    """Those of the parent: metrics/summary.json under the dotted names that `dvc exp show` gives them, too."""
+    return numbers(result.summary)
+
+
+def fold_metrics(result: Result, fold: int) -> dict[str, float]:
+    """The final scores of one fold beside its curves: ``zoned.accuracy``, where the parent's is pooled or a mean."""
+    row = {name: value for name, value in _fold_row(result, fold).items() if name not in ("fold", "repeat")}
+    plain = ("patches", "temperature")
+    return numbers({name if name in plain else f"zoned.{name}": value for name, value in row.items()})
+
+
+def _fold_row(result: Result, fold: int) -> Mapping[str, Any]:
+    return next((row for row in result.scores.get("per_fold", []) if row.get("fold") == fold), {})
+
+
+def tags(result: Result) -> dict[str, str]:
+    """What parent and children are filtered and grouped by; of digests the beginning, since MLflow cuts long tags."""
+    zones = result.params.get("zones", {})
+    named = {
+        "landfold.data_digest": result.data_digest[:16],
+        "landfold.params_digest": result.params_digest[:16],
+        K: result.k,
+        "landfold.folds": len(result.folds),
+        "landfold.split": "zoned",
+        "landfold.zones.kind": zones.get("kind"),
+        "landfold.zones.assignment": zones.get("assignment"),
+    }
+    return {name: str(value) for name, value in named.items() if value is not None}
+
+
+def fold_tags(result: Result, fold: int) -> dict[str, str]:
+    """Those of a child."""
+    return tags(result) | {FOLD: str(fold), NOTE: _fold_note(result, fold)}
+
+
+def dataset(result: Result) -> dict[str, str]:
+    """The patches of a result as the fields of MLflow's `Dataset`; its digest is the data digest, cut to 36 signs."""
+    card, scenes = result.cards[0], result.scenes.get("scenes", [])
+    zones = result.summary.get("zones")
+    profile = {
+        "num_rows": result.summary.get("patches"),
+        "zones": zones,
+        "folds": len(result.folds),
+        "scenes": len(scenes) or None,
+        "patches_by_class": {row["class"]: row["support"] for row in result.scores.get("per_class", [])},
+    }
+    columns = [{"name": name, "type": "float", "required": True} for name in card.get("channels", [])]
+    columns.append({"name": f"class: {', '.join(card.get('classes', []))}", "type": "string", "required": True})
+    return {
+        "name": result.experiment[:500],
+        "digest": result.data_digest[:36],
+        "source_type": "local",
+        "source": redacted(_json(_source(result)))[:60_000],  # MLflow's limits are 65535 and, of a profile, 16777215
+        "schema": _json({"mlflow_colspec": columns}),
+        "profile": _json({name: value for name, value in profile.items() if value}),
+    }
+
+
+def _source(result: Result) -> dict[str, Any]:
+    """Where the pixels come from: the scenes of data/scenes/report.json, and DVC's digests of dvc.lock."""
+    scenes = {s["scene"]: f"{s.get('sensor')}, {s.get('acquired')}" for s in result.scenes.get("scenes", [])}
+    dvc = _locked(result, ("data/raw", "data/scenes", "data/patches.parquet"))
+    return {"uri": "data/raw", "dvc": dvc, "scenes": scenes}
+
+
+def _locked(result: Result, paths: Iterable[str]) -> dict[str, str]:
+    """DVC's MD5 of outputs, from dvc.lock, and of data/raw from data/raw.dvc where raw data was added by hand."""
+    import yaml
+
+    outs: list[Any] = []
+    for name in ("dvc.lock", "data/raw.dvc"):
+        file = result.workspace / name
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if isinstance(content, dict):
+            outs += [out | {"path": "data/raw"} for out in content.get("outs", [])]
+            outs += [out for stage in content.get("stages", {}).values() for out in stage.get("outs", [])]
+    found = {out["path"]: out["md5"] for out in outs if "md5" in out}
+    return {path: found[path] for path in paths if path in found}
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False)
+
+
+def note(result: Result, tags_of_run: Mapping[str, str], kept: Iterable[str], left_out: Iterable[str]) -> str:
+    """What a reviewer reads first: the scores with their intervals, the leak, what it was made from, where to look."""
+    parts = [_headline(result), _table(result), *_facts(result), _made_from(result, tags_of_run)]
+    files = set(kept)
+    if "metrics/report.html" in files:
+        parts.append("**Report:** tab Artifacts, `metrics/report.html`; tables of classes, zones and folds: `tables/`.")
+    if missing := sorted(left_out):
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        parts.append(f"Not kept here, over `track.maps_mb`: {', '.join(missing[:5])}{more}.")
+    return redacted("\n\n".join(part for part in parts if part))[:4900]  # MLflow's limit of a tag is 5000
+
+
+def _headline(result: Result) -> str:
+    score = result.summary.get("zoned", {}).get("accuracy", {})
+    if "pooled" not in score:
+        return ""
+    text = f"**Accuracy where no training patch is near: {score['pooled']:.3f}**"
+    if "low" in score:
+        text += f" (95 % interval over zones {score['low']:.3f} to {score['high']:.3f})"
+    leak = result.summary.get("gap", {}).get("accuracy", {})
+    if "pooled" in leak:
+        text += f". Random folds flatter it by {_interval(leak)}: that much leaks between neighbours"
+    return text + "."
+
+
+def _interval(score: Mapping[str, float]) -> str:
+    spread = f" ({score['low']:.3f} to {score['high']:.3f})" if "low" in score else ""
+    return f"{score['pooled']:.3f}{spread}"
+
+
+def _table(result: Result) -> str:
+    """The headline scores in a markdown table; columns of which there is nothing are left out."""
+    columns = {
+        "zoned, pooled (95 %)": [_pooled(result.summary, "zoned", name) for name in HEADLINES],
+        "mean ± sd of folds": [_spread(result.summary, name) for name in HEADLINES],
+        "random folds": [_pooled(result.summary, "random", name) for name in HEADLINES],
+        "leak: random - zoned": [_pooled(result.summary, "gap", name) for name in HEADLINES],
+        "over band statistics": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
+    }
+    columns = {title: cells for title, cells in columns.items() if any(cells)}
+    if not columns:
+        return ""
+    names = [name.replace("_", " ").replace("f1", "F1") for name in HEADLINES]
+    rows = [["score", *columns], ["---"] * (len(columns) + 1), *zip(names, *columns.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _pooled(summary: Mapping[str, Any], part: str, name: str) -> str:
+    score = summary.get(part, {}).get(name, {})
+    return _interval(score) if "pooled" in score else ""
+
+
+def _spread(summary: Mapping[str, Any], name: str) -> str:
+    score = summary.get("zoned", {}).get(name, {})
+    return f"{score['mean']:.3f} ± {score['std']:.3f}" if "std" in score else ""
+
+
+def _facts(result: Result) -> list[str]:
+    zones, facts = result.params.get("zones", {}), []
+    if "patches" in result.summary:
+        split = ", ".join(str(zones[name]) for name in ("kind", "assignment") if name in zones)
+        facts.append(
+            f"{result.summary['patches']} patches in {result.summary.get('zones')} zones, "
+            f"{len(result.folds)} folds ({split}), buffer {zones.get('buffer_m')} m."
+        )
+    worst = result.scores.get("zone_summary", {}).get("worst")
+    if worst:
+        facts.append(f"Worst zone: {worst['zone']}, {worst['accuracy']:.3f} of {worst['patches']} patches right.")
+    return facts + [f"**Warning:** {text}" for text in result.scores.get("warnings", [])]
+
+
+def _made_from(result: Result, of_run: Mapping[str, str]) -> str:
+    data = f"data `{result.data_digest[:12]}`, settings `{result.params_digest[:12]}`"
+    if COMMIT not in of_run:
+        return f"Made from {data}."
+    names = of_run[CHANGED].split(", ") if of_run.get(DIRTY) == "true" else []
+    changes = f" with changes in {', '.join(names[:3])}" if names else ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"Made from commit `{of_run[COMMIT][:12]}`{changes}{more}; {data}."
+
+
+def _fold_note(result: Result, fold: int) -> str:
+    row = _fold_row(result, fold)
+    text = f"Fold {fold}, one of {len(result.folds)}: trained on the other zones' patches, scored on its own."
+    if "accuracy" in row:
+        text += f" {row.get('patches')} patches, accuracy {row['accuracy']:.3f}"
+        text += f", macro F1 {row['macro_f1']:.3f}." if "macro_f1" in row else "."
+    return text + " One fold is noisy: the pooled score and its interval are those of the parent run."

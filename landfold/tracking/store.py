@@ -1,0 +1,205 @@
+"""Where runs are kept, and reading and writing them there through MLflow's client."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from landfold.files import main_checkout
+from landfold.settings import Settings
+from landfold.tracking.database import create_database
+from landfold.tracking.library import UnreachableStoreError, load_mlflow, sqlite_file
+from landfold.tracking.redaction import reason, redacted
+from landfold.tracking.runs import Run, now_ms
+
+DATASET_CONTEXT = "mlflow.data.context"
+
+EXPERIMENT_TAGS = {
+    "mlflow.note.content": (
+        "One run for each result of the pipeline; the runs of its folds are nested below it. What counts is "
+        "`zoned.accuracy.pooled` with its interval, `low` to `high`; compare where `landfold.data_digest` is equal."
+    ),
+}
+
+
+class TrackSettings(Settings):
+    """Section ``track`` of params.yaml."""
+
+    enabled: bool
+    """record results in MLflow; false: neither train nor track touches it"""
+    maps_mb: float
+    """map files are kept with the result, smallest first, as long as they make no more MB than this; 0: none"""
+    system_metrics: bool
+    """note CPU, memory, disk, network, and GPU if pynvml is installed, every 10 s while a fold trains"""
+
+
+def store_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI if set, else the sqlite database mlflow.db of the checkout that owns ``root``.
+
+    A relative path is taken from that checkout, since DVC's temporary workspaces vanish.
+    """
+    checkout = main_checkout(root)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    file = sqlite_file(uri)
+    if file and not file.is_absolute():
+        return f"sqlite:///{checkout / file}"
+    if ":" not in uri and not Path(uri).is_absolute():
+        return str(checkout / uri)
+    return uri
+
+
+@dataclass(frozen=True)
+class Store:
+    """One experiment of one store, through MLflow's client."""
+
+    client: Any
+    experiment_id: str
+
+    @classmethod
+    def open(cls, uri: str, experiment: str, root: Path) -> Self:
+        """Connect; make the database and the experiment if need be.
+
+        A server says where its artifacts go. Those of a database lie in mlruns beside a sqlite file, or in the checkout
+        that owns ``root``.
+        """
+        location = None
+        if file := sqlite_file(uri):
+            create_database(file)
+            location = (file.parent / "mlruns").as_uri()
+        elif urlsplit(uri).scheme not in ("", "file", "http", "https"):
+            location = (main_checkout(root) / "mlruns").as_uri()
+        client = load_mlflow().MlflowClient(tracking_uri=uri)
+        return cls(client, _experiment_id(client, experiment, location))
+
+    def runs(self, condition: str, *, deleted: bool = False) -> list[Run]:
+        """Runs by MLflow's filter, oldest first."""
+        from mlflow.entities import ViewType
+
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+        found, token = [], None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], condition, view, 1000, ["attributes.start_time ASC"], token
+            )
+            found += [Run(r.info.run_id, r.info.status, r.info.start_time, r.data.tags) for r in page]
+            token = page.token
+            if not token:
+                return found
+
+    def create(self, name: str, tags: Mapping[str, str]) -> Run:
+        """Begin a run."""
+        run = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
+        return Run(run.info.run_id, run.info.status, run.info.start_time, run.data.tags)
+
+    def write(
+        self,
+        run_id: str,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        step: int = 0,
+        time_ms: int | None = None,
+        curve: Sequence[Mapping[str, float]] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log in few requests; writing the same again with the same ``time_ms`` changes nothing.
+
+        Args:
+            run_id: of which run.
+            metrics: values at ``step``.
+            step: of ``metrics``.
+            time_ms: of ``metrics``, and of the start of ``curve``; now by default.
+            curve: rows of history.csv; the ``epoch`` of each is its step.
+            params: text values; what may be secret in them is not written.
+            tags: text values.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        stamp = now_ms() if time_ms is None else time_ms
+        values = [Metric(name, float(value), stamp, step) for name, value in (metrics or {}).items()]
+        for row in curve:
+            epoch = int(row["epoch"])
+            values += [Metric(name, value, stamp + epoch, epoch) for name, value in row.items() if name != "epoch"]
+        constants = [Param(name, redacted(value)) for name, value in (params or {}).items()]
+        labels = [RunTag(name, value) for name, value in (tags or {}).items()]
+        while values or constants or labels:  # MLflow takes 100 params, 100 tags and 1000 values in all at once
+            self.client.log_batch(run_id, values[:800], constants[:100], labels[:100])
+            values, constants, labels = values[800:], constants[100:], labels[100:]
+
+    def forget(self, run_id: str, tag: str) -> None:
+        """Take a tag away that the run has."""
+        self.client.delete_tag(run_id, tag)
+
+    def use(self, run_id: str, dataset: Mapping[str, str], context: str) -> None:
+        """Log a data set as the input of a run, by the fields of MLflow's `Dataset`; again changes nothing."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        entry = DatasetInput(Dataset(**dataset), [InputTag(DATASET_CONTEXT, context)])
+        self.client.log_inputs(run_id, [entry])
+
+    def upload(self, run_id: str, folder: Path) -> None:
+        """Keep the content of a folder as the run's artifacts.
+
+        Raises:
+            UnreachableStoreError: the place of the artifacts, a bucket perhaps, does not take them.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.log_artifacts(run_id, str(folder))
+        except (MlflowException, OSError):
+            raise
+        except Exception as error:  # each kind of place has a library with errors of its own
+            raise UnreachableStoreError(f"the place of MLflow's artifacts: {reason(error)}") from None
+
+    def end(self, run_id: str, status: str) -> None:
+        """Close a run as FINISHED, FAILED or KILLED."""
+        self.client.set_terminated(run_id, status)
+
+    def delete(self, run_id: str) -> None:
+        """Move to MLflow's trash."""
+        self.client.delete_run(run_id)
+
+
+def _experiment_id(client: Any, name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
+        except MlflowException:  # another process was first
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, str]:
+    """Nested settings as MLflow's parameters: dotted names, text values, lists as JSON."""
+    return {name: _text(value)[:6000] for name, value in leaves(values)}  # 6000: MLflow's limit of a value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of nested metrics under dotted names."""
+    return {n: v for n, v in leaves(values) if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names, of characters that MLflow takes, and what they lead to."""
+    for key, value in values.items():
+        name = prefix + re.sub(r"[^\w. -]", "_", str(key))
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name[:250], value

@@ -1,0 +1,88 @@
+"""Put all that maps a scene elsewhere into one folder: the deployable model, with its card for people.
+
+Reads: models/kK, data/folds/kK, data/scenes/report.json, data/statistics, data/normalized, data/patches.parquet,
+metrics/summary.json, scores.json, patches.json and audit.json; sections ``card`` and `MADE_WITH` of params.yaml.
+Writes: models/landfold (model.json, fold_I.safetensors, applicability.safetensors with ``export.applicability``,
+README.md).
+Refuses: a fold that is missing or stale.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from landfold import settings
+from landfold.applicability import Applicability
+from landfold.colours import ColourSettings
+from landfold.deploy.bundle import README, write_bundle
+from landfold.deploy.bundlecard import CARD, origin_of
+from landfold.deploy.modelcard import SCORES, CardSettings, Metrics, write_model_card
+from landfold.files import file_sha256, read_json, writing_folder
+from landfold.folds import read_index
+from landfold.lineage import data_digest, params_digest
+from landfold.maps.export import ExportSettings
+from landfold.model import ModelCard
+from landfold.statistics import SceneStatistics
+from stages import PARAMS, run
+
+MODEL = Path("models/landfold")
+
+MADE_WITH = ("project", "ingest", "indices", "normalize", "labels", "patches", "zones", "model", "train", "export",
+             "colours")  # fmt: skip
+"""Sections that bear on the model; others, as of the audit, bear on what is said of it."""
+
+
+def main() -> str:
+    """Gather, write, describe."""
+    params = settings.read(PARAMS)
+    k = settings.value(PARAMS, "zones.k")
+    folds, models = Path(f"data/folds/k{k}"), Path(f"models/k{k}")
+    index = read_index(folds)
+    cards = [read_json(models / f"fold_{fold}" / CARD) for fold in index.folds]
+    for fold, card in zip(index.folds, cards, strict=True):
+        index.check_card(models / f"fold_{fold}" / CARD, fold, card["fold_digest"])
+    export = settings.load(PARAMS, "export", ExportSettings)
+    area = None
+    if export.applicability:
+        data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
+        area = Applicability.of_folds(folds, len(cards), **data)
+    with writing_folder(MODEL) as folder:
+        weights = [models / f"fold_{fold}" / "model.safetensors" for fold in index.folds]
+        card = write_bundle(folder, _card(params, cards) | {"export": export.model_dump()}, weights, area)
+        metrics = Metrics(
+            *(read_json(Path(f"metrics/{name}.json")) for name in ("summary", "scores", "patches", "audit"))
+        )
+        write_model_card(
+            folder / README,
+            card,
+            metrics,
+            settings.load(PARAMS, "card", CardSettings),
+            digest=file_sha256(folder / CARD),
+            area=area and area.summary(),
+        )
+    size = sum(path.stat().st_size for path in MODEL.iterdir())
+    return f"{MODEL}, {len(cards)} networks, {size / 1e6:.1f} MB; read {MODEL}/{README}"
+
+
+def _card(params: dict[str, Any], cards: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of the model's card but for the export's settings."""
+    common = {name: cards[0][name] for name in ModelCard.model_fields if not name.startswith("fold")}
+    reports = read_json(Path("data/scenes/report.json"))["scenes"]
+    statistics = [SceneStatistics.load(path) for path in sorted(Path("data/statistics").glob("*.json"))]
+    colours = settings.load(PARAMS, "colours", ColourSettings).rgb(common["classes"])
+    zoned = read_json(Path("metrics/summary.json"))["zoned"]
+    return common | {
+        "name": params["project"]["name"],
+        "crs": params["project"]["crs"],
+        "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours],
+        "fold_digests": [card["fold_digest"] for card in cards],
+        "data_digest": data_digest(cards),
+        "params_digest": params_digest({section: params[section] for section in MADE_WITH}),
+        "ingest": params["ingest"],
+        "normalize": params["normalize"],
+        "origin": origin_of(reports, statistics),
+        "zoned": {name: {end: zoned[name][end] for end in ("pooled", "low", "high")} for name in SCORES},
+    }
+
+
+if __name__ == "__main__":
+    run(main)
