@@ -20,6 +20,11 @@ def data_digest(cards: Iterable[Mapping[str, Any]]) -> str:
     return _sha256([[card[name] for name in DATA_DIGESTS] for card in cards])
 
 
+def model_digest(weights: Iterable[str]) -> str:
+    """SHA-256 of a model, from those of the weights of its folds, in their order: the tag MODEL_SHA256 of its maps."""
+    return _sha256(list(weights))
+
+
 def params_digest(params: Mapping[str, Any]) -> str:
     """SHA-256 of settings, whatever their order in the file."""
     return _sha256(params)

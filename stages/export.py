@@ -22,9 +22,10 @@ from rasterio.crs import CRS
 from landfold import settings
 from landfold.applicability import Applicability
 from landfold.colours import ColourSettings
-from landfold.files import digest, file_sha256, read_json, write_json, writing_folder
+from landfold.files import file_sha256, read_json, write_json, writing_folder
 from landfold.folds import fold_of_zone
 from landfold.grid import Grid
+from landfold.lineage import model_digest
 from landfold.maps.export import ExportSettings, fold_of_cells, lineage_tags, load_folds, write_scene_map
 from landfold.maps.mosaic import write_mosaic
 from landfold.maps.picture import picture
@@ -48,8 +49,9 @@ def main() -> str:
     held_out = _held_out(zones, folds, crs)
     data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
     area = Applicability.of_folds(folds, len(models), **data) if export.applicability else None
-    parts = [fitted / f"fold_{i}" / name for i in range(len(models)) for name in ("model.safetensors", "model.json")]
-    model = {"MODEL_SHA256": digest(*parts)}
+    model = {
+        "MODEL_SHA256": model_digest(file_sha256(fitted / f"fold_{i}/model.safetensors") for i in range(len(models)))
+    }
     dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
     scenes, maps = sorted(Path("data/normalized").glob("*.tif")), {}
     with writing_folder(Path("data/maps")) as folder:

@@ -1,6 +1,6 @@
 import pytest
 
-from landfold.lineage import data_digest, params_digest
+from landfold.lineage import data_digest, model_digest, params_digest
 
 
 def cards(**changes):
@@ -26,3 +26,8 @@ def test_the_order_of_settings_does_not_count_but_their_values_do():
         {"b": {"d": None, "c": [1, 2]}, "a": 1}
     )
     assert params_digest({"a": [1, 2]}) != params_digest({"a": [2, 1]})
+
+
+def test_a_model_is_its_folds_in_their_order():
+    assert model_digest(["a", "b"]) == model_digest(iter(["a", "b"]))
+    assert len({model_digest(weights) for weights in (["a", "b"], ["b", "a"], ["a"], ["ab"])}) == 4

@@ -148,6 +148,8 @@ def test_the_map_of_a_training_scene_is_the_exported_one_bit_by_bit(project, mod
         for name in made.keys() & told.keys():
             assert same(made[name], told[name]), (mine, name)
             compared += 1
+        lineage = [rasterio.open(path).tags() for path in (away / "maps" / mine, exported / theirs)]
+        assert len({tags["MODEL_SHA256"] + tags["STATISTICS_SHA256"] + tags["PARAMS_SHA256"] for tags in lineage}) == 1
     assert compared >= 11, "class, confidence, disagreement, dissimilarity, applicable, and where they lie"
     assert len(np.unique(arrays(away / "maps" / f"{SCENE}_class.tif")["class"])) == 3
     assert factories.leftovers(away) == []

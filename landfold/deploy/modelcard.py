@@ -9,6 +9,7 @@ from pydantic import Field
 
 from landfold.bands import STANDARD_NAMES
 from landfold.deploy.bundlecard import BundleCard
+from landfold.lineage import model_digest
 from landfold.settings import Settings
 
 TEMPLATE = Path(__file__).with_name("modelcard.md.j2")
@@ -60,6 +61,7 @@ def write_model_card(
         metrics=metrics,
         settings=settings,
         digest=digest,
+        weights=model_digest(card.weights),
         area=area,
         scores=SCORES,
         worst=_worst(metrics.scores),

@@ -29,6 +29,7 @@ from landfold.grid import GridError
 from landfold.indices import IndexSettings, write_indices
 from landfold.ingest import IngestSettings, check_scene, ingest_scene
 from landfold.inspection.places import stand_in
+from landfold.lineage import model_digest
 from landfold.maps.export import ExportSettings, write_scene_map
 from landfold.maps.inference import check_stride
 from landfold.project import ProjectSettings
@@ -271,7 +272,10 @@ class _Job:
                 self.export,
                 card.rgb,
                 area=self.model.area if self.export.applicability else None,
-                lineage={"MODEL_SHA256": self.model.digest, "STATISTICS_SHA256": file_sha256(statistics_file)},
+                lineage={
+                    "MODEL_SHA256": model_digest(self.model.card.weights),
+                    "STATISTICS_SHA256": file_sha256(statistics_file),
+                },
                 acquired=report["acquired"],
                 progress=_part(progress, 0.5, 1.0),
             )

@@ -7,8 +7,9 @@ import pytest
 import rasterio
 import torch
 
-from landfold.files import digest, file_sha256, write_json
+from landfold.files import file_sha256, write_json
 from landfold.grid import Grid
+from landfold.lineage import model_digest
 from landfold.model import ModelError
 from landfold.raster import Raster
 from stages import export
@@ -129,9 +130,8 @@ def test_every_setting_changes_the_map(root, default, name, value, part):
 
 def test_the_rasters_and_the_item_tell_what_they_were_made_from(root):
     export.main()
-    parts = [root / f"models/k2/fold_{i}" / name for i in (0, 1) for name in ("model.safetensors", "model.json")]
     known = {
-        "MODEL_SHA256": digest(*parts),
+        "MODEL_SHA256": model_digest(file_sha256(root / f"models/k2/fold_{i}/model.safetensors") for i in (0, 1)),
         "STATISTICS_SHA256": file_sha256(root / f"data/statistics/{SCENE}.json"),
     }
     found = sorted((root / "data/maps").glob("*.tif"))
