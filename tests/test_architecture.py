@@ -52,7 +52,7 @@ LAYERS = {
     4: {"recipe", "dataset", "augment", "backbones", "weights", "model", "engine", "checkpoints", "inner", "training"}
     | {"maps.inference", "maps.export", "report", "tracking", "inspection"}
     | {f"tracking.{part}" for part in ("artifacts", "completion", "database", "describe", "library", "live", "origin")}
-    | {f"tracking.{part}" for part in ("redaction", "result", "runs", "store", "ui")}
+    | {f"tracking.{part}" for part in ("redaction", "result", "runs", "store", "ui", "view")}
     | {"sections", "sweep", "doctor"}
     | {f"doctor.{part}" for part in ("checkout", "repository", "settings", "machine", "services")}
     | {f"inspection.{part}" for part in ("places", "scenes", "labels", "proposal", "params_text", "report")},

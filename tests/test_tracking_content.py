@@ -1,5 +1,6 @@
 """What MLflow holds of a result: numbers, tables, files, tags, the data set, and no secrets."""
 
+import base64
 import csv
 import io
 import json
@@ -7,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import yaml
 
 from landfold import tracking
 from landfold.lineage import data_digest, params_digest
-from landfold.tracking import TrackingError, ui
+from landfold.tracking import TrackingError, ui, view
 from landfold.tracking.artifacts import gather
 from landfold.tracking.completion import complete
 from landfold.tracking.origin import environment, origin
@@ -195,11 +197,15 @@ def test_description_opens_with_the_score_its_interval_and_the_leak(parent, chil
         "**Accuracy where no training patch is near: 0.710** (95 % interval over zones 0.650 to 0.760). "
         "Random folds flatter it by 0.090 (0.040 to 0.120): that much leaks between neighbours."
     )
-    rows = rest[0].splitlines()
-    assert rows[0] == "| score | zoned, pooled (95 %) | mean ± sd of folds | random folds | leak: random - zoned |"
-    assert rows[2].split(" | ")[1:3] == ["0.710 (0.650 to 0.760)", "0.720 ± 0.045"]
-    assert rows[4] == "| macro F1 | 0.500 (0.400 to 0.600) | 0.510 ± 0.040 |  |  |"
-    assert {row.count("|") for row in rows} == {6}
+    rows = rest[0].replace("&emsp;", "").splitlines()
+    assert rows[1] == "| :--- | :--- | :--- | :--- |"
+    assert rows[0] == "|  | accuracy | balanced accuracy | macro F1 |"
+    assert rows[2:4] == [
+        "| zoned, pooled (95 %) | 0.710 (0.650 to 0.760) |  | 0.500 (0.400 to 0.600) |",
+        "| folds, mean ± sd | 0.720 ± 0.045 |  | 0.510 ± 0.040 |",
+    ]
+    assert [row.split(" | ")[0] for row in rows[4:]] == ["| random folds", "| leak: random less zoned"]
+    assert {row.count("|") for row in rows} == {5}
     assert "30 patches in 4 zones, 2 folds (grid, stratified), buffer 100 m." in rest
     assert "**Warning:** class Grünland is in one zone only" in rest
     assert "`metrics/report.html`" in note
@@ -261,6 +267,50 @@ def test_data_set_is_an_input_with_its_digest(root, parent, children):
 def test_experiment_says_what_to_look_at(root):
     tags = client(root).get_experiment_by_name("meadows").tags
     assert "`zoned.accuracy.pooled`" in tags["mlflow.note.content"]
+
+
+def test_experiment_has_a_view_of_columns_and_charts_that_the_runs_have(root, parent, children):
+    tags = client(root).get_experiment_by_name("meadows").tags
+    saved = json.loads(tags[view.VIEW])
+    kind, _, packed = saved["state"].partition(";")
+    assert (saved["name"], kind) == ("Review", "deflate")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    # MLflow's own conditions for nesting folds below their result, and for keeping widths
+    assert state["orderByKey"] == "attributes.start_time"
+    assert set(state["selectedColumns"]) <= set(state["columnOrder"])
+    assert set(state["columnWidths"]) <= set(state["columnOrder"])
+    there = {f"metrics.`{name}`" for run in (parent, *children.values()) for name in run.data.metrics}
+    there |= {f"tags.`{name}`" for name in parent.data.tags}
+    assert set(state["selectedColumns"]) <= there
+    charts = {chart["metricKey"]: chart for chart in state["compareRunCharts"]}
+    assert len(charts) == len(state["compareRunCharts"])
+    assert {chart["metricSectionId"] for chart in charts.values()} == {s["uuid"] for s in state["compareRunSections"]}
+    curves = {name for name in history(0)[0] if name != "epoch"}
+    assert {name for name, chart in charts.items() if chart["type"] == "LINE"} >= curves
+    assert {charts[name]["xAxisKey"] for name in curves} == {"step"}
+
+
+def test_a_view_that_somebody_changed_is_left_alone(tmp_path, monkeypatch):
+    folder = make_root(tmp_path / "project")
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    complete(rich(folder))
+    experiment = client(folder).get_experiment_by_name("meadows").experiment_id
+    client(folder).set_experiment_tag(experiment, view.VIEW, "mine")
+    complete(rich(folder, summary=SUMMARY | {"patches": 31}))
+    assert client(folder).get_experiment(experiment).tags[view.VIEW] == "mine"
+    assert len([run for run in runs(folder) if "landfold.key" in run.data.tags]) == 2
+
+
+def test_page_opens_at_the_runs_as_the_view_shows_them(root):
+    experiment = client(root).get_experiment_by_name("meadows").experiment_id
+    (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    query = "workflowType=machine_learning"
+    assert ui.page(root / "mlflow.db", root) == (
+        f"experiments/{experiment}/runs?{query}&viewStateShareKey={view.VIEW_KEY}"
+    )
+    for file, folder in ((None, root), (root / "mlflow.db", root / "metrics"), (root / "dvc.yaml", root)):
+        assert ui.page(file, folder) == f"experiments?{query}"
 
 
 def test_no_secret_is_kept(root, parent):

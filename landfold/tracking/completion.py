@@ -23,6 +23,7 @@ from landfold.tracking.origin import origin
 from landfold.tracking.result import Result
 from landfold.tracking.runs import ADOPTED, COMPLETE, FOLD, FOLD_DIGEST, KEY, LIFE, PARENT, STATE, Run, is_orphan
 from landfold.tracking.store import Store, flatten, store_uri
+from landfold.tracking.view import present
 
 SOURCE = "stages/track.py"
 
@@ -93,6 +94,7 @@ def _complete(store: Store, result: Result) -> Completion:
             done = replace(done, restored=done.restored + 1)
     if not whole:
         _fill(store, parent, result)
+    present(store)
     orphans = [run for run in loose if is_orphan(run, result.workspace)] + waifs
     for run in orphans:
         store.delete(run.id)

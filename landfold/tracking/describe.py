@@ -132,20 +132,23 @@ def _interval(score: Mapping[str, float]) -> str:
 
 
 def _table(result: Result) -> str:
-    """The headline scores in a markdown table; columns of which there is nothing are left out."""
-    columns = {
+    """The headline scores in a markdown table, narrow enough for MLflow's page; lines of nothing are left out."""
+    lines = {
         "zoned, pooled (95 %)": [_pooled(result.summary, "zoned", name) for name in HEADLINES],
-        "mean ± sd of folds": [_spread(result.summary, name) for name in HEADLINES],
+        "folds, mean ± sd": [_spread(result.summary, name) for name in HEADLINES],
         "random folds": [_pooled(result.summary, "random", name) for name in HEADLINES],
-        "leak: random - zoned": [_pooled(result.summary, "gap", name) for name in HEADLINES],
-        "over band statistics": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
+        "leak: random less zoned": [_pooled(result.summary, "gap", name) for name in HEADLINES],
+        "zoned less band statistics": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
     }
-    columns = {title: cells for title, cells in columns.items() if any(cells)}
-    if not columns:
+    lines = {title: cells for title, cells in lines.items() if any(cells)}
+    if not lines:
         return ""
     names = [name.replace("_", " ").replace("f1", "F1") for name in HEADLINES]
-    rows = [["score", *columns], ["---"] * (len(columns) + 1), *zip(names, *columns.values(), strict=True)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = [["", *names], *([title, *cells] for title, cells in lines.items())]
+    spaced = [
+        f"| {' | '.join(f'{cell}&emsp;' for cell in row)} |" for row in rows
+    ]  # the page leaves none between columns
+    return "\n".join([spaced[0], "| :--- " * len(rows[0]) + "|", *spaced[1:]])
 
 
 def _pooled(summary: Mapping[str, Any], part: str, name: str) -> str:

@@ -1,15 +1,19 @@
 """MLflow's page for the store that results go to: ``python -m landfold.tracking.ui PORT``."""
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from landfold import settings
 from landfold.errors import LandfoldError
-from landfold.tracking.database import create_database
+from landfold.tracking.database import create_database, read_only
 from landfold.tracking.library import ENVIRONMENT, sqlite_file
 from landfold.tracking.redaction import shown
 from landfold.tracking.store import store_uri
+from landfold.tracking.view import VIEW, VIEW_KEY
 
 
 def main(port: str, root: Path) -> None:
@@ -22,10 +26,32 @@ def main(port: str, root: Path) -> None:
         create_database(file)
     # by the environment: everybody on the machine sees a command line, and the URI may hold a password
     os.environ.update(ENVIRONMENT, MLFLOW_BACKEND_STORE_URI=uri)
-    page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"  # else it opens for language models
-    print(f"MLflow: {page}", flush=True)
+    print(f"MLflow: http://127.0.0.1:{port}/#/{page(file, root)}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port]
     os.execv(command[0], command)  # noqa: S606 - as meant: no shell, and this process itself
+
+
+def page(file: Path | None, root: Path) -> str:
+    """Where the page opens: at the project's runs, as the saved view shows them, else at the list of experiments."""
+    query = "workflowType=machine_learning"  # else it opens for language models, as its own link to the runs does
+    try:
+        name = settings.value(root / "params.yaml", "project.name")
+        experiment, viewed = _experiment(file, name) if file else ("", 0)
+    except (LandfoldError, sqlite3.Error):
+        experiment, viewed = "", 0
+    if not experiment:
+        return f"experiments?{query}"
+    return f"experiments/{experiment}/runs?{query}" + (f"&viewStateShareKey={VIEW_KEY}" if viewed else "")
+
+
+def _experiment(file: Path, name: str) -> tuple[str, int]:
+    """The number of an experiment, none if there is none, and whether it has the saved view."""
+    statement = """
+        SELECT e.experiment_id, count(t.key) FROM experiments e
+        LEFT JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ?
+        WHERE e.name = ? AND e.lifecycle_stage = 'active' GROUP BY e.experiment_id"""
+    with closing(read_only(file)) as connection:
+        return connection.execute(statement, (VIEW, name)).fetchone() or ("", 0)
 
 
 if __name__ == "__main__":
