@@ -54,6 +54,8 @@ REMOTE_ATTEMPTS = 3
 
 _NO_RANGES = "Range downloading not supported"
 
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
 OWN_TAGS = {"LANDFOLD": "output"}
 """In every raster that Landfold writes, by which ingest knows that it is no delivery."""
 
@@ -192,6 +194,7 @@ def _is_final(error: BaseException) -> bool:
 def _open_remote(path: str) -> Any:
     """The dataset behind a URL, of one of two kinds: a VRT, say, could lead on to files of this machine."""
     dataset = rasterio.open(path, driver=_driver(path) or "GTiff")
+    _check_overviews(dataset)
     _ = dataset.mask_flag_enums  # a mask is looked for at first use, when a broken answer would go unnoticed
     return dataset
 
@@ -203,6 +206,41 @@ def _driver(path: Path | str) -> str | None:
     """
     suffix = PurePosixPath(without_secrets(str(path))).suffix.lower()
     return {".jp2": "JP2OpenJPEG", ".tif": "GTiff", ".tiff": "GTiff", ".gtif": "GTiff"}.get(suffix)
+
+
+def _check_companions(path: Path) -> None:
+    """Refuse a mask or overviews beside a file that may lead elsewhere: GDAL takes them by any of its drivers.
+
+    Raises:
+        RasterError: if one is no TIFF, or names overviews in its turn.
+    """
+    names = {f"{path.name}{suffix}".casefold() for suffix in (".msk", ".ovr")}
+    for companion in path.parent.iterdir() if path.is_file() else ():
+        if companion.name.casefold() not in names or not companion.is_file():
+            continue
+        with companion.open("rb") as stream:
+            head = stream.read(4)
+        if head not in _TIFF_HEADS:
+            raise RasterError(
+                f"{companion}: no TIFF, as a mask or overviews beside {path.name} must be; GDAL would follow it to "
+                "other files: remove it, or fetch it again"
+            )
+        _check_companions(companion)
+        with reading(companion), rasterio.open(companion, driver="GTiff") as dataset:
+            _check_overviews(dataset)
+
+
+def _check_overviews(dataset: Any) -> None:
+    """Refuse a file whose tags, or those of its .aux.xml, name any file as its overviews; they open it when asked for.
+
+    Raises:
+        RasterError: if they do.
+    """
+    if "OVERVIEW_FILE" in dataset.tags(ns="OVERVIEWS"):
+        raise RasterError(
+            f"{dataset.name}: its tag OVERVIEW_FILE would lead GDAL to another file; expected overviews inside it, or "
+            "in an .ovr beside it: copy it without the tag (gdal_translate -nomd), or remove its .aux.xml"
+        )
 
 
 def _remote_option(name: str) -> str:
@@ -217,8 +255,15 @@ def opened(path: Path | str) -> Iterator[Any]:
         RasterError: if the file is absent, or GDAL cannot read it, now or later in the block.
     """
     if not is_remote(path):
-        with reading(path), rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, driver=_driver(path)) as dataset:
-            yield dataset
+        driver, inside_archive = _driver(path), str(path).startswith("/vsi")
+        options = GDAL_OPTIONS | ({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if inside_archive else {})
+        with reading(path), rasterio.Env(**options):
+            if driver and not inside_archive:
+                _check_companions(Path(path))
+            with rasterio.open(path, driver=driver) as dataset:
+                if driver:
+                    _check_overviews(dataset)
+                yield dataset
         return
     options = GDAL_OPTIONS | {name: _remote_option(name) for name in REMOTE_OPTIONS}
     options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # no requests for sidecars that are not there

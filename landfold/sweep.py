@@ -229,4 +229,8 @@ def _name(names: Sequence[str], values: Sequence[str]) -> str:
 
 def _distinct(names: list[str]) -> list[str]:
     """The names, with a number behind those that occur before."""
-    return [f"{name}-{names[:i].count(name) + 1}" if name in names[:i] else name for i, name in enumerate(names)]
+    given: list[str] = []
+    for name in names:
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        given.append(next(other for other in itertools.chain([name], numbered) if other not in given))
+    return given

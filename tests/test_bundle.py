@@ -105,6 +105,13 @@ def test_the_area_of_applicability_survives(pristine, tmp_path):
     assert loaded.summary() == area.summary()
 
 
+def test_an_area_of_types_that_numpy_has_not_is_refused(folder):
+    save_file({"used": torch.zeros(2, dtype=torch.bfloat16)}, folder / "applicability.safetensors")
+    edit(folder, setting("applicability", file_sha256(folder / "applicability.safetensors")))
+    with pytest.raises(BundleError, match=r"applicability\.safetensors: no safetensors file of arrays"):
+        Bundle.load(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -126,6 +133,8 @@ def test_the_area_of_applicability_survives(pristine, tmp_path):
         (setting("weights", []), r"weights: "),
         (setting("origin", "bands", []), r"bands: differ from ingest\.bands or origin\.bands"),
         (setting("fold_digests", ["../../x"]), r"fold_digests"),
+        (setting("origin", "acquired", ["soon"]), r"origin\.acquired\.0: found 'soon'"),
+        (setting("origin", "acquired", ["2020-02-31"]), r"origin\.acquired\.0: found '2020-02-31': .*day"),
     ],
 )
 def test_a_card_with_odd_content_is_refused_by_name(folder, change, message):
@@ -209,6 +218,15 @@ def test_changed_weights_are_seen(folder):
     tensors["conv1.weight"] += 1
     save_file(tensors, folder / "fold_1.safetensors")
     with pytest.raises(BundleError, match=r"fold_1\.safetensors: changed since model\.json beside it was written"):
+        Bundle.load(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused(folder):
+    tensors = load_file(folder / "fold_0.safetensors")
+    tensors["conv1.weight"][0] = float("nan")
+    save_file(tensors, folder / "fold_0.safetensors")
+    edit(folder, lambda card: card["weights"].__setitem__(0, file_sha256(folder / "fold_0.safetensors")))
+    with pytest.raises(BundleError, match=r"fold_0\.safetensors: conv1\.weight has numbers that are not finite"):
         Bundle.load(folder)
 
 

@@ -292,6 +292,15 @@ def test_a_section_that_the_last_run_took_is_not_judged_again(root, monkeypatch)
     assert judged == ["train"]
 
 
+def test_what_is_always_judged_is_judged_without_torch():
+    """A section without an entry in READERS is judged at each call, and torch takes seconds."""
+    code = (
+        "import sys; from landfold.doctor.settings import READERS; from landfold.sections import OWNERS, owner; "
+        "[owner(section) for section in OWNERS if section not in READERS]; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_dvc_lock_behind_settings_or_code(root):
     says(repository.lock_file(opened(root)), "ok")
     change_params(root, "train", epochs=3)
@@ -417,6 +426,12 @@ def test_remote(root, monkeypatch):
         done = subprocess.CompletedProcess([], code, out, error)
         monkeypatch.setattr(Checkout, "run", lambda *_, done=done, **__: done)
         assert "secret" not in says(services.remote(asked), level, words).found
+
+
+def test_a_message_of_a_remote_tells_no_secret(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "abcdefgh")
+    assert services.shown_in("denied: abcdefgh", "s3://bucket/a") == "denied: ***"
+    assert services.shown_in("no s3://b?sig=xyz here", "http://[broken") == "no s3://b?sig=*** here"
 
 
 def test_mlflow_database(root):

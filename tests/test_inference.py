@@ -138,15 +138,20 @@ def test_with_flips_and_turns_the_map_of_a_turned_scene_is_the_map_turned(tmp_pa
     values = random.random((2, 64, 48)).astype(np.float32)
     model = make_classifier(3, channels=CHANNELS)
     found = {}
-    for turn in (0, 1):
+    ways = {
+        "as it is": (lambda scene: scene, lambda cells: cells),
+        "turned": (lambda scene: np.rot90(scene, axes=(1, 2)), lambda cells: np.rot90(cells, -1)),
+        "mirrored": (lambda scene: scene[:, ::-1], lambda cells: cells[::-1]),
+    }
+    for way, (there, back) in ways.items():
         for averaged in (False, True):
-            channels = dict(zip(CHANNELS, np.rot90(values, turn, axes=(1, 2)), strict=True))
+            channels = dict(zip(CHANNELS, there(values), strict=True))
             path = factories.write_raster(tmp_path / "s.tif", channels)
-            turned = run(path, [model], 8, flips_and_turns=averaged)[0][0]
-            found[turn, averaged] = np.rot90(turned, -turn)
-    assert np.allclose(found[0, True], found[1, True], atol=1e-6)
-    assert not np.allclose(found[0, False], found[1, False], atol=1e-3)
-    assert np.allclose(found[0, True].sum(axis=2), 1, atol=1e-6)
+            found[way, averaged] = back(run(path, [model], 8, flips_and_turns=averaged)[0][0])
+    for way in ("turned", "mirrored"):
+        assert np.allclose(found["as it is", True], found[way, True], atol=1e-6)
+        assert not np.allclose(found["as it is", False], found[way, False], atol=1e-3)
+    assert np.allclose(found["as it is", True].sum(axis=2), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(HEIGHT, WIDTH), (64, 96), (65, 40), (5, 40), (40, 3), (7, 9), (1, 1)])

@@ -58,6 +58,19 @@ def expected(maps, grid, rule):
     return classes, confidence
 
 
+def test_of_equally_confident_scenes_the_first_is_taken(tmp_path):
+    maps = two(tmp_path)
+    for name, (classes, _, _) in zip("ab", maps, strict=True):
+        with rasterio.open(tmp_path / f"{name}_confidence.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+            dataset.write(np.where(classes > 0, 0.5, np.nan).astype(np.float32), 1)
+    write(tmp_path, "confidence")
+    by_confidence = read(tmp_path, "mosaic")[0]
+    write(tmp_path, "first")
+    np.testing.assert_array_equal(by_confidence, read(tmp_path, "mosaic")[0])
+    write(tmp_path, "first", scenes=("b", "a"))
+    assert (by_confidence != read(tmp_path, "mosaic")[0]).any(), "the order must matter for this to tell anything"
+
+
 @pytest.mark.parametrize("rule", ["first", "confidence"])
 def test_scenes_on_one_lattice_are_put_together_cell_for_cell(tmp_path, rule):
     maps = two(tmp_path)

@@ -15,6 +15,7 @@ import rasterio
 import torch
 import yaml
 from affine import Affine
+from filelock import FileLock
 
 import stages.audit
 import stages.evaluate
@@ -178,7 +179,9 @@ def test_a_scene_is_mapped_once_until_model_files_or_request_change(project, mod
     assert factories.tree(away / "maps") == before, "the same scene, the same bytes"
     assert outcome("--stride", "16") == "mapped"
     assert arrays(away / f"maps/{SCENE}_class.tif")["class"].shape == (6, 8)
+    assert (away / f"maps/{SCENE}_probabilities.tif").exists()
     assert outcome("--layers", "-") == "mapped"
+    assert not (away / f"maps/{SCENE}_probabilities.tif").exists(), "of the earlier map, and not of this one"
     (away / f"maps/{SCENE}_class.tif").unlink()
     assert outcome("--layers", "-") == "mapped", "a file of its outputs is gone"
     path = next(scene.glob("*_B04.tif"))
@@ -312,6 +315,25 @@ def test_an_interrupted_run_leaves_nothing_half_written(model, away, capsys, mon
     assert code == 130
     assert err == "landfold predict: interrupted; nothing is half-written\n"
     assert list((away / "maps").iterdir()) == []
+
+
+def test_two_processes_do_not_mix_their_files(model, away, capsys):
+    deliver(away, "new", ground_m=(300.0, 620.0))
+    (away / "maps").mkdir()
+    with FileLock(away / "maps/.partial-new.lock"):
+        code, _, err = run(capsys, "new", "-m", model, "-o", "maps")
+    assert code == 1
+    assert "scene new: another process maps it into maps; wait for that, or give another -o" in err
+    assert run(capsys, "new", "-m", model, "-o", "maps")[0] == 0
+    assert factories.leftovers(away) == []
+
+
+def test_only_files_beside_a_record_are_removed_by_it(tmp_path):
+    record = {"outputs": {"s_class.tif": 1, "s.gpkg": 2, "../s_x.tif": 3, "/etc/s_y": 4, "other.tif": 5, "s2.tif": 6}}
+    (tmp_path / "s_predict.json").write_text(json.dumps(record))
+    assert predict._outputs(tmp_path / "s_predict.json") == {"s_class.tif", "s.gpkg"}
+    (tmp_path / "s_predict.json").write_text("[]")
+    assert predict._outputs(tmp_path / "s_predict.json") == set()
 
 
 def test_the_command_ends_on_control_c_without_a_traceback(model, away):

@@ -221,3 +221,54 @@ def test_what_is_called_an_image_and_leads_elsewhere_is_refused(tmp_path, name):
     )
     with pytest.raises(RasterError, match=rf"{name}: cannot be read"), raster.opened(tmp_path / name):
         pass
+
+
+def _overviews_of(file):
+    return f"<PAMDataset><Metadata domain='OVERVIEWS'><MDI key='OVERVIEW_FILE'>{file}</MDI></Metadata></PAMDataset>"
+
+
+@pytest.mark.parametrize(
+    ("companion", "message"),
+    [
+        ("scene.tif.msk", r"scene\.tif\.msk: no TIFF, as a mask or overviews"),
+        ("SCENE.TIF.OVR", r"SCENE\.TIF\.OVR: no TIFF, as a mask or overviews"),
+        ("scene.tif.aux.xml", r"scene\.tif: its tag OVERVIEW_FILE would lead"),
+        ("scene.tif.msk.aux.xml", r"scene\.tif\.msk: its tag OVERVIEW_FILE would lead"),
+        (None, r"scene\.tif: its tag OVERVIEW_FILE would lead"),
+    ],
+)
+def test_what_lies_beside_an_image_does_not_lead_elsewhere(tmp_path, companion, message):
+    """GDAL takes masks and overviews by any of its drivers: these would be the bytes of any file, or of any host."""
+    path = write_raster(tmp_path / "scene.tif", {"R": numbers()})
+    leads = tmp_path / "leads.vrt"
+    leads.write_text(
+        '<VRTDataset rasterXSize="90" rasterYSize="70"><VRTRasterBand dataType="Byte" band="1">'
+        f"<SimpleSource><SourceFilename>{tmp_path / 'secret'}</SourceFilename></SimpleSource></VRTRasterBand>"
+        "</VRTDataset>"
+    )
+    if companion is None:
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(leads))
+    else:
+        if companion == "scene.tif.msk.aux.xml":
+            write_raster(tmp_path / "mask.tif", {"R": numbers()}).rename(tmp_path / "scene.tif.msk")
+        is_vrt = not companion.endswith(".aux.xml")
+        (tmp_path / companion).write_text(leads.read_text() if is_vrt else _overviews_of(leads))
+    with pytest.raises(RasterError, match=message), raster.opened(path):
+        pass
+
+
+def test_a_mask_and_overviews_beside_an_image_are_taken(tmp_path):
+    path = tmp_path / "scene.tif"
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 600, "width": 700}
+    profile |= {"crs": "EPSG:32633", "transform": make_grid(600, 700).transform}
+    values = np.ones((1, 600, 700), dtype=np.uint8)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(values)
+        dataset.write_mask(np.arange(600 * 700).reshape(600, 700) % 2 == 0)
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2])
+    assert {"scene.tif.msk", "scene.tif.ovr"} <= set(tree(tmp_path))
+    with raster.opened(path) as dataset:
+        assert dataset.overviews(1) == [2]
+        assert (dataset.read_masks(1) > 0).mean() == 0.5

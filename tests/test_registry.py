@@ -10,7 +10,7 @@ import pytest
 from landfold import tracking
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import Score
-from landfold.deploy.registry import Candidate, RegistryError, judge, register
+from landfold.deploy.registry import Candidate, RegistryError, _faults_explained, judge, register
 from landfold.deploy.serving.package import example, quiet_mlflow
 from landfold.files import digest
 from tests.served import make_bundle, sha
@@ -198,6 +198,16 @@ def test_what_fails_half_way_leaves_no_version(root, monkeypatch):
     client = client_of(root)
     assert client.search_registered_models() == []
     assert client.search_logged_models([client.get_experiment_by_name("meadows").experiment_id]) == []
+
+
+def test_what_a_store_says_is_told_without_secrets(monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abcd-efgh")
+    said = "no access by abcd-efgh to https://store/x?sig=12345&v=1\nand more"
+    with pytest.raises(RegistryError) as caught, _faults_explained("https://me:mine@host/"):
+        raise MlflowException(said)
+    assert str(caught.value) == "https://host/: no access by *** to https://store/x?sig=***&v=1"
 
 
 def test_a_server_that_is_down_is_told_without_credentials(root, monkeypatch):

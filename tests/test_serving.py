@@ -17,6 +17,7 @@ import rasterio
 import requests
 import yaml
 
+from landfold import cli
 from landfold.cli import _parser
 from landfold.deploy.bundle import Bundle, BundleError
 from landfold.deploy.predict import Options, predict
@@ -273,6 +274,11 @@ REFUSED = {
     "not finite": (GOOD, GIVEN | {"high": [np.nan] * 5}, "high has a value that is no finite number"),
     "crossed": (GOOD, GIVEN | {"low": [0.6] * 5}, "channel B: low is 0.6, above high, which is 0.5"),
     "large scene": (GOOD, {"mode": "scene"}, "128 pixels; a request may have 100"),
+    "many scenes": (
+        np.repeat(GOOD[:1, :, :1, :1], 6, axis=0),
+        GIVEN | {"mode": "scene"},
+        "6 scenes; a request may have",
+    ),
     "little scene": (GOOD[:1], {"mode": "scene"}, "channel B has 64 valid pixels, the model asks for 100"),
     "empty scene": (changed(1, np.nan)[1:], {"mode": "scene"}, "channel B has 0 valid pixels"),
 }
@@ -360,11 +366,14 @@ def app(folder):
     return application(folder, max_bytes=200_000)
 
 
-def call(app, body=b"", *, path="/invocations", method="POST", content_type=b"application/json", length=None):
+def call(
+    app, body=b"", *, path="/invocations", method="POST", content_type=b"application/json", length=None, encoding=None
+):
     """Status and JSON of the answer of an ASGI application; ``length`` None: no Content-Length, in two parts."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = [(b"content-type", content_type)] if content_type else []
     headers += [(b"content-length", str(length).encode())] if length is not None else []
+    headers += [(b"content-encoding", encoding)] if encoding else []
     scope = {
         "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": b"", "root_path": "", "headers": headers, "scheme": "http", "client": ("127.0.0.1", 1),
@@ -416,11 +425,74 @@ def test_the_guarded_server_refuses_what_mlflow_cannot(app):
     assert call(app, b" " * 200_001) == long
     assert call(app, b"[" * 100_000)[1] == {"message": "the body is no JSON that can be read: nested too deeply"}
     assert call(app, b"{}", content_type=None) == (415, {"message": "no Content-Type; send application/json"})
-    status, content = call(app, b"{}", content_type=b"text/plain")
-    assert status == 415
-    assert content["message"].startswith("This predictor only supports")
+    # a megabyte of Parquet unpacks to gigabytes, whatever the limit of the body is
+    for kind in ("text/plain", "text/csv", "application/vnd.apache.parquet"):
+        refused = {"message": f"Content-Type {kind}; send application/json"}
+        assert call(app, b"{}", content_type=kind.encode()) == (415, refused)
+    status, content = call(app, b"{}", encoding=b"gzip")
+    assert (status, content["message"][:22]) == (415, "the body is compressed")
+    digits = call(app, b'{"inputs": ' + b"1" * 5000 + b"}")
+    assert digits[0] == 400
+    assert digits[1]["message"].startswith("the body is no JSON that can be read: Exceeds the limit")
+    not_text = {"message": "the body is no JSON that can be read: it is not UTF-8"}
+    assert call(app, b'{"inputs": "\xff\xfe"}') == (400, not_text)
     assert call(app, path="/elsewhere") == (404, {"message": "Not Found"})
     assert call(app, request(GOOD))[0] == 200
+
+
+def converse(guard, messages):
+    """The statuses that the guard sends to one who sends these parts of a body, and then nothing."""
+    parts, sent = list(messages), []
+
+    async def receive():
+        return parts.pop(0) if parts else await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    asyncio.run(guard({"type": "http", "method": "POST", "headers": headers}, receive, send))
+    return [message["status"] for message in sent if "status" in message]
+
+
+def test_slow_and_broken_bodies_end_and_what_is_held_is_bounded():
+    async def never(scope, receive, send):
+        raise AssertionError("asked")
+
+    guard = Guard(never, max_bytes=100, read_s=0.05)
+    part = {"type": "http.request", "body": b"x" * 60, "more_body": True}
+    assert converse(guard, [part]) == [408]
+    assert converse(guard, [part, {"type": "http.disconnect"}]) == [400]
+    assert converse(guard, [part, part]) == [413]
+    assert guard.held_bytes == 0  # of bodies that went no further nothing is kept
+    guard.held_bytes = 350  # by others
+    assert converse(guard, [part]) == [503]
+    assert guard.held_bytes == 350
+
+
+def test_few_requests_are_worked_on_at_once():
+    most = now = 0
+
+    async def inner(scope, receive, send):
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.01)
+        now -= 1
+
+    async def many():
+        guard = Guard(inner)
+        headers = [(b"content-type", b"application/json; charset=utf-8")]
+        body = {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def receive():
+            return body
+
+        scope = {"type": "http", "method": "POST", "headers": headers}
+        await asyncio.gather(*(guard(scope, receive, None) for _ in range(7)))
+
+    asyncio.run(many())
+    assert most == 2
 
 
 def test_a_fault_of_the_server_is_not_called_the_clients(loaded, monkeypatch, app):
@@ -463,3 +535,11 @@ def test_a_port_that_is_taken_is_told(app):
         port = other.getsockname()[1]
         with pytest.raises(ServerError, match=rf"^127\.0\.0\.1:{port}: nothing can listen there"):
             listen(app, "127.0.0.1", port)
+
+
+def test_numbers_that_no_server_can_have_are_refused(app, folder, capsys):
+    with pytest.raises(ServerError, match=r"^127\.0\.0\.1:99999: nothing can listen there; .*1 to 65535"):
+        listen(app, "127.0.0.1", 99_999)
+    capsys.readouterr()
+    assert cli.main(["serve", "-m", str(folder), "--max-mb", "0"]) == 1
+    assert capsys.readouterr().err == "landfold serve: --max-mb 0: expected 1 or more\n"

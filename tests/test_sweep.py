@@ -165,3 +165,7 @@ def test_what_dvc_refuses_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     with pytest.raises(SweepError, match=r"^a: ERROR: .*; see landfold doctor$"):
         sweep.queue(Experiment("a", ()))
+
+
+def test_names_are_numbered_until_they_differ():
+    assert sweep._distinct(["a", "a", "a-2", "b", "a"]) == ["a", "a-2", "a-2-2", "b", "a-3"]

@@ -176,6 +176,9 @@ def _classifier(card: ModelCard, path: Path, device: str) -> Classifier:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise BundleError(f"{path}: does not belong to {CARD} beside it: {error}") from None
+    broken = next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
+    if broken:
+        raise BundleError(f"{path}: {broken} has numbers that are not finite, so no class could be told; train again")
     return Classifier(network, card, device)
 
 
@@ -212,8 +215,8 @@ def _read_area(path: Path, card: BundleCard) -> Applicability:
     present(path, 4 * MOST_PATCHES * 2 * MAX_CHANNELS + 2**20)
     try:
         arrays = load_arrays(path)
-    except SafetensorError as error:
-        raise BundleError(f"{path}: no safetensors file ({error}); fetch the model folder again") from None
+    except (SafetensorError, TypeError, KeyError) as error:  # the latter of types that NumPy has not, such as bfloat16
+        raise BundleError(f"{path}: no safetensors file of arrays ({error}); fetch the model folder again") from None
     names = feature_names(card.channels)
     used, points = arrays.get("used", np.empty(0)), arrays.get("points", np.empty(0))
     count = len(used) if used.ndim == 1 else 0

@@ -5,10 +5,11 @@ A card may come from a stranger: its size, its numbers and its names are checked
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
@@ -35,6 +36,14 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-f]{6}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _is_day(text: str) -> str:
+    date.fromisoformat(text)  # a ValueError, which pydantic takes for a refusal
+    return text
+
+
+Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_is_day)]
 
 
 class BundleError(ModelError):
@@ -67,7 +76,7 @@ class Origin(Settings):
 
     scenes: int = Field(ge=1)
     """their number"""
-    acquired: list[Name]
+    acquired: list[Day]
     """their dates, ISO, each once"""
     sensors: list[Name]
     """their sensors"""

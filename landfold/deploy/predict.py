@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
 from rasterio.crs import CRS
 
 from landfold import __version__
@@ -163,14 +165,26 @@ def _shown(error: Exception, folder: Path, path: Path) -> str:
 
 @contextmanager
 def _workplace(target: Path, name: str) -> Iterator[Path]:
-    """A hidden folder that is gone at the end; what a killed process left of it is removed first."""
-    folder = target / f".partial-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    """A hidden folder that is gone at the end; what a killed process left of it is removed first.
+
+    Raises:
+        PredictError: another process is at this scene: two in one folder would mix their files.
+    """
+    folder, lock = target / f".partial-{name}", FileLock(target / f".partial-{name}.lock", timeout=0)
     try:
+        lock.acquire()
+    except LockTimeout:
+        raise PredictError(
+            f"scene {name}: another process maps it into {target}; wait for that, or give another -o"
+        ) from None
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 @dataclass
@@ -202,9 +216,11 @@ class _Job:
             outputs = folder / "outputs"
             outputs.mkdir()
             record = self._map(folder, outputs, ingest, crs, progress)
-            place.unlink(missing_ok=True)
             files = sorted(outputs.iterdir())
             sizes = {path.name: path.stat().st_size for path in files}
+            for name in _outputs(place) - sizes.keys():  # of other layers, or of another model
+                (self.target / name).unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
             for path in files:
                 os.replace(path, self.target / path.name)
             record |= {"outputs": sizes, "made_from": made_from}
@@ -329,6 +345,16 @@ def _record(place: Path, made_from: str) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return record if whole else None
+
+
+def _outputs(place: Path) -> set[str]:
+    """Names of the files of an earlier map of the scene, by its record; only those that lie beside it are told."""
+    try:
+        names = [str(name) for name in read_json(place)["outputs"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+    scene = place.name.removesuffix("_predict.json")
+    return {name for name in names if Path(name).name == name and name.startswith((f"{scene}_", f"{scene}."))}
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:

@@ -22,6 +22,7 @@ from landfold.deploy.serving.package import quiet_mlflow, save
 from landfold.errors import LandfoldError
 from landfold.files import digest, file_sha256
 from landfold.tracking import create_database, shown, sqlite_file, store_uri
+from landfold.tracking.redaction import reason
 
 PREFIX = "landfold."
 FOLD_DIGEST, PARENT, COMPLETE = "dvc.fold_digest", "mlflow.parentRunId", "landfold.complete"
@@ -293,6 +294,4 @@ def _faults_explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError) as error:
-        gist = (str(error).replace(uri, shown(uri)).strip().splitlines() or [type(error).__name__])[0]
-        gist = re.sub(r"//[^/\s@]+@", "//", gist)
-        raise RegistryError(f"{shown(uri)}: {gist[:300]}") from None
+        raise RegistryError(f"{shown(uri)}: {reason(error)}") from None

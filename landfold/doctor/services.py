@@ -13,6 +13,7 @@ import psutil
 
 from landfold.doctor.checkout import Checkout, Finding, some
 from landfold.tracking import shown, sqlite_file, store_uri
+from landfold.tracking.redaction import redacted
 
 PATIENCE_S = 5.0
 """How long a tracking server may take to answer."""
@@ -66,10 +67,13 @@ def remote(checkout: Checkout) -> Finding:
 
 
 def shown_in(text: str, url: str) -> str:
-    """A message without the secrets of a URL."""
-    parts = urlsplit(url)
-    text = text.replace(url, shown(url))
-    return text.replace(parts.password, "***") if parts.password else text
+    """A message without the secrets of a URL, and without those that the environment holds."""
+    text = redacted(text.replace(url, shown(url)))
+    try:
+        password = urlsplit(url).password
+    except ValueError:  # no URL that could be taken apart
+        return text
+    return text.replace(password, "***") if password else text
 
 
 def store(checkout: Checkout) -> Finding:

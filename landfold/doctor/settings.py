@@ -20,8 +20,9 @@ READERS = {
     "evaluate": "evaluate",
     "export": "export",
     "colours": "evaluate",
+    "card": "package",
 }
-"""Section: a stage that loads the whole of it by its owner's model."""
+"""Section: a stage that loads the whole of it by its owner's model; others' owners import no torch."""
 
 
 def pipeline(checkout: Checkout) -> Finding:

@@ -38,6 +38,7 @@ def tags(result: Result) -> dict[str, str]:
     named = {
         "landfold.data_digest": result.data_digest[:16],
         "landfold.params_digest": result.params_digest[:16],
+        "landfold.model_digest": result.model_digest and result.model_digest[:16],
         K: result.k,
         "landfold.folds": len(result.folds),
         "landfold.split": "zoned",

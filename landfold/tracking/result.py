@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from landfold.files import digest, read_json
-from landfold.lineage import data_digest, params_digest
+from landfold.files import digest, file_sha256, read_json
+from landfold.lineage import data_digest, model_digest, params_digest
 from landfold.tracking.library import TrackingError
 from landfold.tracking.store import leaves
 
@@ -72,6 +72,12 @@ class Result:
         except KeyError as error:
             names = self.folds[0] / "model.json"
             raise TrackingError(f"{names}: {error} is missing; run `dvc repro` to train the folds again") from None
+
+    @property
+    def model_digest(self) -> str | None:
+        """What the tag MODEL_SHA256 of the result's maps says; None for folds that kept no weights."""
+        weights = [folder / "model.safetensors" for folder in self.folds]
+        return model_digest(map(file_sha256, weights)) if all(path.is_file() for path in weights) else None
 
     @property
     def params_digest(self) -> str:

@@ -33,7 +33,7 @@ class ServingLimits(Settings):
     """What a request may ask at most, and where it is worked on; kept in the MLflow model's ``model_config``."""
 
     max_windows: int = Field(ge=1)
-    """windows in one request"""
+    """windows, or scenes, in one request"""
     max_pixels: int = Field(ge=1)
     """pixels of all scenes in one request"""
     device: Literal["auto", "cpu", "cuda"]
@@ -75,6 +75,8 @@ def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: 
                 "send a whole scene with mode scene, or its statistics"
             )
         return bundle.probabilities(_normalized(bundle, reflectance, statistics))
+    if len(reflectance) > limits.max_windows:  # each has files of its own, however small it is
+        raise RequestError(f"{len(reflectance)} scenes; a request may have {limits.max_windows}: send several requests")
     pixels = reflectance.shape[0] * reflectance.shape[2] * reflectance.shape[3]
     if pixels > limits.max_pixels:
         raise RequestError(

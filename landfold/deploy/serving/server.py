@@ -1,8 +1,10 @@
-"""`landfold serve`: MLflow's scoring server on loopback, behind what it lacks: a limit of the body, and short refusals.
+"""`landfold serve`: MLflow's scoring server on loopback, behind what it lacks: limits, and short refusals.
 
-MLflow's server reads a body whole, however long, and puts the input before the reason when it refuses one.
+MLflow's server reads a body whole, however long, as many at once as are sent, and puts the input before the reason when
+it refuses one.
 """
 
+import asyncio
 import json
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -21,6 +23,15 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 MAX_BYTES = 256 * 2**20
 """Of a request's body. MLflow's JSON takes some ten times that in memory: a number of 20 bytes is an object."""
 
+READ_S = 60.0
+"""In which a body must have come: who sends it byte by byte would hold memory for as long as they like."""
+
+HELD = 4
+"""Bodies of the greatest length that are held at once, of which most wait; what is beyond is answered 503."""
+
+AT_ONCE = 2
+"""Requests that are worked on side by side: one has all cores in torch already, and ten times its body in memory."""
+
 MOST_CHARACTERS = 500
 """Of a refusal."""
 
@@ -29,42 +40,78 @@ class ServerError(LandfoldError):
     """A server that cannot start."""
 
 
-class Guard:
-    """An ASGI application before another: bodies over ``max_bytes`` are answered 413, refusals are one sentence."""
+class _RefusedError(Exception):
+    """A request that goes no further: its status and one sentence."""
 
-    def __init__(self, app: App, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class Guard:
+    """An ASGI application before another: what is too long, too slow or no JSON is refused, and in one sentence."""
+
+    def __init__(self, app: App, max_bytes: int = MAX_BYTES, read_s: float = READ_S) -> None:
         """Wrap ``app``."""
         self.app = app
         self.max_bytes = max_bytes
+        self.read_s = read_s
+        self.held_bytes = 0
+        self.at_work = asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        length = headers.get(b"content-length", b"0")
-        too_long = not length.isdigit() or int(length) > self.max_bytes
-        body = None if too_long else await self._read(receive)
-        if body is None:
-            await _refuse(send, 413, f"the body is too long; at most {self.max_bytes} bytes are read")
+        if scope["method"] != "POST":
+            await self._forward(scope, b"", receive, send)
             return
-        if scope["method"] == "POST" and b"content-type" not in headers:
-            await _refuse(send, 415, "no Content-Type; send application/json")
-            return
-        await self._forward(scope, body, receive, send)
+        body = bytearray()
+        try:
+            self._check(dict(scope["headers"]))
+            await self._read(body, receive)
+            async with self.at_work:
+                await self._forward(scope, bytes(body), receive, send)
+        except _RefusedError as error:
+            await _refuse(send, error.status, str(error))
+        finally:
+            self.held_bytes -= len(body)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body; None as soon as it is too long."""
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
-            if size > self.max_bytes:
-                return None
-        return b"".join(parts)
+    def _check(self, headers: dict[bytes, bytes]) -> None:
+        """Refuse by the headers alone. MLflow would take Parquet too, which unpacks to any size."""
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.max_bytes:
+            raise _RefusedError(413, self._too_long)
+        kind = headers.get(b"content-type", b"").decode("latin-1")
+        if kind.partition(";")[0].strip().lower() != "application/json":
+            found = f"Content-Type {kind[:100]}" if kind else "no Content-Type"
+            raise _RefusedError(415, f"{found}; send application/json")
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise _RefusedError(415, "the body is compressed; send it as it is, without Content-Encoding")
+
+    async def _read(self, body: bytearray, receive: Receive) -> None:
+        """Fill the body, and refuse it as soon as it is too long, too slow, or one too many."""
+        more = True
+        try:
+            async with asyncio.timeout(self.read_s):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _RefusedError(400, "the connection was closed before the body was whole")
+                    part, more = message.get("body", b""), message.get("more_body", False)
+                    if len(body) + len(part) > self.max_bytes:
+                        raise _RefusedError(413, self._too_long)
+                    if self.held_bytes + len(part) > HELD * self.max_bytes:
+                        raise _RefusedError(503, "too many requests at once; send this one again later")
+                    body += part
+                    self.held_bytes += len(part)
+        except TimeoutError:
+            raise _RefusedError(408, f"the body was not whole after {self.read_s:g} s") from None
+
+    @property
+    def _too_long(self) -> str:
+        return f"the body is too long; at most {self.max_bytes} bytes are read"
 
     async def _forward(self, scope: Message, body: bytes, receive: Receive, send: Send) -> None:
         """Let the application answer; what it answers with an error is held back and told in short."""
@@ -85,6 +132,9 @@ class Guard:
         except RecursionError:
             await _refuse(send, 400, "the body is no JSON that can be read: nested too deeply")
             return
+        except ValueError as error:  # of a number of thousands of digits: MLflow expects other errors of JSON alone
+            await _refuse(send, 400, f"the body is no JSON that can be read: {str(error)[:200]}")
+            return
         if held:
             text = b"".join(message.get("body", b"") for message in held).decode("utf-8", errors="replace")
             await _refuse(send, held[0]["status"], sentence(text))
@@ -98,6 +148,8 @@ def sentence(body: str) -> str:
         content = None
     found = content if isinstance(content, dict) else {}
     message = str(found.get("message", found.get("detail", body)))  # FastAPI's own say detail
+    if "UnicodeDecodeError(" in message[:MOST_CHARACTERS]:  # which would show the bytes
+        return "the body is no JSON that can be read: it is not UTF-8"
     reason = message.partition("\nInput:")[0].rpartition("Error: ")[2]  # "Failed to ... '<data>'. Error: <reason>"
     return " ".join(reason.split())[:MOST_CHARACTERS] or "refused"
 
@@ -134,5 +186,5 @@ def listen(app: App, host: str, port: int) -> None:
 
     try:
         uvicorn.run(app, host=host, port=port, log_level="warning")
-    except SystemExit:  # uvicorn has told why
-        raise ServerError(f"{host}:{port}: nothing can listen there; choose another --port") from None
+    except (SystemExit, OverflowError):  # uvicorn has told why, but for a number that is no port
+        raise ServerError(f"{host}:{port}: nothing can listen there; choose another --port (1 to 65535)") from None
