@@ -301,6 +301,8 @@ def test_requests_that_no_scene_can_meet_are_refused_at_once(model, away, capsys
     assert "nowhere: no such folder" in run(capsys, "x", "-m", "nowhere", "-o", "maps")[2]
     fold = "the model of a single fold; give the folder that stage package writes"
     assert fold in run(capsys, "x", "-m", model.parent / "k2/fold_0", "-o", "maps")[2]
+    (away / "file").write_text("")
+    assert "file: no folder can be made there (File exists)" in run(capsys, "x", "-m", model, "-o", "file")[2]
     assert not (away / "maps").exists()
 
 

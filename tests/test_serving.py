@@ -30,7 +30,7 @@ from landfold.deploy.serving.package import (
     write_mlflow_model,
 )
 from landfold.deploy.serving.scoring import LIMITS, RequestError, ServingLimits, answer
-from landfold.deploy.serving.server import Guard, ServerError, application, listen, sentence
+from landfold.deploy.serving.server import Guard, ServerError, application, bound, sentence
 from landfold.indices import IndexSettings, write_indices
 from landfold.maps.export import NO_CLASS
 from landfold.maps.inference import map_grid, slide
@@ -528,18 +528,18 @@ def test_servers_are_for_this_machine_alone_unless_told():
     assert defaults == {"host": "127.0.0.1"}
 
 
-def test_a_port_that_is_taken_is_told(app):
+def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(capsys):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ServerError, match=rf"^127\.0\.0\.1:{port}: nothing can listen there"):
-            listen(app, "127.0.0.1", port)
+        assert cli.main(["serve", "-m", "nowhere", "--port", str(port)]) == 1
+    told = f"landfold serve: 127.0.0.1:{port}: nothing can listen there (Address already in use); choose another --port"
+    assert capsys.readouterr() == ("", f"{told}\n")
+    with pytest.raises(ServerError, match=r"^--port 70000: expected 1 to 65535$"):
+        bound("127.0.0.1", 70000)
 
 
-def test_numbers_that_no_server_can_have_are_refused(app, folder, capsys):
-    with pytest.raises(ServerError, match=r"^127\.0\.0\.1:99999: nothing can listen there; .*1 to 65535"):
-        listen(app, "127.0.0.1", 99_999)
-    capsys.readouterr()
+def test_a_limit_that_no_server_can_have_is_refused(folder, capsys):
     assert cli.main(["serve", "-m", str(folder), "--max-mb", "0"]) == 1
     assert capsys.readouterr().err == "landfold serve: --max-mb 0: expected 1 or more\n"

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from landfold import tracking
-from landfold.lineage import data_digest, params_digest
+from landfold.files import file_sha256
+from landfold.lineage import data_digest, model_digest, params_digest
 from landfold.tracking import TrackingError, ui, view
 from landfold.tracking.artifacts import gather
 from landfold.tracking.completion import complete
@@ -159,6 +160,9 @@ def test_tags_say_what_it_was_made_from(root, parent, children):
     shared = {
         "landfold.data_digest": data_digest(cards)[:16],
         "landfold.params_digest": params_digest(PARAMS)[:16],
+        "landfold.model_digest": model_digest(
+            file_sha256(root / f"models/k{K}/fold_{f}/model.safetensors") for f in (0, 1)
+        )[:16],
         "landfold.k": "2",
         "landfold.folds": "2",
         "landfold.split": "zoned",

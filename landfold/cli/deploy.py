@@ -102,14 +102,15 @@ def _limits(options: argparse.Namespace) -> Any:
 
 def _serve(options: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py: before torch is imported
-    from landfold.deploy.serving.server import ServerError, application, listen
+    from landfold.deploy.serving.server import ServerError, application, bound, listen
 
     if options.max_mb < 1:
         raise ServerError(f"--max-mb {options.max_mb}: expected 1 or more")
-    app = application(options.model, limits=_limits(options), max_bytes=options.max_mb * 2**20)
-    print(f"{options.model}: http://{options.host}:{options.port}/invocations, until Ctrl-C", flush=True)
-    with suppress(KeyboardInterrupt):
-        listen(app, options.host, options.port)
+    with bound(options.host, options.port) as place:
+        app = application(options.model, limits=_limits(options), max_bytes=options.max_mb * 2**20)
+        print(f"{options.model}: http://{options.host}:{options.port}/invocations, until Ctrl-C", flush=True)
+        with suppress(KeyboardInterrupt):
+            listen(app, place)
     return 0
 
 

@@ -101,14 +101,15 @@ def predict(
     check_stride(card.size_px, export.stride_px)
     if options.crs:
         _metric(options.crs)
-    target.mkdir(parents=True, exist_ok=True)
+    _make_folder(target)
     taken: dict[str, tuple[Path, Path]] = {}
     with ExitStack() as stack:
         for path in paths:
             start = time.perf_counter()
             folder = path
             try:
-                folder, scenes = _found(path, card, options, stack)
+                folder = _folder(path, stack)
+                scenes = _scenes(folder, card, options)
             except (LandfoldError, OSError) as error:
                 yield Outcome(str(path), "failed", None, _shown(error, folder, path), time.perf_counter() - start)
                 continue
@@ -136,14 +137,26 @@ def _origin(scene: SceneFiles) -> Path:
     return next((band.path for band in scene.bands.values()), scene.folder).resolve()
 
 
-def _found(path: Path, card: BundleCard, options: Options, stack: ExitStack) -> tuple[Path, list[SceneFiles]]:
-    """The scenes at a path, and the folder that stands for it."""
+def _make_folder(target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PredictError(f"{target}: no folder can be made there ({error.strerror}); give -o another") from None
+    if not os.access(target, os.W_OK | os.X_OK):
+        raise PredictError(f"{target}: you may not write into this folder; give -o another")
+
+
+def _folder(path: Path, stack: ExitStack) -> Path:
+    """The folder that stands for a path, as long as the stack is open."""
     if not path.exists():
         raise PredictError(f"{path}: not found; give a scene (a .SAFE folder, an archive, a GeoTIFF, ...) or a folder")
-    folder = stack.enter_context(stand_in(path))
+    return stack.enter_context(stand_in(path))
+
+
+def _scenes(folder: Path, card: BundleCard, options: Options) -> list[SceneFiles]:
     place = folder / "scenes" if (folder / "scenes").is_dir() else folder
     order = options.band_order or card.ingest.band_order
-    return folder, find_scenes(place, band_order=order, mask_file=card.ingest.mask_file)
+    return find_scenes(place, band_order=order, mask_file=card.ingest.mask_file)
 
 
 def _shown(error: Exception, folder: Path, path: Path) -> str:

@@ -28,8 +28,22 @@ PREFIX = "landfold."
 FOLD_DIGEST, PARENT, COMPLETE = "dvc.fold_digest", "mlflow.parentRunId", "landfold.complete"
 """Tags of the runs that landfold.tracking writes."""
 
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
-"""MLflow's own retries keep one waiting for minutes when a server is down."""
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""MLflow's own retries and patience keep one waiting for minutes when a server is down."""
+
+_MEND = "start it, or mend MLFLOW_TRACKING_URI"
+_GISTS = {
+    "NameResolutionError": f"no such server; {_MEND}",
+    "Connection refused": f"no server listens there; {_MEND}",
+    "Max retries exceeded": f"the server does not answer; {_MEND}",
+    "unsupported URI": "no store of MLflow's; set MLFLOW_TRACKING_URI to http(s)://HOST:PORT or sqlite:///FILE",
+    "failed with error code 404": f"there is a server, but not MLflow's; {_MEND}",
+}
+"""What is told in the place of a page of MLflow's and urllib3's."""
 
 
 class RegistryError(LandfoldError):
@@ -294,4 +308,5 @@ def _faults_explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError) as error:
-        raise RegistryError(f"{shown(uri)}: {reason(error)}") from None
+        known = next((told for sign, told in _GISTS.items() if sign in str(error)), reason(error))
+        raise RegistryError(f"{shown(uri)}: {known}") from None

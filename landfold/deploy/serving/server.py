@@ -6,6 +6,7 @@ it refuses one.
 
 import asyncio
 import json
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -176,15 +177,32 @@ def application(model: Path, *, limits: ServingLimits = LIMITS, max_bytes: int =
     return Guard(scoring_server.init(loaded), max_bytes)
 
 
-def listen(app: App, host: str, port: int) -> None:
-    """Answer requests until the process is stopped.
+def bound(host: str, port: int) -> socket.socket:
+    """A socket for `listen`, taken before a model is loaded: that takes seconds, which a taken port would waste.
 
     Raises:
         ServerError: nothing can listen there.
     """
+    if not 0 < port < 2**16:
+        raise ServerError(f"--port {port}: expected 1 to 65535")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind)
+    except OSError as error:
+        raise ServerError(f"--host {host}: {error.strerror}; give a name or an address of this machine") from None
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was left a moment ago is free
+        found.bind(address)
+    except OSError as error:
+        found.close()
+        raise ServerError(
+            f"{host}:{port}: nothing can listen there ({error.strerror}); choose another --port"
+        ) from None
+    return found
+
+
+def listen(app: App, place: socket.socket) -> None:
+    """Answer requests at a bound socket until the process is stopped."""
     import uvicorn
 
-    try:
-        uvicorn.run(app, host=host, port=port, log_level="warning")
-    except (SystemExit, OverflowError):  # uvicorn has told why, but for a number that is no port
-        raise ServerError(f"{host}:{port}: nothing can listen there; choose another --port (1 to 65535)") from None
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[place])
