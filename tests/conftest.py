@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -10,10 +11,28 @@ import pytest
 import stages
 from tests.server import Server
 
+LONG = (
+    "test_pipeline.py",
+    "test_ways.py",
+    "stages/test_train_processes.py",
+    "test_remotes.py",
+    "stages/test_track.py",
+    "stages/test_export.py",
+    "test_predict.py",
+)
+"""Files that take longest, the longest first: `--dist loadfile` hands out whole files in this order, and one that began
+last would hold up the end alone."""
+
 # The same examples on every run: whether a commit is good must not hang on chance. HYPOTHESIS_PROFILE=default looks
 # for new ones.
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files of `LONG`; all others keep their order."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The stage as DVC runs it, in its own process."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,23 @@ print("heavy:", [name for name in {HEAVY} if name in sys.modules])
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    folder = make_root(tmp_path / "project")
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory) -> tuple[Path, str]:
+    """A project whose result is recorded, which takes seconds, and what the stage said."""
+    folder = make_project(tmp_path_factory.mktemp("once") / "project")
+    return folder, stage(folder)
+
+
+@pytest.fixture
+def recorded(once, tmp_path) -> Path:
+    return shutil.copytree(once[0], tmp_path / "project")
+
+
+def make_project(root: Path) -> Path:
+    folder = make_root(root)
     for fold in range(2):
         write_fold(folder / f"models/k2/fold_{fold}", fold, 2)
     write_json(folder / "metrics/summary.json", {"zoned": {"accuracy": {"pooled": 0.7}}})
@@ -51,16 +68,16 @@ def stage(root: Path, code: int = 0, **environment) -> str:
     return done.stdout + done.stderr
 
 
-def test_records_once_then_does_nothing_then_rebuilds(root):
-    assert stage(root).startswith("track: result recorded: 0 folds live, 2 from files (")
-    (before,) = nested(root).items()
-    said = stage(root)
+def test_records_once_then_does_nothing_then_rebuilds(once, recorded):
+    assert once[1].startswith("track: result recorded: 0 folds live, 2 from files (")
+    (before,) = nested(recorded).items()
+    said = stage(recorded)
     assert said.startswith("track: nothing to do, the result is in MLflow (")
     assert said.endswith("heavy: []\n")  # each takes seconds, and this is part of every `dvc repro`
-    (root / "mlflow.db").unlink()
-    assert "2 from files" in stage(root)
-    assert stage(root).startswith("track: nothing to do")
-    rebuilt = root.rename(root.with_name("renamed"))  # this process still holds the deleted file open
+    (recorded / "mlflow.db").unlink()
+    assert "2 from files" in stage(recorded)
+    assert stage(recorded).startswith("track: nothing to do")
+    rebuilt = recorded.rename(recorded.with_name("renamed"))  # this process still holds the deleted file open
     assert list(nested(rebuilt).items()) == [before]
 
 
@@ -71,11 +88,10 @@ def test_off(root):
     assert not (root / "mlflow.db").exists()
 
 
-def test_change_of_its_own_setting_is_no_new_result(root):
-    stage(root)
-    text = (root / "params.yaml").read_text()
-    (root / "params.yaml").write_text("# a remark\n" + text)
-    assert stage(root).startswith("track: nothing to do")
+def test_change_of_its_own_setting_is_no_new_result(recorded):
+    text = (recorded / "params.yaml").read_text()
+    (recorded / "params.yaml").write_text("# a remark\n" + text)
+    assert stage(recorded).startswith("track: nothing to do")
 
 
 def test_server_down_is_no_failure_and_tells_no_password(root):
