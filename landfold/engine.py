@@ -76,8 +76,12 @@ def launched(settings: TrainSettings, *, fold: int) -> Iterator[Fabric]:
     try:
         yield fabric
     except Exception as error:
+        # Lightning's watcher, which kills all processes without a word once one has ended, goes by this list
+        watched = getattr(fabric.strategy.launcher, "procs", [])
+        started = watched.copy()
+        watched.clear()
         first = _is_first_failure()
-        _end(getattr(fabric.strategy.launcher, "procs", []), patience_s=0 if first else 10)
+        _end(started, patience_s=0 if first else 10)
         if not first:
             sys.exit(1)
         if _is_lost_process(error):

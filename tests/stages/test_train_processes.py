@@ -34,6 +34,14 @@ training._Run.learn = learn
 run(train.main)
 """
 
+SLOW = """
+import time
+from landfold import engine
+
+quick = engine._is_first_failure
+engine._is_first_failure = lambda: time.sleep(6) or quick()  # longer than Lightning's watcher of processes waits
+"""
+
 
 def environment() -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
@@ -136,7 +144,8 @@ def test_two_processes_train_as_one_does_and_write_once(tmp_path, monkeypatch, r
 def test_a_failure_in_one_process_ends_all_with_one_message(tmp_path, ranks, failure, message):
     folder = prepared(tmp_path, train__devices=2)
     script = folder / "failing.py"
-    script.write_text(FAILING.replace("RANKS", ranks).replace("FAILURE", failure))
+    slow = SLOW if "kill" in failure else ""
+    script.write_text(slow + FAILING.replace("RANKS", ranks).replace("FAILURE", failure))
     process = finished(start(folder, [sys.executable, str(script), "0"]))
     assert process.returncode != 0
     lines = [line for line in process.err.splitlines() if line.startswith("failing:")]
