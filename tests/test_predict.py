@@ -292,6 +292,20 @@ def test_a_scene_in_another_crs_keeps_its_grid_unless_asked(model, away, capsys)
         assert dataset.shape == (4, 4)
 
 
+def test_a_scene_off_the_grid_of_training_keeps_its_own(model, away, capsys):
+    """As tiles that were cut in another program, with pixels of 9.96 m."""
+    for name, resolution in (("B02", 10), ("B03", 10), ("B04", 10), ("B08", 10), ("B11", 20)):
+        side = 0.996 * resolution
+        values = np.random.default_rng(0).integers(500, 3000, (600 // resolution, 620 // resolution)).astype(np.uint16)
+        grid, place = factories.make_grid(*values.shape, resolution), Affine(side, 0, 330_003, 0, -side, 5_820_007)
+        factories.write_band(away / f"new/new_{name}.tif", grid, values, transform=place)
+    code, out, _ = run(capsys, "new", "-m", model, "-o", "own")
+    assert code == 0
+    assert "warning: is off the grid of training, so it stays on its own grid" in out
+    with rasterio.open("own/new_class.tif") as dataset:
+        assert dataset.transform[:6] == pytest.approx((8 * 9.96, 0, 330_003, 0, -8 * 9.96, 5_820_007))
+
+
 def test_requests_that_no_scene_can_meet_are_refused_at_once(model, away, capsys):
     code, out, err = run(capsys, "x", "-m", model, "-o", "maps", "--stride", "7")
     assert (code, out) == (1, "")

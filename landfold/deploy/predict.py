@@ -256,13 +256,14 @@ class _Job:
         if options.crs:
             return ingest.model_copy(update={"crs_policy": "reproject"}), _metric(options.crs)
         project, own = CRS.from_user_input(card.crs), _own_crs(self.scene, card)
-        if own in (project, None):
+        if own is None:
             return ingest, project
-        if ingest.crs_policy == "reproject":
+        if own == project or ingest.crs_policy == "reproject":
             try:
                 check_scene(self.scene, ingest, project)
             except GridError:
-                self.warnings.append(f"lies where {card.crs} is not true to scale, so it stays on its own grid")
+                why = "is off the grid of training" if own == project else f"lies where {card.crs} is not true to scale"
+                self.warnings.append(f"{why}, so it stays on its own grid")
             else:
                 return ingest, project
         return ingest.model_copy(update={"crs_policy": "keep"}), own
