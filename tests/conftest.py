@@ -5,6 +5,10 @@ import sys
 import threading
 from pathlib import Path
 
+# Side by side, each worker has a core: threads of torch beyond that take it from the other. Before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis
 import pytest
 

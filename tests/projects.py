@@ -38,7 +38,7 @@ class Project:
             "DVC_GLOBAL_CONFIG_DIR": str(folder.parent / "dvc-global"),
             "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site"),
             "DVC_NO_ANALYTICS": "1",
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",
             "no_proxy": "127.0.0.1",
             "NO_PROXY": "127.0.0.1",
         }

@@ -108,7 +108,8 @@ def test_the_area_of_applicability_survives(pristine, tmp_path):
 def test_an_area_of_types_that_numpy_has_not_is_refused(folder):
     save_file({"used": torch.zeros(2, dtype=torch.bfloat16)}, folder / "applicability.safetensors")
     edit(folder, setting("applicability", file_sha256(folder / "applicability.safetensors")))
-    with pytest.raises(BundleError, match=r"applicability\.safetensors: no safetensors file of arrays"):
+    # NumPy knows the type where another library, such as ml_dtypes, has told it
+    with pytest.raises(BundleError, match=r"applicability\.safetensors: (no safetensors file|does not belong)"):
         Bundle.load(folder)
 
 
