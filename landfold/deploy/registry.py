@@ -8,7 +8,6 @@ not higher never takes the alias.
 
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +21,11 @@ from landfold.deploy.serving.package import quiet_mlflow, save
 from landfold.errors import LandfoldError
 from landfold.files import digest, file_sha256
 from landfold.tracking import create_database, shown, sqlite_file, store_uri
+from landfold.tracking.origin import COMMIT, origin
 from landfold.tracking.redaction import reason
+from landfold.tracking.runs import COMPLETE, FOLD_DIGEST, PARENT
 
 PREFIX = "landfold."
-FOLD_DIGEST, PARENT, COMPLETE = "dvc.fold_digest", "mlflow.parentRunId", "landfold.complete"
-"""Tags of the runs that landfold.tracking writes."""
-
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -266,18 +264,9 @@ def _tags(bundle: Bundle, parent: Any, root: Path) -> dict[str, str]:
     for metric in ("accuracy", "macro_f1"):
         if metric in card.zoned:
             tags |= {f"{metric}_{end}": str(getattr(card.zoned[metric], end)) for end in ("pooled", "low", "high")}
-    commit = parent.data.tags.get("mlflow.source.git.commit") if parent else None
-    origin = {"mlflow.source.git.commit": commit or _commit(root)}
-    return {f"{PREFIX}{key}": value for key, value in tags.items()} | {k: v for k, v in origin.items() if v}
-
-
-def _commit(root: Path) -> str:
-    """The commit that is checked out; "" where there is none."""
-    git = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    except FileNotFoundError:
-        return ""
+    known = parent.data.tags if parent else {}
+    commit = known.get(COMMIT) or origin(root, "landfold register").get(COMMIT)
+    return {f"{PREFIX}{key}": value for key, value in tags.items()} | ({COMMIT: commit} if commit else {})
 
 
 def _parent(client: Any, experiment: str, bundle: Bundle) -> Any:
