@@ -216,14 +216,13 @@ class _Job:
         """Whether the map was made anew, and its record."""
         scene, card = self.scene, self.model.card
         check_bands(scene, card)
-        ingest, crs = self._reading()
+        ingest, crs, entry = self._reading()
         made_from = self._key(ingest, crs)
         place = self.target / f"{scene.name}_predict.json"
         if not self.options.force:
             record = _record(place, made_from)
             if record:
                 return False, record
-        entry = check_scene(scene, ingest, crs)
         self.warnings += other_pixels(entry, card, allowed=self.options.other_pixels) + foreign(entry, card)
         with bar(f"predict {scene.name}") as progress, _workplace(self.target, scene.name) as folder:
             outputs = folder / "outputs"
@@ -240,8 +239,11 @@ class _Job:
             write_json(place, record)
         return True, record
 
-    def _reading(self) -> tuple[IngestSettings, CRS]:
-        """How to read the scene: as in training where it lies as training scenes did, else on its own grid."""
+    def _reading(self) -> tuple[IngestSettings, CRS, dict[str, Any]]:
+        """How to read the scene: as in training where it lies as training scenes did, else on its own grid.
+
+        The last is what `check_scene` tells of the scene so read.
+        """
         card, options = self.model.card, self.options
         ingest = card.ingest.model_copy(update={"area": options.area, "on_refusal": "error"})
         if card.ingest.area and not options.area:
@@ -254,19 +256,20 @@ class _Job:
             self.warnings.append(f"no mask file {name}, as training scenes had: nothing is hidden by one")
             ingest = ingest.model_copy(update={"mask_file": None})
         if options.crs:
-            return ingest.model_copy(update={"crs_policy": "reproject"}), _metric(options.crs)
+            return self._checked(ingest.model_copy(update={"crs_policy": "reproject"}), _metric(options.crs))
         project, own = CRS.from_user_input(card.crs), _own_crs(self.scene, card)
         if own is None:
-            return ingest, project
+            return self._checked(ingest, project)
         if own == project or ingest.crs_policy == "reproject":
             try:
-                check_scene(self.scene, ingest, project)
+                return self._checked(ingest, project)
             except GridError:
                 why = "is off the grid of training" if own == project else f"lies where {card.crs} is not true to scale"
                 self.warnings.append(f"{why}, so it stays on its own grid")
-            else:
-                return ingest, project
-        return ingest.model_copy(update={"crs_policy": "keep"}), own
+        return self._checked(ingest.model_copy(update={"crs_policy": "keep"}), own)
+
+    def _checked(self, ingest: IngestSettings, crs: CRS) -> tuple[IngestSettings, CRS, dict[str, Any]]:
+        return ingest, crs, check_scene(self.scene, ingest, crs)
 
     def _key(self, ingest: IngestSettings, crs: CRS) -> str:
         """SHA-256 of all that the map is made from: model, settings, and the scene's files."""
