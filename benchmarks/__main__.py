@@ -24,20 +24,21 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from benchmarks import memory, onnx
-from landfold import raster
-from landfold.checkpoints import keeping, key_of
-from landfold.dataset import Examples, load_windows
-from landfold.engine import launch
-from landfold.grid import Grid
-from landfold.indices import IndexSettings, write_indices
-from landfold.ingest import IngestSettings, MaskSettings, ingest_scene
+from landfold.geo import raster
+from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster
 from landfold.maps.inference import slide
-from landfold.model import Classifier, ModelCard, ModelSettings, build
-from landfold.raster import Raster
-from landfold.recipe import TrainSettings
-from landfold.sensors import find_scenes
-from landfold.statistics import NormalizeSettings, scene_statistics, write_normalized
-from landfold.training import fit
+from landfold.network.checkpoints import keeping, key_of
+from landfold.network.dataset import Examples, load_windows
+from landfold.network.engine import launch
+from landfold.network.model import Classifier, ModelCard, build
+from landfold.network.settings import ModelSettings, TrainSettings
+from landfold.network.training import fit
+from landfold.scenes.indices import write_indices
+from landfold.scenes.ingest import ingest_scene
+from landfold.scenes.normalize import scene_statistics, write_normalized
+from landfold.scenes.sensors import find_scenes
+from landfold.scenes.settings import IndexSettings, IngestSettings, MaskSettings, NormalizeSettings
 
 BANDS = {"B02": "B", "B03": "G", "B04": "R", "B08": "N", "B11": "S1", "B12": "S2"}
 NORMALIZE = NormalizeSettings(low_percentile=2, high_percentile=98, min_valid_px=1000)

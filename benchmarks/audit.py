@@ -18,8 +18,8 @@ import yaml
 from rasterio.crs import CRS
 from scipy.ndimage import gaussian_filter
 
-from landfold import raster
-from landfold.grid import Grid
+from landfold.geo import raster
+from landfold.geo.grid import Grid
 from tests.factories import make_grid
 
 ROOT = Path(__file__).parents[1]

@@ -73,9 +73,11 @@ def labels(path: Path, side_px: int) -> None:
 
 def write_map(folder: Path) -> None:
     """The map of the normalized scene, every layer of it, by fold and by the mean of both networks."""
-    from landfold.maps.export import ExportSettings, write_scene_map
-    from landfold.model import Classifier, ModelCard, ModelSettings, build
-    from landfold.raster import Raster
+    from landfold.geo.raster import Raster
+    from landfold.maps.export import write_scene_map
+    from landfold.maps.settings import ExportSettings
+    from landfold.network.model import Classifier, ModelCard, build
+    from landfold.network.settings import ModelSettings
 
     section = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["export"]
     section |= {"stride_px": 16, "layers": ["margin", "entropy", "probabilities"]}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from landfold.deploy.onnx_export import runtime, write_onnx
-from landfold.model import Classifier
+from landfold.network.model import Classifier
 
 FOLDS, BATCH = 5, 256
 

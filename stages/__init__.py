@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from landfold.errors import LandfoldError
-from landfold.progress import bar
+from landfold.console.progress import bar
+from landfold.core.errors import LandfoldError
 
 __all__ = ["PARAMS", "bar", "run"]
 

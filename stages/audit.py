@@ -11,11 +11,12 @@ from pathlib import Path
 
 import geopandas
 
-from landfold import settings
-from landfold.features import patch_features
-from landfold.files import write_json, writing_folder
-from landfold.leakage import AuditSettings, audit, prediction_points, read_splits, zone_size_m
-from landfold.plots import accuracy_by_distance, distance_distributions
+from landfold.audit.audit import audit, prediction_points, read_splits, zone_size_m
+from landfold.audit.settings import AuditSettings
+from landfold.core import settings
+from landfold.core.files import write_json, writing_folder
+from landfold.patches.features import patch_features
+from landfold.report.figures import accuracy_by_distance, distance_distributions
 from stages import PARAMS, run
 
 NORMALIZED, PLOTS = Path("data/normalized"), Path("metrics/plots")

@@ -13,13 +13,14 @@ from typing import Any
 import geopandas
 import pandas
 
-from landfold import settings
-from landfold.colours import ColourSettings
-from landfold.files import read_json, write_json, writing
-from landfold.metrics import EvaluateSettings, class_table, confusion_table
-from landfold.plots import error_map, gap_bars
-from landfold.predictions import read_folds
-from landfold.scores import summarize, tables
+from landfold.core import settings
+from landfold.core.files import read_json, write_json, writing
+from landfold.maps.colours import ColourSettings
+from landfold.report.figures import error_map, gap_bars
+from landfold.scores.metrics import class_table, confusion_table
+from landfold.scores.predictions import read_folds
+from landfold.scores.settings import EvaluateSettings
+from landfold.scores.tables import summarize, tables
 from stages import PARAMS, run
 
 PLOTS = Path("metrics/plots")

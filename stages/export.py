@@ -19,20 +19,22 @@ import numpy as np
 import pandas
 from rasterio.crs import CRS
 
-from landfold import settings
-from landfold.applicability import Applicability
-from landfold.colours import ColourSettings
-from landfold.files import file_sha256, read_json, write_json, writing_folder
-from landfold.folds import fold_of_zone
-from landfold.grid import Grid
-from landfold.lineage import model_digest
-from landfold.maps.export import ExportSettings, fold_of_cells, lineage_tags, load_folds, write_scene_map
+from landfold.core import settings
+from landfold.core.digests import file_sha256, model_digest
+from landfold.core.files import read_json, write_json, writing_folder
+from landfold.folds.assignment import fold_of_zone
+from landfold.folds.settings import ZoneSettings
+from landfold.folds.zones import written_zones
+from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster
+from landfold.geo.settings import ProjectSettings
+from landfold.maps.applicability import Applicability
+from landfold.maps.colours import ColourSettings
+from landfold.maps.export import fold_of_cells, lineage_tags, load_folds, write_scene_map
 from landfold.maps.mosaic import write_mosaic
-from landfold.maps.picture import picture
-from landfold.model import pick_device
-from landfold.project import ProjectSettings
-from landfold.raster import Raster
-from landfold.zones import ZoneSettings, written_zones
+from landfold.maps.settings import ExportSettings
+from landfold.network.model import pick_device
+from landfold.report.picture import picture
 from stages import PARAMS, bar, run
 
 

@@ -7,9 +7,10 @@ Refuses: a checksum that does not match, a package that cannot be downloaded, ab
 
 from pathlib import Path
 
-from landfold import settings
-from landfold.fetch import DatasetSettings, fetch_wheel
-from landfold.files import writing_folder
+from landfold.core import settings
+from landfold.core.files import writing_folder
+from landfold.fetch.settings import DatasetSettings
+from landfold.fetch.wheel import fetch_wheel
 from stages import PARAMS, run
 
 

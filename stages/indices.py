@@ -7,11 +7,15 @@ Refuses: an unknown index, or one whose bands are absent.
 
 from pathlib import Path
 
-from landfold import settings
-from landfold.files import writing_folder
-from landfold.indices import IndexSettings, write_indices
-from landfold.scratch import Scene, prepare
+from landfold.core import settings
+from landfold.core.digests import code_digest
+from landfold.core.files import writing_folder
+from landfold.scenes.cache import Scene, prepare
+from landfold.scenes.indices import write_indices
+from landfold.scenes.settings import IndexSettings
 from stages import PARAMS, bar, run
+
+CODE = code_digest("core", "geo", "scenes", scripts=[Path(__file__)])
 
 
 def main() -> str:
@@ -27,7 +31,7 @@ def main() -> str:
             )
 
         work = map(scene, scenes if indices.names else [])
-        outcome = prepare("indices", work, indices.model_dump(mode="json"), bar=bar)
+        outcome = prepare("indices", work, indices.model_dump(mode="json"), code=CODE, bar=bar)
     return f"{', '.join(indices.names) or 'none'} for {len(scenes)} scenes, {outcome.tally}"
 
 

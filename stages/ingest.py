@@ -9,17 +9,21 @@ that do not fit each other, a raster of ingest's own, too few valid pixels.
 from dataclasses import replace
 from pathlib import Path
 
-from landfold import settings
-from landfold.errors import LandfoldError, first_ten
-from landfold.files import write_json, writing_folder
-from landfold.grid import GridError
-from landfold.ingest import IngestSettings, ingest_scene
-from landfold.project import ProjectSettings
-from landfold.raster import RasterError
-from landfold.scratch import Scene, prepare
-from landfold.sensors import SceneFiles, find_scenes
-from landfold.sensors.scenes import SceneError
+from landfold.core import settings
+from landfold.core.digests import code_digest
+from landfold.core.errors import LandfoldError, first_ten
+from landfold.core.files import write_json, writing_folder
+from landfold.geo.grid import GridError
+from landfold.geo.raster import RasterError
+from landfold.geo.settings import ProjectSettings
+from landfold.scenes.cache import Scene, prepare
+from landfold.scenes.ingest import ingest_scene
+from landfold.scenes.sensors import SceneFiles, find_scenes
+from landfold.scenes.sensors.scenes import SceneError
+from landfold.scenes.settings import IngestSettings
 from stages import PARAMS, bar, run
+
+CODE = code_digest("core", "geo", "scenes", scripts=[Path(__file__)])
 
 
 def main() -> str:
@@ -43,7 +47,9 @@ def main() -> str:
                 files,
             )
 
-        outcome = prepare("ingest", map(scene, found), read, bar=bar, refusals=(SceneError, GridError, RasterError))
+        outcome = prepare(
+            "ingest", map(scene, found), read, code=CODE, bar=bar, refusals=(SceneError, GridError, RasterError)
+        )
         reports = [
             report | {"warnings": [*files.warnings, *report["warnings"]]}
             for files in found

@@ -7,11 +7,15 @@ Refuses: a scene with too few valid pixels in a channel.
 
 from pathlib import Path
 
-from landfold import settings
-from landfold.files import writing_folder
-from landfold.scratch import Scene, prepare
-from landfold.statistics import NormalizeSettings, normalize_scene
+from landfold.core import settings
+from landfold.core.digests import code_digest
+from landfold.core.files import writing_folder
+from landfold.scenes.cache import Scene, prepare
+from landfold.scenes.normalize import normalize_scene
+from landfold.scenes.settings import NormalizeSettings
 from stages import PARAMS, bar, run
+
+CODE = code_digest("core", "geo", "scenes", scripts=[Path(__file__)])
 
 
 def main() -> str:
@@ -28,7 +32,7 @@ def main() -> str:
                 file.stem, reads, makes, lambda progress: normalize_scene(reads, normalize, *makes, progress=progress)
             )
 
-        outcome = prepare("normalize", map(scene, scenes), normalize.model_dump(mode="json"), bar=bar)
+        outcome = prepare("normalize", map(scene, scenes), normalize.model_dump(mode="json"), code=CODE, bar=bar)
     return f"{len(scenes)} scenes to p{normalize.low_percentile:g}-p{normalize.high_percentile:g}, {outcome.tally}"
 
 

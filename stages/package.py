@@ -10,18 +10,19 @@ Refuses: a fold that is missing or stale.
 from pathlib import Path
 from typing import Any
 
-from landfold import settings
-from landfold.applicability import Applicability
-from landfold.colours import ColourSettings
+from landfold.core import settings
+from landfold.core.digests import data_digest, file_sha256, params_digest
+from landfold.core.files import read_json, writing_folder
 from landfold.deploy.bundle import README, write_bundle
 from landfold.deploy.bundlecard import CARD, origin_of
-from landfold.deploy.modelcard import SCORES, CardSettings, Metrics, write_model_card
-from landfold.files import file_sha256, read_json, writing_folder
-from landfold.folds import read_index
-from landfold.lineage import data_digest, params_digest
-from landfold.maps.export import ExportSettings
-from landfold.model import ModelCard
-from landfold.statistics import SceneStatistics
+from landfold.deploy.modelcard import SCORES, Metrics, write_model_card
+from landfold.deploy.settings import CardSettings
+from landfold.folds.assignment import read_index
+from landfold.maps.applicability import Applicability
+from landfold.maps.colours import ColourSettings
+from landfold.maps.settings import ExportSettings
+from landfold.network.model import ModelCard
+from landfold.scenes.normalize import SceneStatistics
 from stages import PARAMS, run
 
 MODEL = Path("models/landfold")

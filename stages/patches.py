@@ -8,15 +8,19 @@ Refuses: labels that meet no scene or miss one they should name, a class with no
 
 from pathlib import Path
 
-from landfold import settings
-from landfold.files import write_json, writing
-from landfold.labels import LabelSettings, check_ground, read_labels
-from landfold.patches import PatchSettings, check_classes, cut_patches, joined, summarize
-from landfold.project import ProjectSettings
-from landfold.raster import Raster
-from landfold.scratch import Progress, Scene, prepare
-from landfold.sensors import SceneFiles, find_scenes
+from landfold.core import settings
+from landfold.core.digests import code_digest
+from landfold.core.files import write_json, writing
+from landfold.geo.raster import Raster
+from landfold.geo.settings import ProjectSettings
+from landfold.patches.cut import check_classes, cut_patches, joined, summarize
+from landfold.patches.labels import LabelSettings, check_ground, read_labels
+from landfold.patches.settings import PatchSettings
+from landfold.scenes.cache import Progress, Scene, prepare
+from landfold.scenes.sensors import SceneFiles, find_scenes
 from stages import PARAMS, bar, run
+
+CODE = code_digest("core", "geo", "scenes", "patches", scripts=[Path(__file__)])
 
 
 def main() -> str:
@@ -40,7 +44,7 @@ def main() -> str:
 
     of_scenes = {"patches": patches, "labels": classes}
     read = {name: section.model_dump(mode="json") for name, section in of_scenes.items()} | {"crs": crs.to_wkt()}
-    outcome = prepare("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, bar=bar)
+    outcome = prepare("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, code=CODE, bar=bar)
     check_ground(labels, grids, crs)
     whole, small = joined(outcome.results, crs)
     check_classes(whole.table, classes.names)

@@ -8,10 +8,10 @@ Refuses: a part that is missing.
 
 from pathlib import Path
 
-from landfold import settings
-from landfold.colours import ColourSettings
-from landfold.files import writing
-from landfold.report import page, read_result
+from landfold.core import settings
+from landfold.core.files import writing
+from landfold.maps.colours import ColourSettings
+from landfold.report.page import page, read_result
 from stages import PARAMS, run
 
 REPORT = Path("metrics/report.html")

@@ -10,12 +10,12 @@ is told of, and the next `dvc repro` completes the record.
 from pathlib import Path
 from typing import Any
 
-from landfold import settings
-from landfold.files import read_json
+from landfold.core import settings
+from landfold.core.files import read_json
 from landfold.tracking.completion import complete
 from landfold.tracking.library import TrackingError, UnreachableStoreError
 from landfold.tracking.result import Result
-from landfold.tracking.store import TrackSettings
+from landfold.tracking.settings import TrackSettings
 from stages import PARAMS, run
 
 SUMMARY, SCORES, REPORT = Path("metrics/summary.json"), Path("metrics/scores.json"), Path("metrics/report.html")

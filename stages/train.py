@@ -6,7 +6,7 @@ Writes: models/kK/fold_FOLD/: model.safetensors, model.json, history.csv, predic
 where there is a test region. Random: the same but the weights, which serve to measure how much such a split
 flatters and nothing else, into models/random/kK/fold_FOLD; with ``audit.network: false`` a note instead.
 Refuses: a diverged loss, memory that runs out, no GPU where one was demanded, weights that cannot be had.
-A training that was stopped goes on after its last finished epoch (landfold/checkpoints.py).
+A training that was stopped goes on after its last finished epoch (landfold/network/checkpoints.py).
 """
 
 import sys
@@ -15,14 +15,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from landfold import checkpoints, settings, tracking
-from landfold.dataset import read_fold
-from landfold.engine import launched, shared_windows
-from landfold.errors import LandfoldError
-from landfold.files import digest, file_sha256, write_json, writing_folder
-from landfold.model import ModelCard, ModelSettings
-from landfold.recipe import TrainSettings
-from landfold.training import Ears, train_fold, write_fold
+from landfold import tracking
+from landfold.core import settings
+from landfold.core.digests import digest, file_sha256
+from landfold.core.errors import LandfoldError
+from landfold.core.files import write_json, writing_folder
+from landfold.network import checkpoints
+from landfold.network.dataset import read_fold
+from landfold.network.engine import launched, shared_windows
+from landfold.network.model import ModelCard
+from landfold.network.settings import ModelSettings, TrainSettings
+from landfold.network.training import Ears, train_fold, write_fold
 from stages import PARAMS, bar, run
 
 PATCHES = Path("data/patches.parquet")

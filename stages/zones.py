@@ -13,13 +13,14 @@ from pathlib import Path
 import geopandas
 from rasterio.crs import CRS
 
-from landfold import settings
-from landfold.files import write_json, writing_folder
-from landfold.folds import cautions, check_folds, fold_patches, summarize, write_folds
-from landfold.plots import Picture, fold_map
-from landfold.project import ProjectSettings
-from landfold.raster import Raster
-from landfold.zones import ZoneSettings, in_test_region, read_areas
+from landfold.core import settings
+from landfold.core.files import write_json, writing_folder
+from landfold.folds.assignment import cautions, check_folds, fold_patches, summarize, write_folds
+from landfold.folds.settings import ZoneSettings
+from landfold.folds.zones import in_test_region, read_areas
+from landfold.geo.raster import Raster
+from landfold.geo.settings import ProjectSettings
+from landfold.report.figures import Picture, fold_map
 from stages import PARAMS, run
 
 RAW = Path("data/raw")

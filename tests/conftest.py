@@ -16,13 +16,13 @@ import stages
 from tests.server import Server
 
 LONG = (
-    "test_pipeline.py",
-    "test_ways.py",
+    "pipeline/test_pipeline.py",
+    "pipeline/test_ways.py",
     "stages/test_train_processes.py",
-    "test_remotes.py",
+    "pipeline/test_remotes.py",
     "stages/test_track.py",
     "stages/test_export.py",
-    "test_predict.py",
+    "deploy/test_predict.py",
 )
 """Files that take longest, the longest first: `--dist loadfile` hands out whole files in this order, and one that began
 last would hold up the end alone."""

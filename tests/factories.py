@@ -19,10 +19,10 @@ import yaml
 from affine import Affine
 from rasterio.crs import CRS
 
-from landfold import raster
-from landfold.bands import Radiometry
-from landfold.files import file_sha256
-from landfold.grid import Grid
+from landfold.core.digests import file_sha256
+from landfold.geo import raster
+from landfold.geo.bands import Radiometry
+from landfold.geo.grid import Grid
 
 CRS_UTM33 = CRS.from_epsg(32633)
 ORIGIN_X, ORIGIN_Y = 399_960.0, 5_800_020.0

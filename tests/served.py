@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from landfold import settings
+from landfold.core import settings
 from landfold.deploy.bundle import write_bundle
-from landfold.model import Classifier, ModelCard, ModelSettings, build
+from landfold.network.model import Classifier, ModelCard, build
+from landfold.network.settings import ModelSettings
 from tests.factories import PARAMS
 
 REPOSITORY = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from landfold.cli import _parser
-from tests.closure import ROOT
+from tests.imports import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = next(set(action.choices) for action in _parser()._actions if isinstance(action, _SubParsersAction))

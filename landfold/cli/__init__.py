@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from landfold import __version__
 from landfold.cli import accuracy, deploy, experiments, inspect, predict
-from landfold.errors import LandfoldError
+from landfold.core.errors import LandfoldError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

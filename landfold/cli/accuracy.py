@@ -112,7 +112,7 @@ def _expectation(text: str) -> tuple[str, float]:
 
 
 def _accuracy(options: argparse.Namespace) -> int:
-    from landfold.accuracy import as_data, as_text, assess
+    from landfold.accuracy.estimate import as_data, as_text, assess
 
     found = assess(
         options.map,
@@ -128,7 +128,7 @@ def _accuracy(options: argparse.Namespace) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from landfold.sample import SampleError, draw, points_needed
+    from landfold.accuracy.sample import SampleError, draw, points_needed
 
     if options.points is None:
         options.points = points_needed(options.map, options.standard_error, dict(options.expect))

@@ -93,8 +93,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def _limits(options: argparse.Namespace) -> Any:
+    from landfold.core.settings import validate
     from landfold.deploy.serving.scoring import ServingLimits
-    from landfold.settings import validate
 
     names = ("max_windows", "max_pixels", "device")
     return validate({name: getattr(options, name) for name in names}, ServingLimits, where="limits")

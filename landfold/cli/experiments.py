@@ -63,7 +63,7 @@ def _add_sweep(commands: Any) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from landfold.doctor import as_data, as_text, diagnose, stops
+    from landfold.cli.doctor import as_data, as_text, diagnose, stops
 
     found = diagnose(Path.cwd(), ask_remote=options.remote)
     print(json.dumps(as_data(found), indent=2, ensure_ascii=False) if options.json else as_text(found), flush=True)
@@ -71,7 +71,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from landfold.sweep import command, incomparable, plan, queue, taken
+    from landfold.cli.sweep import command, incomparable, plan, queue, taken
 
     planned = plan(PARAMS, options.values, count=options.count, seed=options.seed)
     names = taken()

@@ -50,8 +50,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Inspect; the exit code is returned."""
     # Here and not above: GDAL and geopandas take a second that --help need not wait for.
-    from landfold.inspection import inspect
-    from landfold.inspection.report import as_data, as_text
+    from landfold.cli.inspection import inspect
+    from landfold.cli.inspection.report import as_data, as_text
 
     params = options.params or (PARAMS if PARAMS.is_file() else None)
     found = inspect(options.path, params)

@@ -81,10 +81,10 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Predict; the exit code is returned."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py: before torch is imported
+    from landfold.console.progress import bar
     from landfold.deploy.bundle import Bundle
     from landfold.deploy.predict import Options, predict
-    from landfold.model import pick_device
-    from landfold.progress import bar
+    from landfold.network.model import pick_device
 
     area, order, changes = options.area, options.band_order, {}
     if options.stride is not None:

@@ -21,14 +21,15 @@ from safetensors.torch import load_file
 from scipy.spatial import cKDTree
 from torch.overrides import TorchFunctionMode
 
-from landfold.applicability import MOST_PATCHES, Applicability
+from landfold.core.digests import file_sha256
+from landfold.core.files import write_json
+from landfold.core.settings import validate
 from landfold.deploy.bundlecard import CARD, FORMAT, MAX_CHANNELS, BundleCard, BundleError, present, read_card
-from landfold.features import feature_names
-from landfold.files import file_sha256, write_json
-from landfold.indices import compute
-from landfold.model import Classifier, ModelCard, build
-from landfold.settings import validate
-from landfold.statistics import ChannelStatistics, SceneStatistics, float_percentiles
+from landfold.maps.applicability import MOST_PATCHES, Applicability
+from landfold.network.model import Classifier, ModelCard, build
+from landfold.patches.features import feature_names
+from landfold.scenes.indices import compute
+from landfold.scenes.normalize import ChannelStatistics, SceneStatistics, float_percentiles
 
 README, AREA = "README.md", "applicability.safetensors"
 
@@ -86,7 +87,7 @@ class Bundle:
     def statistics_of(self, reflectance: Mapping[str, np.ndarray], scene: str = "scene") -> SceneStatistics:
         """Statistics of a whole scene in memory: bands of (y, x) reflectance, NaN where not valid.
 
-        Files are read with `landfold.statistics.scene_statistics` instead, which is exact to the last digit of
+        Files are read with `landfold.scenes.normalize.scene_statistics` instead, which is exact to the last digit of
         integers; here percentiles are those of the float32 reflectance.
         """
         settings, found = self.card.normalize, {}

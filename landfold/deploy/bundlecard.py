@@ -13,14 +13,14 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from landfold.backbones import ModelError
-from landfold.indices import IndexSettings
-from landfold.ingest import IngestSettings
-from landfold.maps.export import ExportSettings
-from landfold.model import ModelCard, ModelSettings
-from landfold.project import ProjectSettings
-from landfold.settings import Settings, SettingsError, validate
-from landfold.statistics import NormalizeSettings, SceneStatistics
+from landfold.core.settings import Settings, SettingsError, validate
+from landfold.geo.settings import ProjectSettings
+from landfold.maps.settings import ExportSettings
+from landfold.network.backbones import ModelError
+from landfold.network.model import ModelCard
+from landfold.network.settings import ModelSettings
+from landfold.scenes.normalize import SceneStatistics
+from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
 
 FORMAT = 1
 """Raised when the folder changes so that an older Landfold would misread it."""
@@ -133,7 +133,7 @@ class BundleCard(Settings):
     statistics_digest: Sha256
     """digest of the statistics of the scenes trained on"""
     data_digest: Sha256
-    """digest of patches, statistics and folds together (`landfold.lineage.data_digest`)"""
+    """digest of patches, statistics and folds together (`landfold.core.digests.data_digest`)"""
     params_digest: Sha256
     """digest of the settings that the model was made with"""
     train: dict[str, Any]

@@ -7,11 +7,11 @@ from typing import Any
 
 from rasterio.crs import CRS
 
-from landfold.bands import STANDARD_NAMES
+from landfold.core.errors import LandfoldError
 from landfold.deploy.bundlecard import BundleCard
-from landfold.errors import LandfoldError
-from landfold.sensors import SceneFiles
-from landfold.statistics import SceneStatistics
+from landfold.geo.bands import STANDARD_NAMES
+from landfold.scenes.normalize import SceneStatistics
+from landfold.scenes.sensors import SceneFiles
 
 RESOLUTION_TOLERANCE = 0.05
 """Relative: Landsat's 30 m and a map projection's 29.9 m are the same, Sentinel-2's 10 m and 20 m are not."""
@@ -49,7 +49,7 @@ def other_pixels(entry: dict[str, Any], card: BundleCard, *, allowed: bool) -> l
     """Refuse bands whose pixels have another size than in training: the network has learned textures.
 
     Args:
-        entry: what `landfold.ingest.check_scene` tells of the scene.
+        entry: what `landfold.scenes.ingest.check_scene` tells of the scene.
         card: the model's.
         allowed: warn, which is what is returned, and do not refuse.
 

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from pydantic import Field
 
-from landfold.bands import STANDARD_NAMES
+from landfold.core.digests import model_digest
 from landfold.deploy.bundlecard import BundleCard
-from landfold.lineage import model_digest
-from landfold.settings import Settings
+from landfold.deploy.settings import CardSettings
+from landfold.geo.bands import STANDARD_NAMES
 
 TEMPLATE = Path(__file__).with_name("modelcard.md.j2")
 
@@ -18,15 +17,6 @@ WORST = 5
 """Zones that are named, of those with enough patches to tell."""
 
 SCORES = {"accuracy": "Overall accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
-
-
-class CardSettings(Settings):
-    """Section ``card`` of params.yaml."""
-
-    licence: str = Field(min_length=1)
-    """licence and attribution of the data, as its owners ask for it"""
-    limits: list[str]
-    """what else a user of the model must know, a sentence each; [] for nothing"""
 
 
 @dataclass(frozen=True)

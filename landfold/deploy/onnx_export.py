@@ -1,7 +1,7 @@
 """The ensemble of a model's folds as one ONNX graph, for runtimes without Python or without torch.
 
-The graph takes normalized windows, as `landfold.model.Classifier.probabilities` does: indices and the scaling by a
-scene's statistics come before it and are not in it. Softmax and the mean over the folds are.
+The graph takes normalized windows, as `landfold.network.model.Classifier.probabilities` does: indices and the
+scaling by a scene's statistics come before it and are not in it. Softmax and the mean over the folds are.
 """
 
 import logging
@@ -15,9 +15,9 @@ import onnxruntime
 import torch
 from torch import nn
 
-from landfold.errors import LandfoldError
-from landfold.files import writing
-from landfold.model import Classifier
+from landfold.core.errors import LandfoldError
+from landfold.core.files import writing
+from landfold.network.model import Classifier
 
 OPSET = 20
 """Version of ONNX's operators; onnxruntime runs it since 1.17."""

@@ -22,24 +22,26 @@ from filelock import Timeout as LockTimeout
 from rasterio.crs import CRS
 
 from landfold import __version__
+from landfold.core.digests import code_digest, file_sha256, library_versions, model_digest
+from landfold.core.errors import LandfoldError
+from landfold.core.files import read_json, write_json
+from landfold.core.settings import validate
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import BundleCard
 from landfold.deploy.fitness import PredictError, check_bands, check_units, foreign, other_pixels
-from landfold.errors import LandfoldError
-from landfold.files import file_sha256, read_json, write_json
-from landfold.grid import GridError
-from landfold.indices import IndexSettings, write_indices
-from landfold.ingest import IngestSettings, check_scene, ingest_scene
-from landfold.inspection.places import stand_in
-from landfold.lineage import model_digest
-from landfold.maps.export import ExportSettings, write_scene_map
+from landfold.geo.grid import GridError
+from landfold.geo.raster import Raster, opened
+from landfold.geo.settings import ProjectSettings
+from landfold.maps.export import ROOMS as MAP_ROOMS
+from landfold.maps.export import write_scene_map
 from landfold.maps.inference import check_stride
-from landfold.project import ProjectSettings
-from landfold.raster import Raster, opened
-from landfold.scratch import code_digest, library_versions
-from landfold.sensors import BandFile, MaskFile, SceneFiles, find_scenes
-from landfold.settings import validate
-from landfold.statistics import SceneStatistics, normalize_scene
+from landfold.maps.settings import ExportSettings
+from landfold.patches.delivery import stand_in
+from landfold.scenes.indices import write_indices
+from landfold.scenes.ingest import check_scene, ingest_scene
+from landfold.scenes.normalize import SceneStatistics, normalize_scene
+from landfold.scenes.sensors import BandFile, MaskFile, SceneFiles, find_scenes
+from landfold.scenes.settings import IndexSettings, IngestSettings
 
 Progress = Callable[[float], None]
 
@@ -87,7 +89,7 @@ def predict(
     """Map every scene at the paths into ``target``; one that fails does not keep the others.
 
     Args:
-        paths: scenes or folders of scenes, as `landfold.sensors.find_scenes` knows them.
+        paths: scenes or folders of scenes, as `landfold.scenes.sensors.find_scenes` knows them.
         model: a loaded model folder.
         target: the folder of the maps.
         options: what is asked for beside the model's own settings.
@@ -275,7 +277,7 @@ class _Job:
         """SHA-256 of all that the map is made from: model, settings, and the scene's files."""
         scene = self.scene
         content = {
-            "code": [__version__, code_digest(), library_versions()],
+            "code": [__version__, code_digest(*MAP_ROOMS, "scenes", "deploy"), library_versions()],
             "model": self.model.digest,
             "read": [ingest.model_dump(mode="json"), crs.to_wkt()],
             "export": self.export.model_dump(mode="json"),

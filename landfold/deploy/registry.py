@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from landfold.core.digests import digest, file_sha256
+from landfold.core.errors import LandfoldError
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import Score
 from landfold.deploy.serving.package import quiet_mlflow, save
-from landfold.errors import LandfoldError
-from landfold.files import digest, file_sha256
 from landfold.tracking import create_database, shown, sqlite_file, store_uri
 from landfold.tracking.origin import COMMIT, origin
 from landfold.tracking.redaction import reason

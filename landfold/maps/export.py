@@ -11,32 +11,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import geopandas
 import numpy as np
 import pandas
 import shapely
-from pydantic import Field, field_validator
 from rasterio.crs import CRS
 from rasterio.windows import Window
 from scipy.special import entr
 
 from landfold import __version__
-from landfold.applicability import METHOD, Applicability, survey
-from landfold.bands import Radiometry
-from landfold.errors import LandfoldError
-from landfold.folds import read_index
-from landfold.grid import Grid
-from landfold.lineage import params_digest
+from landfold.core.digests import code_digest, params_digest
+from landfold.core.errors import LandfoldError
+from landfold.folds.assignment import read_index
+from landfold.geo.bands import Radiometry
+from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster, RasterWriter, create_cog
+from landfold.maps.applicability import METHOD, Applicability, survey
 from landfold.maps.inference import map_grid, slide
-from landfold.maps.polygons import PolygonSettings, write_polygons
+from landfold.maps.polygons import write_polygons
+from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
 from landfold.maps.style import NO_CLASS, write_class_styles, write_share_style
-from landfold.model import Classifier, ModelCard
-from landfold.raster import Raster, RasterWriter, create_cog
-from landfold.scratch import code_digest
-from landfold.settings import Settings
+from landfold.network.model import Classifier, ModelCard
 
 MOST_BYTES = 254
 """Up to so many classes are bytes; beyond, 255 would be a class, which many tools take for nodata."""
@@ -47,40 +45,15 @@ float32, and half a percent is less than any calibration is good for."""
 
 NO_PERCENT = 255
 
+ROOMS = ("core", "geo", "patches", "folds", "network", "maps")
+"""Folders of code that decide a map: the same as in dvc.yaml."""
+
 NUMBERS = {"stride_px", "offsets", "flips_and_turns", "min_valid"}
 """Settings that bear on the numbers in a raster; the others say which files there are."""
 
 
 class ExportError(LandfoldError):
     """A map that cannot be made."""
-
-
-class ExportSettings(Settings):
-    """Section ``export`` of params.yaml."""
-
-    stride_px: int = Field(ge=1)
-    """side of a map cell in pixels of the scene; even when patches.size_px is"""
-    offsets: int = Field(ge=1)
-    """n x n windows a cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""
-    flips_and_turns: bool
-    """whether to average over the eight flips and turns of each window"""
-    min_valid: float = Field(ge=0, le=1)
-    """a cell with a smaller share of valid pixels is nodata"""
-    layers: list[Literal["margin", "entropy", "probabilities"]]
-    """what to tell beside class and confidence: bands margin and entropy, a raster of all classes' probabilities"""
-    applicability: bool
-    """whether to map how far the ground is like the training patches, and where it is not"""
-    polygons: PolygonSettings
-    """class polygons"""
-    mosaic: Literal["none", "first", "confidence"]
-    """one map of all scenes, if there are several: of which scene a cell is that several have"""
-
-    @field_validator("layers")
-    @classmethod
-    def _each_once(cls, layers: list[str]) -> list[str]:
-        if len(set(layers)) < len(layers):
-            raise ValueError("expected each layer once")
-        return layers
 
 
 @dataclass(frozen=True)
@@ -205,7 +178,11 @@ def write_scene_map(
 def lineage_tags(known: Mapping[str, str], settings: ExportSettings, card: ModelCard) -> dict[str, str]:
     """The tags of a raster, see above: what the caller knows, settings, code and version."""
     made_with = {"export": settings.model_dump(include=NUMBERS), "model": card.model.model_dump(), "train": card.train}
-    own = {"PARAMS_SHA256": params_digest(made_with), "CODE_SHA256": code_digest(), "LANDFOLD_VERSION": __version__}
+    own = {
+        "PARAMS_SHA256": params_digest(made_with),
+        "CODE_SHA256": code_digest(*ROOMS),
+        "LANDFOLD_VERSION": __version__,
+    }
     return {**known, **own}
 
 

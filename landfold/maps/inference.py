@@ -15,10 +15,10 @@ from math import ceil
 import numpy as np
 from rasterio.windows import Window
 
-from landfold.errors import LandfoldError
-from landfold.grid import Grid
-from landfold.model import Classifier
-from landfold.raster import Raster
+from landfold.core.errors import LandfoldError
+from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster
+from landfold.network.model import Classifier
 
 STRIP_CELLS, STRIP_PX = 8, 128
 """Rows of cells, and of pixels, that are read at once: each pixel row is decoded about once, in little memory."""

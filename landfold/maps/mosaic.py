@@ -18,11 +18,11 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from landfold.errors import LandfoldError
-from landfold.grid import ALIGNMENT_TOLERANCE_PX, Grid
+from landfold.core.errors import LandfoldError
+from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX, Grid
+from landfold.geo.raster import Raster, create_cog
 from landfold.maps.stac import write_item
 from landfold.maps.style import NO_CLASS, write_class_styles, write_share_style
-from landfold.raster import Raster, create_cog
 
 NAME = "mosaic"
 """What the files' names begin with, as those of a scene's do."""

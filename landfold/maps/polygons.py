@@ -11,24 +11,22 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from math import ceil
 from pathlib import Path
-from typing import Literal
 
 import geopandas
 import numpy as np
 import pandas
 import pyproj
 import shapely
-from pydantic import Field, field_validator
 from rasterio.features import shapes
 from rasterio.windows import Window
 
-from landfold.classmap import ClassMap, areas_are_true
-from landfold.errors import LandfoldError
-from landfold.grid import Grid, describe_crs
+from landfold.core.errors import LandfoldError
+from landfold.geo.grid import Grid, describe_crs
+from landfold.geo.raster import Raster
+from landfold.geo.vector import write_flatgeobuf, write_geojson, write_geopackage
+from landfold.maps.classmap import ClassMap, areas_are_true
 from landfold.maps.regions import NOTHING, Regions, Runs, find_regions
-from landfold.raster import Raster
-from landfold.settings import Settings
-from landfold.vector import write_flatgeobuf, write_geojson, write_geopackage
+from landfold.maps.settings import PolygonSettings
 
 LAYER = "classes"
 """The layer of class polygons."""
@@ -49,22 +47,6 @@ _BATCH = 4096
 
 class PolygonError(LandfoldError):
     """Rasters that cannot be made into class polygons."""
-
-
-class PolygonSettings(Settings):
-    """Setting ``export.polygons`` of params.yaml."""
-
-    formats: list[Literal["gpkg", "geojson", "flatgeobuf"]]
-    """files of polygons: gpkg and flatgeobuf in the scene's CRS, geojson in WGS 84; []: none"""
-    min_area_m2: float = Field(ge=0, allow_inf_nan=False)
-    """smallest mapping unit, square metres: a smaller region is merged into its largest neighbour; 0: none is"""
-
-    @field_validator("formats")
-    @classmethod
-    def _each_once(cls, formats: list[str]) -> list[str]:
-        if len(set(formats)) < len(formats):
-            raise ValueError("expected each format once")
-        return formats
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ import shapely
 from pystac.extensions.classification import SCHEMA_URI_PATTERN
 from pystac.extensions.projection import SCHEMA_URI as PROJECTION
 
-from landfold.files import write_json
-from landfold.grid import Grid
+from landfold.core.files import write_json
+from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster
 from landfold.maps.style import NO_CLASS
-from landfold.raster import Raster
 
 EDGES = 20
 """Pieces into which each side of a footprint is cut, as a straight line is none in longitude and latitude."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from landfold.files import writing
+from landfold.core.files import writing
 
 NO_CLASS = 0
 """Value of a class map where there is no data; class i of the model is i + 1."""

@@ -9,7 +9,8 @@ from landfold.tracking.database import create_database
 from landfold.tracking.library import TrackingError, UnreachableStoreError, sqlite_file
 from landfold.tracking.live import LiveRun, live_run
 from landfold.tracking.redaction import shown
-from landfold.tracking.store import TrackSettings, flatten, store_uri
+from landfold.tracking.settings import TrackSettings
+from landfold.tracking.store import flatten, store_uri
 
 __all__ = [
     "LiveRun",

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from landfold.files import main_checkout
+from landfold.core.files import main_checkout
 from landfold.tracking import describe
 from landfold.tracking.artifacts import gather
 from landfold.tracking.database import is_complete, loose_runs

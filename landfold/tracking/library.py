@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from filelock import Timeout as LockTimeout
 
-from landfold.errors import LandfoldError
+from landfold.core.errors import LandfoldError
 from landfold.tracking.redaction import reason, shown
 
 LOCK_WAIT_S = 120

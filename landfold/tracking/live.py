@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landfold.errors import LandfoldError
+from landfold.core.errors import LandfoldError
 from landfold.tracking.library import faults_explained, load_mlflow
 from landfold.tracking.origin import environment, origin
 from landfold.tracking.redaction import reason, shown
 from landfold.tracking.runs import ADOPTED, FOLD, FOLD_DIGEST, LIFE, STATE, K, signs_of_life
-from landfold.tracking.store import Store, TrackSettings, store_uri
+from landfold.tracking.settings import TrackSettings
+from landfold.tracking.store import Store, store_uri
 
 
 @dataclass

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from landfold.files import digest, file_sha256, read_json
-from landfold.lineage import data_digest, model_digest, params_digest
+from landfold.core.digests import data_digest, digest, file_sha256, model_digest, params_digest
+from landfold.core.files import read_json
 from landfold.tracking.library import TrackingError
 from landfold.tracking.store import leaves
 

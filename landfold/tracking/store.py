@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from landfold.files import main_checkout
-from landfold.settings import Settings
+from landfold.core.files import main_checkout
 from landfold.tracking.database import create_database
 from landfold.tracking.library import UnreachableStoreError, load_mlflow, sqlite_file
 from landfold.tracking.redaction import reason, redacted
@@ -24,17 +23,6 @@ EXPERIMENT_TAGS = {
         "`zoned.accuracy.pooled` with its interval, `low` to `high`; compare where `landfold.data_digest` is equal."
     ),
 }
-
-
-class TrackSettings(Settings):
-    """Section ``track`` of params.yaml."""
-
-    enabled: bool
-    """record results in MLflow; false: neither train nor track touches it"""
-    maps_mb: float
-    """map files are kept with the result, smallest first, as long as they make no more MB than this; 0: none"""
-    system_metrics: bool
-    """note CPU, memory, disk, network, and GPU if pynvml is installed, every 10 s while a fold trains"""
 
 
 def store_uri(root: Path) -> str:

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from landfold import settings
-from landfold.errors import LandfoldError
+from landfold.core import settings
+from landfold.core.errors import LandfoldError
 from landfold.tracking.database import create_database, read_only
 from landfold.tracking.library import ENVIRONMENT, sqlite_file
 from landfold.tracking.redaction import shown

@@ -86,7 +86,7 @@ def test_settings_of_the_prediction_points_change_the_distances(project, stage, 
 
 
 def test_small_zones_are_warned_of(project, stage, monkeypatch):
-    monkeypatch.setattr("landfold.leakage.Audit.warnings", lambda self: ["zones are small"])
+    monkeypatch.setattr("landfold.audit.audit.Audit.warnings", lambda self: ["zones are small"])
     assert stage(stages.audit).startswith("audit: warning: zones are small\naudit: band statistics")
 
 

@@ -8,10 +8,10 @@ import pytest
 import shapely
 from matplotlib.image import imread
 
-from landfold.files import write_json
-from landfold.folds import TEST, FoldError, Split, column, split_fold, write_folds
-from landfold.predictions import EvaluationError
-from landfold.zones import Blocks, grid_zones, zone_table
+from landfold.core.files import write_json
+from landfold.folds.assignment import TEST, FoldError, Split, column, split_fold, write_folds
+from landfold.folds.zones import Blocks, grid_zones, zone_table
+from landfold.scores.predictions import EvaluationError
 from stages import evaluate, run
 
 CLASSES = ["water", "farm"]

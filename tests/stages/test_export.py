@@ -7,11 +7,11 @@ import pytest
 import rasterio
 import torch
 
-from landfold.files import file_sha256, write_json
-from landfold.grid import Grid
-from landfold.lineage import model_digest
-from landfold.model import ModelError
-from landfold.raster import Raster
+from landfold.core.digests import file_sha256, model_digest
+from landfold.core.files import write_json
+from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster
+from landfold.network.model import ModelError
 from stages import export
 from tests import factories
 from tests.stages.test_train import SCENE, project, project_again, run_train

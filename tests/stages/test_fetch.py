@@ -5,7 +5,7 @@ import re
 import pytest
 
 import stages.fetch
-from landfold.files import file_sha256
+from landfold.core.digests import file_sha256
 from tests.factories import leftovers, tree, wheel, write_params
 
 MEMBERS = {"testdata/scene/S_B02.jp2": b"blue", "testdata/labels.gpkg": b"labels"}

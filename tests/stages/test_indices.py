@@ -2,7 +2,7 @@ import pytest
 
 import stages.indices
 import stages.ingest
-from landfold.raster import Raster
+from landfold.geo.raster import Raster
 from tests.factories import leftovers, small_scene, tree, write_params
 
 

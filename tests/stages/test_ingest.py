@@ -7,7 +7,7 @@ from affine import Affine
 from rasterio.crs import CRS
 
 import stages.ingest
-from landfold.raster import Raster, RasterWriteError
+from landfold.geo.raster import Raster, RasterWriteError
 from tests.factories import leftovers, make_grid, read_json, small_scene, tree, write_params
 
 RAW = "data/raw/scenes"

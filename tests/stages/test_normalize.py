@@ -5,8 +5,8 @@ from rasterio.windows import Window
 import stages.indices
 import stages.ingest
 import stages.normalize
-from landfold.raster import Raster
-from landfold.statistics import SceneStatistics
+from landfold.geo.raster import Raster
+from landfold.scenes.normalize import SceneStatistics
 from tests.factories import leftovers, small_scene, tree, write_params
 
 

@@ -3,9 +3,9 @@ import sys
 import pytest
 import yaml
 
-from landfold.files import write_json
+from landfold.core.files import write_json
 from stages import report, run
-from tests.test_report import contents, write_result
+from tests.report.test_page import contents, write_result
 
 PARAMS = {
     "project": {"name": "meadows"},

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import stages
-from landfold.errors import LandfoldError
+from landfold.core.errors import LandfoldError
 from tests.factories import write_params
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from landfold.files import write_json
-from tests.test_tracking import DEAD_SERVER, REPOSITORY, make_root, nested, write_fold
+from landfold.core.files import write_json
+from tests.tracking.test_tracking import DEAD_SERVER, REPOSITORY, make_root, nested, write_fold
 
 HEAVY = ("mlflow", "pandas", "torch", "rasterio", "sqlalchemy")
 TRACK = {"enabled": True, "maps_mb": 1, "system_metrics": False}

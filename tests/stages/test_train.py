@@ -9,15 +9,16 @@ import shapely
 import torch
 import yaml
 
-from landfold import training
-from landfold.files import digest, file_sha256, write_json
-from landfold.folds import Split, write_folds
-from landfold.model import Classifier
-from landfold.zones import Blocks, grid_zones, zone_table
+from landfold.core.digests import digest, file_sha256
+from landfold.core.files import write_json
+from landfold.folds.assignment import Split, write_folds
+from landfold.folds.zones import Blocks, grid_zones, zone_table
+from landfold.network import training
+from landfold.network.model import Classifier
 from stages import run, train
 from tests import factories
-from tests.test_model import SETTINGS as MODEL
-from tests.test_training import SETTINGS as TRAIN
+from tests.network.test_model import SETTINGS as MODEL
+from tests.network.test_training import SETTINGS as TRAIN
 
 SCENE = "T33UUU_20170216T102101"
 CLASSES = ["field", "water"]

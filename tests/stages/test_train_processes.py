@@ -13,11 +13,11 @@ import pandas
 import pytest
 import torch
 
-from landfold.model import Classifier
+from landfold.network.model import Classifier
 from tests import factories
 from tests.stages.test_train import FILES, project, project_again, run_train
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, "-m", "stages.train", "0"]
 FAILING = """
 import os, sys

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from landfold.core.digests import file_sha256
+from landfold.core.errors import LandfoldError
+from landfold.core.files import writing_folder
 from landfold.deploy.bundlecard import BundleCard, read_card
 from landfold.deploy.serving.scoring import LIMITS, ServingLimits
-from landfold.errors import LandfoldError
-from landfold.files import file_sha256, writing_folder
 
 SCRIPT = Path(__file__).with_name("script.py")
 

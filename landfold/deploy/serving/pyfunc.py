@@ -13,11 +13,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
+from landfold.core.errors import LandfoldError
+from landfold.core.settings import validate
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.serving.scoring import LIMITS, ServingLimits, answer
-from landfold.errors import LandfoldError
-from landfold.model import pick_device
-from landfold.settings import validate
+from landfold.network.model import pick_device
 
 
 class Refusal(MlflowException):

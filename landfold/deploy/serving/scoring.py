@@ -10,14 +10,14 @@ from affine import Affine
 from pydantic import Field
 from rasterio.crs import CRS
 
-from landfold import raster
+from landfold.core.errors import LandfoldError, first_ten
+from landfold.core.settings import Settings
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import BundleCard
-from landfold.errors import LandfoldError, first_ten
-from landfold.grid import Grid
+from landfold.geo import raster
+from landfold.geo.grid import Grid
 from landfold.maps.inference import map_grid, slide
-from landfold.settings import Settings
-from landfold.statistics import ChannelStatistics, SceneStatistics
+from landfold.scenes.normalize import ChannelStatistics, SceneStatistics
 
 MODES = ("windows", "scene")
 

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from landfold.core.errors import LandfoldError
 from landfold.deploy.serving.package import quiet_mlflow, save
 from landfold.deploy.serving.scoring import LIMITS, ServingLimits
-from landfold.errors import LandfoldError
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -1,0 +1,24 @@
+"""Section ``audit`` of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from landfold.core.settings import Settings
+
+
+class AuditSettings(Settings):
+    """Section ``audit`` of params.yaml."""
+
+    baseline: Literal["random_forest", "logistic_regression"]
+    """classifier of the band statistics"""
+    trees: int = Field(ge=1)
+    """number of trees of the random forest"""
+    prediction_points: int = Field(ge=1)
+    """windows of the map, sampled at random, whose distances to the patches are measured; fewer if there are fewer"""
+    bootstrap: int = Field(ge=1)
+    """number of resamples of the zones behind each 95 % interval"""
+    seed: int = Field(ge=0)
+    """seed of the forest, of all samples and of the resamples"""
+    network: bool
+    """whether the network is trained under the random folds, too, to measure its own gap; no effect on the audit"""

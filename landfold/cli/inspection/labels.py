@@ -1,0 +1,225 @@
+"""What labels of every kind hold, before anybody has said what they mean."""
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas
+import pyogrio
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+
+from landfold.cli.inspection.scenes import crs_name
+from landfold.core.errors import LandfoldError
+from landfold.geo import raster
+from landfold.geo.grid import Grid
+from landfold.patches.delivery import Place
+from landfold.patches.labels.vectors import PARQUET
+from landfold.patches.settings import value_text
+from landfold.scenes.sensors.scenes import SceneFiles
+
+MAX_VALUES = 50
+"""An attribute with more distinct values is no class."""
+
+MAX_PIXEL_VALUES = 255
+"""As many classes as Landfold numbers."""
+
+LIKELY = ("class", "label", "landcover", "land_cover", "lulc", "cover", "type", "kind", "category", "code", "name")
+"""Parts of names that attributes of classes have, the likeliest first."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An attribute that may hold classes: how often each value occurs, and how many features have none."""
+
+    name: str
+    text: bool
+    values: Counter[str]
+    empty: int
+
+    @property
+    def rank(self) -> tuple[bool, int, bool, int]:
+        """Sorts the likeliest attribute first: filled in, named like a class, of text, of few values."""
+        name = self.name.lower()
+        hint = next((i for i, part in enumerate(LIKELY) if part in name), len(LIKELY))
+        return self.empty > 0, hint, not self.text, len(self.values)
+
+
+@dataclass(frozen=True)
+class LabelView:
+    """Labels of one kind as found. ``values`` counts what may become classes, in ``unit``.
+
+    ``others`` are files that may be labels as well. ``fault`` says why the values are not known.
+    """
+
+    kind: str
+    unit: str
+    path: Path | None = None
+    crs: str | None = None
+    layer: str | None = None
+    layers: tuple[str, ...] = ()
+    features: int | None = None
+    invalid: int = 0
+    attributes: tuple[Attribute, ...] = ()
+    all_attributes: tuple[str, ...] = ()
+    values: Counter[str] = field(default_factory=Counter)
+    resampling: str | None = None
+    others: tuple[Path, ...] = ()
+    fault: str | None = None
+
+    @property
+    def attribute(self) -> Attribute | None:
+        """The likeliest attribute."""
+        return self.attributes[0] if self.attributes else None
+
+
+def look_at_labels(place: Place, *, kind: str | None, layer: str | None) -> LabelView | None:
+    """The labels of a place; of several kinds the one that ``kind`` asks for, else the most telling one.
+
+    ``layer`` is the layer of a vector file to look at, where it has it.
+    """
+    files = place.labels
+    asked = {"polygons": "vector", "points": "vector"}.get(kind or "", kind)
+    order = sorted(("vector", "table", "raster"), key=lambda what: what != asked)
+    folders = _folders(place.scenes, place.scenes_root)
+    if folders is not None and (asked == "folder" or not any(files.values())):
+        return folders
+    for what in order:
+        if files[what]:
+            path, *rest = files[what]
+            others = (*rest, *(p for other in order if other != what for p in files[other]))
+            view = {"vector": _vector, "table": _table, "raster": _raster}[what](path, layer)
+            return replace(view, others=others)
+    return folders
+
+
+def _vector(path: Path, layer: str | None) -> LabelView:
+    try:
+        if path.suffix.lower() in PARQUET:
+            layers, table = (), geopandas.read_parquet(path)
+        else:
+            layers = tuple(str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None)
+            layer = layer if layer in layers else next(iter(layers), None)
+            table = geopandas.read_file(path, layer=layer)
+        if not isinstance(table, geopandas.GeoDataFrame):
+            raise ValueError("a table without geometry")
+    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
+        return LabelView("polygons", "polygons", path, fault=f"not a vector file that can be read ({error})")
+    shapes = table.geometry
+    kind = "points" if shapes.geom_type.isin(["Point", "MultiPoint"]).mean() > 0.5 else "polygons"
+    columns = [str(c) for c in table.columns if c != shapes.name]
+    attributes = sorted((a for c in columns if (a := _attribute(table, c))), key=lambda a: a.rank)
+    return LabelView(
+        kind,
+        kind,
+        path,
+        crs=_crs(table),
+        layer=layer if len(layers) > 1 else None,
+        layers=layers if len(layers) > 1 else (),
+        features=len(table),
+        invalid=int((~shapes.is_valid & shapes.notna()).sum()) if kind == "polygons" else 0,
+        attributes=tuple(attributes),
+        all_attributes=tuple(columns),
+        values=attributes[0].values if attributes else Counter(),
+    )
+
+
+def _crs(table: geopandas.GeoDataFrame) -> str | None:
+    return None if table.crs is None else crs_name(CRS.from_wkt(table.crs.to_wkt()))
+
+
+def _attribute(table: geopandas.GeoDataFrame, name: str) -> Attribute | None:
+    """The attribute, where it may hold classes: text or whole numbers with 2 to MAX_VALUES distinct values."""
+    column = table[name]
+    numeric = pandas.api.types.is_numeric_dtype(column)
+    if not numeric and not pandas.api.types.is_string_dtype(column.dropna()):
+        return None
+    if pandas.api.types.is_bool_dtype(column) or (numeric and not (column.dropna() % 1 == 0).all()):
+        return None
+    values = Counter(value_text(value) for value in column.dropna())
+    few = 2 <= len(values) <= MAX_VALUES and (len(values) < column.notna().sum() or len(values) < 10)
+    return Attribute(name, not numeric, _sorted(values), int(column.isna().sum())) if few else None
+
+
+def _table(path: Path, layer: str | None) -> LabelView:
+    try:
+        table = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (ValueError, pandas.errors.EmptyDataError) as error:
+        return LabelView("table", "scenes", path, fault=f"no CSV file in UTF-8 ({error})")
+    columns = tuple(map(str, table.columns))
+    if not {"file", "class"} <= set(columns):
+        fault = f"expected columns file and class, separated by commas; found {', '.join(columns)}"
+        return LabelView("table", "scenes", path, features=len(table), all_attributes=columns, fault=fault)
+    values = Counter(text for text in table["class"].str.strip() if text)
+    return LabelView("table", "scenes", path, features=len(table), all_attributes=columns, values=_sorted(values))
+
+
+def _raster(path: Path, layer: str | None) -> LabelView:
+    try:
+        with raster.opened(path) as dataset:
+            crs = None if dataset.crs is None else crs_name(dataset.crs)
+            floating = np.issubdtype(np.dtype(dataset.dtypes[0]), np.floating)
+            votes = not floating and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]
+            view = LabelView("raster", "pixels", path, crs=crs, resampling="mode" if votes else "nearest")
+            bands = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]
+            if len(bands) != 1:
+                return replace(view, fault=f"{len(bands)} bands; expected one, of class values")
+            values = _pixel_values(path, dataset)
+    except LandfoldError as error:
+        return LabelView("raster", "pixels", path, fault=str(error))
+    if values is None:
+        return replace(view, fault=f"more than {MAX_PIXEL_VALUES} distinct values, which are no classes")
+    return replace(view, values=values)
+
+
+def _pixel_values(path: Path, dataset: Any) -> Counter[str] | None:
+    """How many pixels have each value, all but nodata; None if there are too many values for classes."""
+    found: Counter[float] = Counter()
+    grid = Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
+    for window in grid.blocks(1024):
+        with raster.reading(path):
+            values = dataset.read(1, window=window)
+            values = values[dataset.read_masks(1, window=window) > 0]
+        if np.issubdtype(values.dtype, np.floating):
+            values = values[~np.isnan(values)]
+        numbers, counts = np.unique(values, return_counts=True)
+        found.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        if len(found) > MAX_PIXEL_VALUES:
+            return None
+    return Counter({value_text(number): count for number, count in sorted(found.items())})
+
+
+def _folders(scenes: list[SceneFiles], root: Path | None) -> LabelView | None:
+    """Classes by folder, where scenes lie in several folders and some folder holds several scenes."""
+    own = Counter(scene.folder for scene in scenes if len({file.path for file in scene.bands.values()}) > 1)
+    alone = all(count == 1 for count in own.values())  # each scene of several files in a folder of its own
+    folders = []
+    for scene in scenes:
+        files = {file.path for file in scene.bands.values()} or {scene.folder / "file"}
+        if not scene.bands and scene.folder.is_file():
+            files = {scene.folder}
+        folder = next(iter(files)).parent if len(files) == 1 else scene.folder
+        folders.append(folder.parent if len(files) > 1 and alone and folder != root else folder)
+    counts = Counter(folder.name for folder in folders)
+    if root in folders or len(counts) < 2 or len(counts) == len(scenes):
+        return None
+    return LabelView("folder", "scenes", values=_sorted(counts))
+
+
+def _sorted(values: Counter[str]) -> Counter[str]:
+    """Counts in the order of the values, numbers by their size."""
+    number = {text: float(text) for text in values if _is_number(text)}
+    return Counter(
+        {text: values[text] for text in sorted(values, key=lambda t: (t not in number, number.get(t, 0), t))}
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

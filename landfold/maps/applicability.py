@@ -1,0 +1,264 @@
+"""Area of applicability: where a map's ground is like that on which its models were trained and scored.
+
+After Meyer and Pebesma (2021), "Predicting into unknown space?", doi:10.1111/2041-210X.13650, with the
+definitions of their package CAST (trainDI, aoa). Predictors are the band statistics of a window. They
+are standardized by the mean and the standard deviation of the training patches and multiplied by their
+importance. The dissimilarity index (DI) of a window is its Euclidean distance to the nearest training
+patch, divided by the mean distance of all pairs of training patches. The DI of a training patch is taken
+to the patches that its fold trains on, as its score was. The threshold is the upper whisker of those
+indices; what lies above it is outside: the cross-validated accuracy says nothing about it.
+
+A CNN has no importance of its own for a band's mean, so the weights are those of a random forest fitted
+on the same patches. Cost is bounded: at most `MOST_PATCHES` training patches (a seeded sample of more),
+each window one search of a k-d tree, the mean distance from at most `PAIRS` pairs beyond
+`EXACT_PATCHES` patches. Memory is one tree a fold and one strip of the map.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+from rasterio.windows import Window
+from scipy.spatial import cKDTree
+from scipy.spatial.distance import pdist
+from sklearn.ensemble import RandomForestClassifier
+
+from landfold.core.errors import LandfoldError
+from landfold.geo.raster import Raster
+from landfold.patches.features import cell_features, patch_features
+
+METHOD = "area of applicability, Meyer and Pebesma 2021, doi:10.1111/2041-210X.13650"
+MOST_PATCHES = 30_000
+EXACT_PATCHES = 4_000
+"""Up to here the mean distance is that of all pairs, 64 MB of them."""
+
+PAIRS = 1_000_000
+"""Random pairs beyond: the standard error is a thousandth of the spread of the distances."""
+
+TREES, PATCHES_OF_TREE = 100, 2_000
+"""Of the forest behind the weights: about a second, however many patches there are."""
+
+SEED = 0
+
+
+class ApplicabilityError(LandfoldError):
+    """Training patches from which no area of applicability follows."""
+
+
+@dataclass(frozen=True)
+class Applicability:
+    """The training patches as points, and the index at which the area of applicability ends.
+
+    ``used`` are the columns of the features that differ between training patches (a constant one has no
+    standard deviation to be measured by), ``names`` and ``weights`` theirs; ``training`` are the indices
+    of the training patches, each in the fold that validates it.
+    """
+
+    names: list[str]
+    used: np.ndarray
+    weights: np.ndarray
+    centre: np.ndarray
+    factor: np.ndarray
+    patches: int
+    mean_distance: float
+    training: np.ndarray
+    threshold: float
+    folds: list[cKDTree]
+    ensemble: cKDTree
+
+    @classmethod
+    def of(
+        cls, features: pandas.DataFrame, labels: np.ndarray, sides: Sequence[pandas.Series], *, weighted: bool = True
+    ) -> "Applicability":
+        """Learn the training patches.
+
+        Args:
+            features: of every patch, as `landfold.patches.features.patch_features` has them.
+            labels: class of every patch, in the same order.
+            sides: for each fold ``train`` or another word for the patches, with their ids as index; a patch
+                that no fold trains on is not used.
+            weighted: whether features count by their importance, or all alike.
+
+        Raises:
+            ApplicabilityError: fewer than two training patches, one without a valid pixel, a fold that
+                trains on none, no patch that was validated, or patches that are all alike.
+        """
+        train, validation = (
+            np.stack([(side.reindex(features.index) == name).to_numpy() for side in sides])
+            for name in ("train", "validation")
+        )
+        chosen = _training_patches(features, train)
+        train, validation = train[:, chosen], validation[:, chosen]
+        if not train.any(axis=1).all():
+            fold = int(np.flatnonzero(~train.any(axis=1))[0])
+            raise ApplicabilityError(f"fold {fold} trains on no patch; lower zones.buffer_m or zones.k")
+        if not validation.any():
+            raise ApplicabilityError("no training patch is validated in any fold, so nothing gives a threshold")
+        values = features.to_numpy(np.float64)[chosen]
+        used = np.flatnonzero(values.max(axis=0) > values.min(axis=0))
+        if not len(used):
+            raise ApplicabilityError("all training patches have the same band statistics; is data/normalized empty?")
+        values = values[:, used]
+        weights = _importances(values, np.asarray(labels)[chosen]) if weighted else np.ones(len(used))
+        centre, factor = values.mean(axis=0), weights / values.std(axis=0, ddof=1)
+        points = _points(values, centre, factor)
+        mean_distance = _mean_distance(points)
+        trees = [cKDTree(points[mine]) for mine in train]
+        distances = [tree.query(points[mine])[0] for tree, mine in zip(trees, validation, strict=True)]
+        training = (np.concatenate(distances) / mean_distance).astype(np.float32)
+        return cls(
+            names=[features.columns[i] for i in used],
+            used=used,
+            weights=weights,
+            centre=centre,
+            factor=factor,
+            patches=len(chosen),
+            mean_distance=mean_distance,
+            training=training,
+            threshold=float(np.float32(upper_whisker(training))),
+            folds=trees,
+            ensemble=cKDTree(points),
+        )
+
+    @classmethod
+    def of_folds(cls, folds: Path, k: int, *, patches: Path, normalized: Path) -> "Applicability":
+        """Learn the training patches of all ``k`` folds of a folder of folds.
+
+        Args:
+            folds: the folder of fold_0.parquet, fold_1.parquet, ...
+            k: their number.
+            patches: the table of patches.
+            normalized: the folder of the normalized scenes.
+        """
+        table = pandas.read_parquet(patches)
+        sides = [pandas.read_parquet(folds / f"fold_{fold}.parquet").set_index("patch")["side"] for fold in range(k)]
+        return cls.of(patch_features(table, normalized), table["label"].to_numpy(), sides)
+
+    def dissimilarity(self, values: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:
+        """The dissimilarity index of windows: (window,) float32, NaN where a feature is.
+
+        Args:
+            values: (window, feature), features in the order of the patches' table.
+            folds: number of the fold whose training patches count for each window; -1, or without
+                ``folds``, those of all folds.
+        """
+        found = np.full(len(values), np.nan, dtype=np.float32)
+        values = values[:, self.used]
+        folds = np.full(len(values), -1) if folds is None else folds
+        known = np.isfinite(values).all(axis=1)
+        points = _points(values, self.centre, self.factor)
+        for fold in np.unique(folds[known]):
+            here = known & (folds == fold)
+            tree = self.ensemble if fold < 0 else self.folds[fold]
+            found[here] = tree.query(points[here], workers=-1)[0] / self.mean_distance
+        return found
+
+    def applicable(self, dissimilarity: np.ndarray) -> np.ndarray:
+        """1 inside the area of applicability, 0 outside, NaN where there is no data: float32."""
+        inside = (dissimilarity <= np.float32(self.threshold)).astype(np.float32)
+        return np.where(np.isnan(dissimilarity), np.float32(np.nan), inside)
+
+    def summary(self) -> dict[str, Any]:
+        """What a report needs to tell of the method."""
+        weights = {name: round(float(w), 6) for name, w in zip(self.names, self.weights, strict=True)}
+        return {
+            "method": METHOD,
+            "patches": self.patches,
+            "mean_distance": self.mean_distance,
+            "threshold": self.threshold,
+            "training_outside": float((self.training > np.float32(self.threshold)).mean()),
+            "weights": weights,
+        }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Dissimilarity of some rows of cells of a map, (row, column) float32, NaN where the map has no data.
+
+    ``window`` places them on the map's grid. ``own`` is that to the training patches of the fold that never saw
+    the cell's zone (of all folds where no fold has it), which gave the cell its class; ``ensemble`` that to the
+    training patches of all folds.
+    """
+
+    window: Window
+    own: np.ndarray
+    ensemble: np.ndarray
+
+
+def survey(
+    raster: Raster,
+    area: Applicability,
+    folds: Callable[[Window], np.ndarray],
+    data: Callable[[Window], np.ndarray],
+    *,
+    size_px: int,
+    stride_px: int,
+) -> Iterator[Survey]:
+    """The dissimilarity of the window of every cell of a map, some rows of cells at a time.
+
+    Args:
+        raster: the normalized scene.
+        area: what `Applicability.of` learned.
+        folds: gives for a window of the map the fold that gave each cell its class, (row, column); -1 where no
+            fold held its zone out.
+        data: gives for a window of the map which cells have a class, (row, column) bool.
+        size_px: side of the windows.
+        stride_px: side of a cell in pixels of the scene.
+    """
+    for window, values, _ in cell_features(raster, size_px=size_px, stride_px=stride_px):
+        here, fold = data(window), folds(window)
+        own, ensemble = (np.full(here.shape, np.nan, dtype=np.float32) for _ in range(2))
+        wanted, fold = values[here], fold[here]
+        every = area.dissimilarity(wanted)
+        mine = every.copy()
+        mine[fold >= 0] = area.dissimilarity(wanted[fold >= 0], fold[fold >= 0])
+        own[here], ensemble[here] = mine, every
+        yield Survey(window, own, ensemble)
+
+
+def upper_whisker(indices: np.ndarray) -> float:
+    """The 75th percentile plus 1.5 times the interquartile range, at most the maximum."""
+    low, high = np.percentile(np.asarray(indices, dtype=np.float64), [25, 75])
+    return float(min(high + 1.5 * (high - low), np.max(indices)))
+
+
+def _training_patches(features: pandas.DataFrame, train: np.ndarray) -> np.ndarray:
+    """Rows of the patches that a fold trains on, or of a sample of them, in order."""
+    rows = np.flatnonzero(train.any(axis=0))
+    if len(rows) < 2:
+        raise ApplicabilityError(f"{len(rows)} training patches; an area of applicability needs at least two")
+    empty = rows[~np.isfinite(features.to_numpy()[rows]).all(axis=1)]
+    if len(empty):
+        raise ApplicabilityError(
+            f"patch {features.index[empty[0]]}: not a valid pixel in data/normalized; run dvc repro patches"
+        )
+    if len(rows) > MOST_PATCHES:
+        rows = np.sort(np.random.default_rng(SEED).choice(rows, MOST_PATCHES, replace=False))
+    return rows
+
+
+def _importances(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Share of each feature in what a random forest learns of the labels; equal where it learns nothing."""
+    drawn = min(PATCHES_OF_TREE, len(values))
+    forest = RandomForestClassifier(TREES, max_samples=drawn, random_state=SEED, n_jobs=-1)
+    found = forest.fit(values, labels).feature_importances_
+    return found if found.any() else np.ones(values.shape[1])
+
+
+def _points(values: np.ndarray, centre: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    return ((values - centre) * factor).astype(np.float32)
+
+
+def _mean_distance(points: np.ndarray) -> float:
+    """Mean over all pairs of points, or over `PAIRS` random ones."""
+    if len(points) <= EXACT_PATCHES:
+        return float(pdist(points).mean())
+    random = np.random.default_rng(SEED)
+    first = random.integers(len(points), size=PAIRS)
+    second = (first + random.integers(1, len(points), size=PAIRS)) % len(points)  # never the same point
+    steps = range(0, PAIRS, PAIRS // 20)
+    parts = ((first[i : i + PAIRS // 20], second[i : i + PAIRS // 20]) for i in steps)
+    return float(np.concatenate([np.linalg.norm(points[a] - points[b], axis=1) for a, b in parts]).mean(dtype=float))

@@ -1,0 +1,51 @@
+"""Section ``export`` of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from landfold.core.settings import Settings
+
+
+class PolygonSettings(Settings):
+    """Setting ``export.polygons`` of params.yaml."""
+
+    formats: list[Literal["gpkg", "geojson", "flatgeobuf"]]
+    """files of polygons: gpkg and flatgeobuf in the scene's CRS, geojson in WGS 84; []: none"""
+    min_area_m2: float = Field(ge=0, allow_inf_nan=False)
+    """smallest mapping unit, square metres: a smaller region is merged into its largest neighbour; 0: none is"""
+
+    @field_validator("formats")
+    @classmethod
+    def _each_once(cls, formats: list[str]) -> list[str]:
+        if len(set(formats)) < len(formats):
+            raise ValueError("expected each format once")
+        return formats
+
+
+class ExportSettings(Settings):
+    """Section ``export`` of params.yaml."""
+
+    stride_px: int = Field(ge=1)
+    """side of a map cell in pixels of the scene; even when patches.size_px is"""
+    offsets: int = Field(ge=1)
+    """n x n windows a cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""
+    flips_and_turns: bool
+    """whether to average over the eight flips and turns of each window"""
+    min_valid: float = Field(ge=0, le=1)
+    """a cell with a smaller share of valid pixels is nodata"""
+    layers: list[Literal["margin", "entropy", "probabilities"]]
+    """what to tell beside class and confidence: bands margin and entropy, a raster of all classes' probabilities"""
+    applicability: bool
+    """whether to map how far the ground is like the training patches, and where it is not"""
+    polygons: PolygonSettings
+    """class polygons"""
+    mosaic: Literal["none", "first", "confidence"]
+    """one map of all scenes, if there are several: of which scene a cell is that several have"""
+
+    @field_validator("layers")
+    @classmethod
+    def _each_once(cls, layers: list[str]) -> list[str]:
+        if len(set(layers)) < len(layers):
+            raise ValueError("expected each layer once")
+        return layers

@@ -1,0 +1,125 @@
+"""The state of a training after its last finished epoch, kept apart from DVC's outputs until the fold is written."""
+
+import hashlib
+import json
+import pickle
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
+
+from landfold.core.digests import code_digest
+from landfold.core.files import KEPT_S, kept_work, writing
+
+STATE = "state.pt"
+
+ROOMS = ("core", "geo", "folds", "network")
+"""Folders of code that decide the weights: the same as in dvc.yaml."""
+
+
+def home(output: Path) -> Path:
+    """The folder of the states of trainings that write ``output``.
+
+    It is below ``.dvc/tmp/landfold`` of the main checkout or, without ``.dvc``, beside the output under a name that
+    git and DVC ignore.
+    """
+    kept = kept_work(Path.cwd())
+    return kept / "train" if kept else output.with_name(f".partial-{output.name}-training")
+
+
+def key_of(facts: object, arrays: Iterable[np.ndarray], tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of all that decides a training.
+
+    They are ``facts`` (JSON), the arrays learnt from, the initial tensors, the code and torch's version.
+    """
+    total = hashlib.sha256(json.dumps([facts, torch.__version__, code_digest(*ROOMS)], sort_keys=True).encode())
+    for array in arrays:
+        for start in range(0, len(array), 4096):
+            total.update(np.ascontiguousarray(array[start : start + 4096]))
+    for name, tensor in sorted(tensors.items()):
+        total.update(name.encode() + b"\0" + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+@contextmanager
+def keeping(home: Path | None) -> Iterator["Checkpoint"]:
+    """A `Checkpoint` below ``home``; what it keeps is discarded when the block succeeds."""
+    checkpoint = Checkpoint(home)
+    done = False
+    try:
+        yield checkpoint
+        done = True
+    finally:
+        checkpoint.close(discard=done)
+
+
+class Checkpoint:
+    """The kept state of one training; a `Checkpoint` of None keeps nothing."""
+
+    def __init__(self, home: Path | None) -> None:
+        """Keep states below ``home``; what nothing has gone on with for two weeks is removed."""
+        self.home = home
+        self.folder: Path | None = None
+        self._lock: FileLock | None = None
+        for old in _older_than(home, KEPT_S) if home else ():
+            shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+
+    def open(self, key: str) -> dict[str, Any] | None:
+        """What was kept of the training with this key, if anything.
+
+        While another process trains the same, nothing is read or kept.
+        """
+        if self.home is None:
+            return None
+        folder = self.home / key[:32]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / "lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except LockTimeout:
+            return None
+        self.folder = folder
+        (folder / f".partial-{STATE}").unlink(missing_ok=True)
+        try:
+            return torch.load(folder / STATE, "cpu", weights_only=True)
+        except (FileNotFoundError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
+            return None  # none yet, or damaged by a power cut: the training begins anew
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Replace the kept state by this one of tensors and plain values, whole or not at all."""
+        if self.folder is not None:
+            with writing(self.folder / STATE) as temporary:
+                torch.save(state, temporary)
+
+    @property
+    def file(self) -> Path | None:
+        """The kept state, if there is one."""
+        path = self.folder / STATE if self.folder else None
+        return path if path and path.is_file() else None
+
+    def close(self, *, discard: bool) -> None:
+        """Let go of the state; ``discard`` it when the fold that it was for is written."""
+        if self._lock is not None:
+            self._lock.release()
+        if self.home is None:
+            return
+        if self.folder is not None and (discard or self.file is None):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = None
+        with suppress(OSError):  # not there, or others are kept in it
+            self.home.rmdir()
+
+
+def _older_than(folder: Path, seconds: float) -> Iterable[Path]:
+    now = time.time()
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            if now - max(part.stat().st_mtime for part in (path, *path.glob("*"))) > seconds:
+                yield path

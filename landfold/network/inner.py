@@ -1,0 +1,54 @@
+"""An inner split of the training zones, by which the best epoch is chosen: the validation fold never chooses."""
+
+import numpy as np
+import pandas
+import shapely
+from sklearn.model_selection import StratifiedGroupKFold
+
+from landfold.folds.split import split_fold
+from landfold.network.recipe import TrainingError
+
+
+def inner_split(table: pandas.DataFrame, train: np.ndarray, *, parts: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The training patches to learn from, and those to choose the epoch by.
+
+    The latter are whole zones, one of ``parts`` folds with classes as even as zones allow. A training patch outside
+    of them that shares ground with one of theirs is in neither.
+
+    Args:
+        table: the patches with ``label``, ``zone`` and ``geometry`` (WKB).
+        train: (patch,) bool, the training patches. Nothing is asked of the others.
+        parts: number of inner folds.
+        seed: of their assignment.
+
+    Returns:
+        (patch,) bool each.
+
+    Raises:
+        TrainingError: fewer training zones than parts, or an inner part without patches.
+        FoldError: no patch to learn from shares no ground with the inner part.
+    """
+    own = table[train]
+    zones = own["zone"].to_numpy(str)
+    count = len(set(zones))
+    if count < parts:
+        raise TrainingError(
+            f"train.early_stopping: {count} training zones cannot make {parts} inner folds; lower train.inner_folds "
+            "or zones.block_size_m, or set train.early_stopping to null"
+        )
+    labels = own["label"].to_numpy(str)
+    parts = min(parts, int(np.unique(labels, return_counts=True)[1].max()))
+    splitter = StratifiedGroupKFold(max(parts, 2), shuffle=True, random_state=seed)
+    folds = np.full(len(own), 1, dtype=np.int64)
+    folds[next(splitter.split(zones, labels, zones))[1]] = 0
+    if not (folds == 0).any():
+        raise TrainingError(
+            f"train.early_stopping: {count} training zones of very unequal size leave the inner part empty; "
+            "lower train.inner_folds, or set train.early_stopping to null"
+        )
+    split = split_fold(shapely.from_wkb(own["geometry"].to_numpy(object)), folds, 0, 0)
+    learn, choose = np.zeros_like(train), np.zeros_like(train)
+    positions = np.flatnonzero(train)
+    learn[positions[split.train]] = True
+    choose[positions[split.validation]] = True
+    return learn, choose

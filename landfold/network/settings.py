@@ -1,0 +1,156 @@
+"""Sections ``model`` and ``train`` of params.yaml."""
+
+from difflib import get_close_matches
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from landfold.core.settings import Settings
+
+RESNETS = {
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"),
+    *("resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+}
+"""Classifiers of torchvision that are built of four groups of residual blocks."""
+
+_FAMILIES = """
+    alexnet convnext_{base,large,small,tiny} densenet{121,161,169,201} efficientnet_b{0,1,2,3,4,5,6,7}
+    efficientnet_v2_{l,m,s} googlenet inception_v3 maxvit_t mnasnet{0_5,0_75,1_0,1_3} mobilenet_v2
+    mobilenet_v3_{large,small} regnet_x_{16gf,1_6gf,32gf,3_2gf,400mf,800mf,8gf}
+    regnet_y_{128gf,16gf,1_6gf,32gf,3_2gf,400mf,800mf,8gf} shufflenet_v2_x{0_5,1_0,1_5,2_0} squeezenet1_{0,1}
+    swin_{b,s,t} swin_v2_{b,s,t} vgg{11,11_bn,13,13_bn,16,16_bn,19,19_bn} vit_b_{16,32} vit_h_14 vit_l_{16,32}
+"""
+
+CLASSIFIERS = RESNETS | {
+    start + end
+    for family in _FAMILIES.split()
+    for start, _, ends in [family.rstrip("}").partition("{")]
+    for end in ends.split(",")
+}
+"""All classifiers of torchvision, by name: settings are checked without the seconds that it takes to import. A test
+compares them with torchvision."""
+
+
+class TrainSettings(Settings):
+    """Section ``train`` of params.yaml."""
+
+    epochs: int = Field(ge=1)
+    """passes over the training patches"""
+    batch_size: int = Field(ge=2)
+    """patches in one step, over all processes; lower it when memory runs out"""
+    learning_rate: float = Field(gt=0)
+    """highest learning rate of AdamW"""
+    weight_decay: float = Field(ge=0)
+    """decoupled weight decay of AdamW"""
+    schedule: Literal["one-cycle", "cosine", "constant"]
+    """learning rate over the steps: up for 30 % then down, from the top down, or constant"""
+    warmup_epochs: float = Field(ge=0)
+    """cosine, constant: epochs in which the learning rate first rises in a line from 0; one-cycle has its own"""
+    clip_norm: float = Field(ge=0)
+    """longest gradient, over all weights, that a step follows; longer ones are shortened to it; 0: no limit"""
+    label_smoothing: float = Field(ge=0, lt=1)
+    """share of the target spread over all classes"""
+    class_weights: Literal["none", "sqrt", "balanced"]
+    """weight of a class in the loss: 1, or one over the (square root of the) number of its patches"""
+    sampling: Literal["shuffled", "balanced"]
+    """an epoch shows each patch once, or as many draws with replacement in which every class is as likely"""
+    average: Literal["none", "ema", "last"]
+    """weights that are used: those of the last step, their exponential moving average over the steps, or the mean of
+    those at the end of the last epochs"""
+    ema_decay: float = Field(gt=0, lt=1)
+    """ema: share of the average that a step keeps"""
+    average_epochs: int = Field(ge=1)
+    """last: how many epochs"""
+    early_stopping: int | None = Field(ge=1)
+    """end after so many epochs without a lower loss on an inner part of the training zones, and use the weights of the
+    best epoch; null: all epochs, and all training patches to learn from"""
+    inner_folds: int = Field(ge=2)
+    """early stopping: the inner part is one of so many folds of the training zones"""
+    flips_and_turns: bool
+    """show each patch in one of its eight flips and quarter turns, at random"""
+    spectral_jitter: float = Field(ge=0, lt=1)
+    """standard deviation of a random gain about 1 and offset about 0, per channel and patch; 0: none"""
+    band_dropout: float = Field(ge=0, lt=1)
+    """share of the channels of each patch that are set to 0, at random"""
+    cache_gb: float = Field(ge=0)
+    """patches of up to so many GB are held in memory, more in a temporary file that is memory-mapped"""
+    device: Literal["auto", "cpu", "cuda"]
+    """auto: a GPU if there is one; cuda: a GPU or an error"""
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"]
+    """processes on this machine, one a GPU; auto: as many as GPUs, one without"""
+    nodes: int = Field(ge=1)
+    """machines that train together"""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    """number format of the network's arithmetic; the mixed ones are for GPUs"""
+    compile: bool
+    """compile the network with torch.compile: minutes at first, then faster on a GPU; needs a C++ compiler"""
+    deterministic: bool
+    """only algorithms that give equal bytes on every run, on a GPU too (slower there)"""
+    seed: int = Field(ge=0)
+    """seed of initial weights, order and augmentation; each fold adds its number"""
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        if self.warmup_epochs and self.schedule == "one-cycle":
+            raise ValueError(
+                "one-cycle warms up by itself: set train.warmup_epochs to 0 or train.schedule to cosine or constant"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"train.warmup_epochs must be below train.epochs ({self.epochs})")
+        if self.average == "last" and self.early_stopping is not None:
+            raise ValueError(
+                "train.average: last has no last epochs when train.early_stopping picks the best one: "
+                "set the one to ema or none, or the other to null"
+            )
+        if self.average == "last" and self.average_epochs > self.epochs:
+            raise ValueError(f"train.average_epochs must be at most train.epochs ({self.epochs})")
+        return self
+
+
+class ModelSettings(Settings):
+    """Section ``model`` of params.yaml. A field that the backbone has no use for is null, so that none is ignored."""
+
+    backbone: str
+    """torchvision's name of a classifier: resnet18, resnet34, resnet50 or another"""
+    weights: str = Field(min_length=1)
+    """none: random; imagenet: torchvision's own; else the path of a checkpoint (.pth or .safetensors)"""
+    partial_weights: bool
+    """use weights that lack layers of the network or have others, as far as they fit; false refuses them"""
+    stem: Literal["averaged", "by_name"]
+    """how pretrained RGB kernels fill the first convolution: their mean in every channel, or R, G and B
+    kernels at those bands and the mean elsewhere; both scaled by 3/C"""
+    kernel_px: Literal[3, 7] | None
+    """ResNets: side of the first convolution's kernels; 7 is torchvision's, and what ImageNet weights need"""
+    stride_px: Literal[1, 2] | None
+    """ResNets: step of the first convolution; 2 is torchvision's, 1 keeps more detail for four times the work"""
+    pooling: bool | None
+    """ResNets: halve the resolution after the first convolution, as torchvision does"""
+    blocks: int | None = Field(ge=1, le=4)
+    """ResNets: groups of residual blocks; 4 is torchvision's, fewer suit small windows and few patches"""
+    dropout: float = Field(ge=0, lt=1)
+    """share of features dropped before the last layer while training"""
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_a_classifier(cls, name: str) -> str:
+        if name not in CLASSIFIERS:
+            close = get_close_matches(name.lower(), CLASSIFIERS, n=1)
+            hint = f" (did you mean '{close[0]}'?)" if close else "; resnet18, resnet34 and resnet50 are three"
+            raise ValueError(f"torchvision has no classifier of this name{hint}")
+        return name
+
+    @model_validator(mode="after")
+    def _fields_of_the_backbone(self) -> Self:
+        used = self.backbone in RESNETS
+        for field in ("kernel_px", "stride_px", "pooling", "blocks"):
+            if used and getattr(self, field) is None:
+                raise ValueError(f"backbone: {self.backbone} needs {field}, which is null")
+            if not used and getattr(self, field) is not None:
+                raise ValueError(f"backbone: {self.backbone} has no use for {field}: set it to null")
+        return self
+
+    @model_validator(mode="after")
+    def _kernels_fit_weights(self) -> Self:
+        if self.weights == "imagenet" and self.kernel_px not in (7, None):
+            raise ValueError("ImageNet weights have kernels of 7 px: set model.kernel_px to 7 or model.weights to none")
+        return self

@@ -1,0 +1,74 @@
+"""Settings of labels, the numbers of classes, and what labels of every kind can do for a scene."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+
+import geopandas
+import numpy as np
+from rasterio.crs import CRS
+from rasterio.windows import Window
+
+from landfold.geo.grid import Grid
+
+
+class SceneLabels(ABC):
+    """Labels on the grid of one scene."""
+
+    of_points = False
+    """Whether points are counted, and not pixels."""
+
+    @abstractmethod
+    def counts(self, window: Window) -> np.ndarray:
+        """Labelled pixels, or points, of each class in each column of a window: (class, x) int64."""
+
+    def zone_values(self, window: Window) -> np.ndarray:
+        """The place in the labels' ``zone_values``, plus 1, of the value at each pixel of a window: (y, x) int.
+
+        0 where no label is. Only labels that have such values are asked.
+        """
+        raise NotImplementedError
+
+
+class PixelLabels(SceneLabels):
+    """Labels with a class for each pixel."""
+
+    def __init__(self, classes: int) -> None:
+        """Labels of so many classes."""
+        self._numbers = range(1, classes + 1)
+
+    @abstractmethod
+    def classes(self, window: Window) -> np.ndarray:
+        """Class numbers of a window, (y, x) uint8, UNLABELLED where there is none."""
+
+    def counts(self, window: Window) -> np.ndarray:
+        """Labelled pixels of each class in each column of a window: (class, x) int64."""
+        found = self.classes(window)
+        return np.stack([(found == number).sum(axis=0, dtype=np.int64) for number in self._numbers])
+
+
+class Labels(ABC):
+    """Labels of all scenes, of whatever kind."""
+
+    names: list[str]
+    """class names in the order of their numbers"""
+    warnings: tuple[str, ...] = ()
+    """what was done that the user should know of"""
+    zone_values: tuple[str | None, ...] = ()
+    """values of labels.zone_attribute, None for labels without one; () where no such attribute is set"""
+
+    @abstractmethod
+    def on(self, scene: str, grid: Grid) -> AbstractContextManager[SceneLabels]:
+        """The labels on the grid of a scene, open while the block runs."""
+
+    def bearing(self, scene: str, grid: Grid) -> object:
+        """What of the labels bears on one scene, as JSON; None where all of their files do."""
+        return None
+
+    @property
+    def ground(self) -> geopandas.GeoSeries | None:
+        """The ground of all labels; None where they are of whole scenes."""
+        return None
+
+    def summary(self, crs: CRS) -> dict[str, int]:
+        """Counts for metrics/patches.json; areas in square units of ``crs``."""
+        return {}

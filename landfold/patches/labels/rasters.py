@@ -1,0 +1,136 @@
+"""Labels as a raster of class values on any CRS and grid, warped onto the grid of a scene by windows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas
+import shapely
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+from landfold.geo import raster
+from landfold.geo.grid import Grid
+from landfold.patches.labels.classes import Labels, PixelLabels
+from landfold.patches.labels.files import one_file
+from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings
+
+RASTERS = {".tif", ".tiff", ".gtif", ".vrt", ".img", ".jp2", ".png", ".asc"}
+TOLERANCE_PX = 0.001
+"""Error of the warp in pixels of the labels. GDAL's default is an eighth; 0 fails in rasterio 1.4."""
+BORDER_POINTS = 20
+"""Vertices on each side of the raster's outline, so that it stays true when it is reprojected."""
+
+
+class RasterOnGrid(PixelLabels):
+    """A label raster through a reader on the grid of a scene."""
+
+    def __init__(self, reader: Any, settings: LabelSettings, path: Path, *, nodata: float | None) -> None:
+        """A reader on the scene's grid; ``nodata`` is a value without label, beside what its mask tells."""
+        super().__init__(len(settings.names))
+        self.reader, self.settings, self.path, self.nodata = reader, settings, path, nodata
+        self._numbers_of: dict[Any, int] = {}
+
+    def classes(self, window: Window) -> np.ndarray:
+        """Class numbers of a window, (y, x) uint8.
+
+        Raises:
+            LabelError: a value that the settings do not list, under this window.
+            RasterError: the file cannot be read.
+        """
+        with raster.reading(self.path):
+            stored = self.reader.read(1, window=window)
+            labelled = self._mask(window) > 0
+        if self.nodata is not None:
+            labelled &= stored != self.nodata
+        if np.issubdtype(stored.dtype, np.floating):
+            labelled &= ~np.isnan(stored)
+        codes, values = pandas.factorize(stored[labelled])
+        new = [value for value in values if value not in self._numbers_of]
+        self._numbers_of |= self.settings.numbers(new, self.path)
+        found = np.full(stored.shape, UNLABELLED, dtype=np.uint8)
+        found[labelled] = np.array([self._numbers_of[value] for value in values], dtype=np.uint8)[codes]
+        return found
+
+    def _mask(self, window: Window) -> np.ndarray:
+        """Numbers above 0 where there is data; GDAL takes no alpha of signed or wide numbers for a mask."""
+        if ColorInterp.alpha in self.reader.colorinterp:
+            return self.reader.read(self.reader.colorinterp.index(ColorInterp.alpha) + 1, window=window)
+        return self.reader.read_masks(1, window=window)
+
+
+@dataclass(frozen=True)
+class LabelRaster(Labels):
+    """One raster of class values. Its nodata value, its mask and ground outside it are unlabelled.
+
+    With ``resampling: mode`` nodata votes like any value, so that labels do not grow at their edges; a tie
+    goes to the value that GDAL meets first. Only what lies under the cores of windows is read, so a value in
+    neither list is an error where a patch would meet it.
+    """
+
+    path: Path
+    settings: LabelSettings
+    grid: Grid
+
+    @property
+    def names(self) -> list[str]:
+        """Class names in the order of their numbers."""
+        return self.settings.names
+
+    @contextmanager
+    def on(self, scene: str, grid: Grid) -> Iterator[RasterOnGrid]:
+        """The raster on a scene's grid: as it is where the grids are the same, warped elsewhere."""
+        with raster.opened(self.path) as dataset:
+            if self.grid.difference(grid) is None:
+                yield RasterOnGrid(dataset, self.settings, self.path, nodata=dataset.nodata)
+                return
+            votes = self.settings.resampling == "mode"
+            with WarpedVRT(
+                dataset,
+                crs=grid.crs,
+                transform=grid.transform,
+                height=grid.height,
+                width=grid.width,
+                resampling=Resampling[self.settings.resampling],
+                src_nodata=None if votes else dataset.nodata,
+                nodata=None if votes else dataset.nodata,  # GDAL alters values that only happen to equal it
+                add_alpha=(votes or dataset.nodata is None) and ColorInterp.alpha not in dataset.colorinterp,
+                tolerance=TOLERANCE_PX,
+            ) as reader:
+                yield RasterOnGrid(reader, self.settings, self.path, nodata=dataset.nodata)
+
+    @property
+    def ground(self) -> geopandas.GeoSeries:
+        """The outline of the raster."""
+        outline = self.grid.footprint(self.grid.whole)
+        outline = shapely.segmentize(outline, outline.length / 4 / BORDER_POINTS)
+        return geopandas.GeoSeries([outline], crs=self.grid.crs)
+
+
+def read_raster(folder: Path, settings: LabelSettings) -> LabelRaster:
+    """Look at the one raster in ``folder``; its pixels are read scene by scene.
+
+    Raises:
+        LabelError: no file or several, no CRS, more than one band of values, or one that ``resampling: mode``
+            cannot count rightly: with a mask, whose pixels could not vote, or of floats, where NaN could not.
+        RasterError: the file cannot be read.
+    """
+    path = one_file(folder, RASTERS, "label raster (GeoTIFF, ...)")
+    with raster.opened(path) as dataset:
+        if dataset.crs is None:
+            raise LabelError(f"{path}: the label raster has no CRS, and none is guessed; assign the right one")
+        bands = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]
+        if len(bands) != 1:
+            raise LabelError(f"{path}: {len(bands)} bands; expected one, of class values")
+        floating = np.issubdtype(np.dtype(dataset.dtypes[0]), np.floating)
+        if settings.resampling == "mode" and (floating or MaskFlags.per_dataset in dataset.mask_flag_enums[0]):
+            raise LabelError(
+                f"{path}: {'floats' if floating else 'a mask beside the values'}; labels.resampling: mode needs "
+                "integers with a nodata value; convert the file, or set nearest"
+            )
+        return LabelRaster(path, settings, Grid.of(dataset))

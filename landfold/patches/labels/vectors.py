@@ -1,0 +1,270 @@
+"""Labels as polygons and as points, from any vector format that GDAL or GeoParquet's reader knows."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyogrio
+import shapely
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+from rasterio.windows import Window
+from rasterio.windows import transform as window_transform
+
+from landfold.core.errors import first_ten
+from landfold.geo.grid import Grid
+from landfold.patches.labels.classes import Labels, PixelLabels, SceneLabels
+from landfold.patches.labels.files import one_file
+from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings, value_text
+
+PARQUET = {".parquet", ".geoparquet"}
+GDAL_VECTORS = {
+    *(".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".gml", ".kml", ".kmz", ".gpx"),
+    *(".tab", ".mif", ".sqlite", ".gdb", ".zip"),
+}
+"""Suffixes of a file that is opened; companions such as .dbf and .prj are not listed."""
+
+
+class PolygonsOnGrid(PixelLabels):
+    """Polygons burned into the pixels of a scene: a pixel has the class of the polygon at its centre."""
+
+    def __init__(self, polygons: geopandas.GeoDataFrame, grid: Grid, classes: int) -> None:
+        """Polygons in the grid's CRS, in the order in which they are burned."""
+        super().__init__(classes)
+        self.polygons, self.grid = polygons, grid
+
+    def classes(self, window: Window) -> np.ndarray:
+        """Class numbers of a window, (y, x) uint8."""
+        return self._burned(window, "label", "uint8")
+
+    def zone_values(self, window: Window) -> np.ndarray:
+        """The zone value of the polygon at each pixel of a window, (y, x) int32, see `SceneLabels.zone_values`."""
+        return self._burned(window, "zone_value", "int32")
+
+    def _burned(self, window: Window, column: str, dtype: str) -> np.ndarray:
+        """Numbers of a column at each pixel, (y, x), 0 outside all polygons."""
+        shape = (int(window.height), int(window.width))
+        near = self.polygons.iloc[np.sort(self.polygons.sindex.query(self.grid.footprint(window)))]
+        if near.empty:
+            return np.full(shape, UNLABELLED, dtype=dtype)
+        return rasterize(
+            zip(near.geometry, near[column], strict=True),
+            out_shape=shape,
+            transform=window_transform(window, self.grid.transform),
+            fill=UNLABELLED,
+            dtype=dtype,
+        )
+
+
+@dataclass(frozen=True)
+class LabelPolygons(Labels):
+    """Polygons with class numbers (from 1), in the order in which they are burned.
+
+    Where polygons overlap, the smaller one wins: a pond mapped inside a forest is a pond. They are
+    therefore sorted by falling area, ties by their order in the file. With ``zone_values`` the column
+    ``zone_value`` has the place of each polygon's value in them, plus 1.
+    """
+
+    polygons: geopandas.GeoDataFrame
+    names: list[str]
+    mended: int = 0
+    warnings: tuple[str, ...] = ()
+    zone_values: tuple[str | None, ...] = ()
+
+    @contextmanager
+    def on(self, scene: str, grid: Grid) -> Iterator[PolygonsOnGrid]:
+        """The polygons in the grid's CRS that touch its ground; none for a scene without labels."""
+        there = self.polygons.to_crs(grid.crs)
+        yield PolygonsOnGrid(there[there.intersects(grid.footprint(grid.whole))], grid, len(self.names))
+
+    def bearing(self, scene: str, grid: Grid) -> str:
+        """Digest of the polygons that touch the scene, their classes and zone values, in their order."""
+        with self.on(scene, grid) as there:
+            shapes, numbers = there.polygons.geometry.to_wkb(), there.polygons["label"].to_numpy()
+            values = [self.zone_values[i - 1] for i in there.polygons["zone_value"]] if self.zone_values else []
+            return hashlib.sha256(b"".join([*shapes, numbers.tobytes(), repr(values).encode()])).hexdigest()
+
+    @property
+    def ground(self) -> geopandas.GeoSeries:
+        """The polygons."""
+        return self.polygons.geometry
+
+    def summary(self, crs: CRS) -> dict[str, int]:
+        """Ground that polygons of different classes share, and the number of mended polygons."""
+        return {"label_overlap_m2": round(overlap_area(self.polygons.to_crs(crs))), "labels_mended": self.mended}
+
+
+class PointsOnGrid(SceneLabels):
+    """Points in the pixels of a scene; a point on the border of two pixels is in the right or lower one."""
+
+    of_points = True
+
+    def __init__(self, points: geopandas.GeoDataFrame, grid: Grid, classes: int) -> None:
+        """Points in the grid's CRS; those outside the grid are left out."""
+        x, y = points.geometry.x.to_numpy(), points.geometry.y.to_numpy()
+        inside = np.isfinite(x) & np.isfinite(y)  # a point outside the CRS's own area has no place in it
+        columns, rows = np.floor(~grid.transform @ (x[inside], y[inside]))
+        self._classes = classes
+        self.columns, self.rows, self.numbers = columns, rows, points["label"].to_numpy()[inside]
+
+    def counts(self, window: Window) -> np.ndarray:
+        """Points of each class in each column of a window: (class, x) int64."""
+        columns, rows = self.columns - window.col_off, self.rows - window.row_off
+        here = (columns >= 0) & (columns < window.width) & (rows >= 0) & (rows < window.height)
+        found = np.zeros((self._classes, int(window.width)), dtype=np.int64)
+        np.add.at(found, (self.numbers[here].astype(int) - 1, columns[here].astype(int)), 1)
+        return found
+
+
+@dataclass(frozen=True)
+class LabelPoints(Labels):
+    """Points with class numbers (from 1).
+
+    Windows stay on the grid of the stride: a patch takes the class of the points in its core, and no
+    window is put around a point. Core and stride of equal size give each point to one patch at most.
+    """
+
+    points: geopandas.GeoDataFrame
+    names: list[str]
+
+    @contextmanager
+    def on(self, scene: str, grid: Grid) -> Iterator[PointsOnGrid]:
+        """The points in the pixels of a scene."""
+        yield PointsOnGrid(self.points.to_crs(grid.crs), grid, len(self.names))
+
+    def bearing(self, scene: str, grid: Grid) -> str:
+        """Digest of the pixels that points lie in and of the classes of the points, in their order."""
+        with self.on(scene, grid) as there:
+            inside = (there.columns >= 0) & (there.columns < grid.width)
+            inside &= (there.rows >= 0) & (there.rows < grid.height)
+            parts = [np.asarray(part)[inside].astype(np.int64) for part in (there.columns, there.rows, there.numbers)]
+            return hashlib.sha256(np.stack(parts).tobytes()).hexdigest()
+
+    @property
+    def ground(self) -> geopandas.GeoSeries:
+        """The points."""
+        return self.points.geometry
+
+    def summary(self, crs: CRS) -> dict[str, int]:
+        """The number of points."""
+        return {"label_points": len(self.points)}
+
+
+def read_polygons(folder: Path, settings: LabelSettings) -> LabelPolygons:
+    """Read the one vector file in ``folder``.
+
+    Raises:
+        LabelError: no file or several, no CRS, no such layer or attribute, a value that is absent or that the
+            settings do not list, or a geometry that is no valid polygon and may not or cannot be mended
+            (their rows are named).
+    """
+    path, polygons, values = _read(folder, settings)
+    polygons, warnings, mended = _mend(path, polygons) if settings.invalid == "mend" else (polygons, (), 0)
+    shapes = polygons.geometry
+    wrong = ~shapes.geom_type.isin(["Polygon", "MultiPolygon"]) | shapes.is_empty | ~shapes.is_valid
+    _refuse(
+        path,
+        polygons[wrong],
+        "not valid polygons",
+        "set labels.invalid: mend, or mend them, for example with 'Fix geometries' in QGIS"
+        if settings.invalid == "refuse"
+        else "and nothing of them is left when mended: delete them or digitize them anew",
+    )
+    area = shapely.area(polygons.geometry.values)
+    polygons = polygons.iloc[np.argsort(-area, kind="stable")].astype({"label": "uint8"})
+    return LabelPolygons(polygons, settings.names, mended, warnings, values)
+
+
+def read_points(folder: Path, settings: LabelSettings) -> LabelPoints:
+    """Read the one vector file in ``folder``; a MultiPoint counts as its points.
+
+    Raises:
+        LabelError: as for `read_polygons`, and for a geometry that is no point.
+    """
+    path, points, _ = _read(folder, settings)
+    shapes = points.geometry
+    wrong = ~shapes.geom_type.isin(["Point", "MultiPoint"]) | shapes.is_empty
+    _refuse(path, points[wrong], "not points", "delete them, or set labels.kind: polygons")
+    return LabelPoints(points.explode(ignore_index=True).astype({"label": "uint8"}), settings.names)
+
+
+def _mend(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDataFrame, tuple[str, ...], int]:
+    """Make polygons valid, keeping their area and no stray lines; a warning that names the rows."""
+    shapes = polygons.geometry
+    broken = shapes.geom_type.isin(["Polygon", "MultiPolygon"]) & ~shapes.is_valid
+    if not broken.any():
+        return polygons, (), 0
+    fixed = shapely.make_valid(shapes[broken].values, method="structure", keep_collapsed=False)
+    polygons = polygons.copy()
+    polygons.loc[broken, "geometry"] = fixed
+    count = int(broken.sum())
+    return polygons, (f"{path}: {count} invalid polygons were mended (row {first_ten(polygons.index[broken])})",), count
+
+
+def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDataFrame, tuple[str | None, ...]]:
+    """Columns label (class number) and geometry of what is not excluded, indexed by row of the file.
+
+    With ``zone_attribute`` also zone_value, and the values that its numbers mean.
+    """
+    path = one_file(folder, GDAL_VECTORS | PARQUET, "vector file of labels (GeoPackage, GeoJSON, Shapefile, ...)")
+    table = _open(path, settings.layer)
+    if not isinstance(table, geopandas.GeoDataFrame):
+        raise LabelError(f"{path}: a table without geometry; expected {settings.kind}")
+    if table.crs is None:
+        raise LabelError(f"{path}: the file has no CRS, and none is guessed; save it with the CRS it was digitized in")
+    for setting in ("attribute", "zone_attribute"):
+        name = getattr(settings, setting)
+        if name is not None and name not in table:
+            columns = ", ".join(str(c) for c in table.columns if c != table.geometry.name)
+            raise LabelError(f"{path}: no attribute '{name}' (labels.{setting}); the file has {columns}")
+    empty = table[settings.attribute].isna()
+    if empty.any():
+        raise LabelError(
+            f"{path}: {int(empty.sum())} {settings.kind} have no value of '{settings.attribute}' (labels.attribute), "
+            f"row {first_ten(table.index[empty])}; give them one or delete them"
+        )
+    number_of = settings.numbers(table[settings.attribute].unique(), path)
+    columns = {"label": table[settings.attribute].map(number_of)}
+    values: tuple[str | None, ...] = ()
+    if settings.zone_attribute is not None:
+        texts = table[settings.zone_attribute].map(value_text, na_action="ignore")
+        values = (*sorted(texts.dropna().unique()), None)
+        columns["zone_value"] = texts.map({text: place for place, text in enumerate(values, 1)}).fillna(len(values))
+    table = geopandas.GeoDataFrame(columns, geometry=table.geometry.values, crs=table.crs, index=table.index)
+    table = table[table["label"] != UNLABELLED]
+    if table.empty:
+        raise LabelError(f"{path}: no feature is left; the file is empty, or labels.exclude leaves all of them out")
+    return path, table, values
+
+
+def _open(path: Path, layer: str | None) -> geopandas.GeoDataFrame:
+    try:
+        if path.suffix.lower() in PARQUET:
+            if layer is not None:
+                raise LabelError(f"{path}: this format has no layers; set labels.layer to null, not '{layer}'")
+            return geopandas.read_parquet(path)
+        layers = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
+        if layer is None and len(layers) > 1:
+            raise LabelError(f"{path}: {len(layers)} layers ({', '.join(layers)}); choose one with labels.layer")
+        if layer is not None and layer not in layers:
+            raise LabelError(f"{path}: no layer '{layer}' (labels.layer); the file has {', '.join(layers) or 'none'}")
+        return geopandas.read_file(path, layer=layer or next(iter(layers), None))
+    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
+        raise LabelError(f"{path}: not a vector file that can be read ({error})") from None
+
+
+def _refuse(path: Path, wrong: geopandas.GeoDataFrame, what: str, remedy: str) -> None:
+    if len(wrong):
+        raise LabelError(f"{path}: {len(wrong)} features are {what} (row {first_ten(wrong.index)}); {remedy}")
+
+
+def overlap_area(polygons: geopandas.GeoDataFrame) -> float:
+    """Ground covered by polygons of different classes, counted once a pair, in square units of the CRS."""
+    first, second = polygons.sindex.query(polygons.geometry, predicate="intersects")
+    labels, shapes = polygons["label"].to_numpy(), polygons.geometry.to_numpy()
+    pairs = (first < second) & (labels[first] != labels[second])
+    return float(shapely.area(shapely.intersection(shapes[first[pairs]], shapes[second[pairs]])).sum())

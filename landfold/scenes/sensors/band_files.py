@@ -1,0 +1,120 @@
+"""A folder that holds one raster file for each band: SCENE_BAND.jp2 or .tif.
+
+BAND is a Sentinel-2 name (B02, B8A), optionally followed by its resolution (_10m), or a standard
+name (R, N, S1). Files of several scenes may lie in one folder: the part before BAND is the scene.
+SCENE_SCL, SCENE_QA_PIXEL and SCENE_FMASK are the scene's masks.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from landfold.geo import raster
+from landfold.geo.bands import SENTINEL2, STANDARD_NAMES
+from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneFiles, date_in
+
+_SUFFIX = rf"(?:_\d+m)?(?:{'|'.join(map(re.escape, RASTER_SUFFIXES))})"
+_FILE = re.compile(rf"(?P<scene>.+)_(?P<band>[A-Z]+\d*|B\d\d|B8A){_SUFFIX}", re.IGNORECASE)
+_MASK = re.compile(rf"(?P<scene>.+)_(?P<kind>SCL|QA_PIXEL|FMASK){_SUFFIX}", re.IGNORECASE)
+
+
+Key = tuple[Path, str]
+"""A folder and the name of a scene in it."""
+
+
+def find(
+    files: list[Path], source: Callable[[Path], Path | str] = lambda path: path
+) -> tuple[list[SceneFiles], list[Path]]:
+    """Scenes among ``files``, and the files that belong to none; ``source`` tells what GDAL opens for a file.
+
+    A scene of which two files claim one band or one mask has a fault.
+    """
+    found: dict[Key, list[BandFile]] = {}
+    left, unread = [], set()
+    for path in files:
+        match = _FILE.fullmatch(path.name)
+        band = match and _band(match["band"])
+        if not match or not band:
+            left.append(path)
+            continue
+        if (path.parent, match["scene"]) not in unread:
+            count = _count(source(path))
+            if count is None:  # ingest tells why; a server that does not answer is not asked for every band
+                unread.add((path.parent, match["scene"]))
+            elif count > 1:
+                left.append(path)
+                continue
+        native, name = band
+        found.setdefault((path.parent, match["scene"]), []).append(BandFile(name, native, path))
+    masks, left = sidecar_masks(left, found)
+    return [_scene(*key, files, masks.get(key, ())) for key, files in found.items()], left
+
+
+def sidecar_masks(
+    files: list[Path], scenes: Iterable[Key], pattern: re.Pattern[str] = _MASK
+) -> tuple[dict[Key, tuple[MaskFile, ...]], list[Path]]:
+    """Mask files that lie beside their scene, and the files that are none.
+
+    ``pattern`` has the group ``scene``, and ``kind`` unless the masks are of kind "file".
+    """
+    known = set(scenes)
+    masks: dict[Key, tuple[MaskFile, ...]] = {}
+    left = []
+    for path in files:
+        match = pattern.fullmatch(path.name)
+        key = (path.parent, match["scene"]) if match else None
+        if match and key in known:
+            kind = match.groupdict().get("kind", "file").lower()
+            masks[key] = (*masks.get(key, ()), MaskFile(kind, path))
+        else:
+            left.append(path)
+    return masks, left
+
+
+def with_masks(scene: SceneFiles, masks: tuple[MaskFile, ...]) -> SceneFiles:
+    """The scene with more masks; with a fault if it then has two of one kind."""
+    if scene.fault:
+        return scene
+    own = {mask.kind: mask for mask in scene.masks}
+    for mask in masks:
+        if mask.kind in own:
+            return SceneFiles.faulty(
+                scene.name,
+                scene.sensor,
+                scene.folder,
+                f"scene {scene.name}: mask {mask.kind.upper()} is in {own[mask.kind].path} and in {mask.path}; "
+                "keep one of them",
+            )
+        own[mask.kind] = mask
+    return replace(scene, masks=tuple(own.values()))
+
+
+def _band(text: str) -> tuple[str, str] | None:
+    if text.upper() in SENTINEL2:
+        return text.upper(), SENTINEL2[text.upper()]
+    if text in STANDARD_NAMES:
+        return text, text
+    return None
+
+
+def _count(source: Path | str) -> int | None:
+    """How many bands a file has, None if it cannot be read."""
+    try:
+        with raster.opened(source) as dataset:
+            return dataset.count
+    except raster.RasterError:
+        return None
+
+
+def _scene(folder: Path, name: str, files: list[BandFile], masks: tuple[MaskFile, ...]) -> SceneFiles:
+    sensor = "sentinel2" if all(f.native_name in SENTINEL2 for f in files) else "unknown"
+    bands: dict[str, BandFile] = {}
+    for file in files:
+        if file.name in bands:
+            message = (
+                f"scene {name}: band {file.name} is in {bands[file.name].path} and in {file.path}; keep one of them"
+            )
+            return SceneFiles.faulty(name, sensor, folder, message)
+        bands[file.name] = file
+    return with_masks(SceneFiles(name, sensor, folder, bands, date_in(name)), masks)

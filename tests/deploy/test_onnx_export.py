@@ -1,0 +1,90 @@
+"""The ONNX graph tells what torch does, for any number of windows, and says what it is."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from landfold.cli import main
+from landfold.core.digests import file_sha256
+from landfold.deploy import onnx_export
+from landfold.deploy.bundle import Bundle
+from landfold.deploy.onnx_export import OPSET, TOLERANCE, OnnxError, check, runtime, write_onnx
+from tests.factories import leftovers
+from tests.served import CHANNELS, CLASSES, SIZE_PX, classifiers, make_bundle
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx")
+    model = make_bundle(folder / "landfold")
+    assert main(["onnx", "-m", str(model), "-o", str(folder / "landfold.onnx")]) == 0
+    return Bundle.load(model), folder / "landfold.onnx"
+
+
+def windows(count, seed=1):
+    return np.random.default_rng(seed).random((count, len(CHANNELS), SIZE_PX, SIZE_PX), dtype=np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 300])
+def test_onnxruntime_tells_what_torch_does(exported, count):
+    bundle, path = exported
+    (found,) = runtime(path.read_bytes()).run(["probabilities"], {"windows": windows(count)})
+    assert found.dtype == np.float32
+    expected = bundle.probabilities(windows(count))
+    assert count == 1 or expected.std(axis=0).min() > 1e-4
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_graph_describes_itself(exported):
+    bundle, path = exported
+    graph = onnx.load(path)
+    assert [(part.domain, part.version) for part in graph.opset_import] == [("", OPSET)]
+    (given,), (made,) = graph.graph.input, graph.graph.output
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in (given, made)
+    }
+    assert shapes == {"windows": ["n", len(CHANNELS), SIZE_PX, SIZE_PX], "probabilities": ["n", len(CLASSES)]}
+    told = {part.key: part.value for part in graph.metadata_props}
+    assert (json.loads(told["channels"]), json.loads(told["classes"])) == (CHANNELS, CLASSES)
+    assert (told["bundle_digest"], told["data_digest"]) == (bundle.digest, bundle.card.data_digest)
+    assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)  # paths of this machine
+
+
+def test_equal_weights_are_equal_bytes(exported, tmp_path):
+    bundle, path = exported
+    told = {part.key: part.value for part in onnx.load(path).metadata_props}
+    write_onnx(bundle.models, tmp_path / "again.onnx", properties=told)
+    assert file_sha256(tmp_path / "again.onnx") == file_sha256(path)
+
+
+def test_a_network_that_is_no_resnet(tmp_path):
+    models = classifiers(1, backbone="shufflenet_v2_x0_5", size_px=32)
+    assert write_onnx(models, tmp_path / "other.onnx", properties={}) <= TOLERANCE
+    assert (tmp_path / "other.onnx").is_file()
+
+
+def test_nothing_is_written_unless_it_agrees(exported, tmp_path, monkeypatch):
+    bundle, path = exported
+    with pytest.raises(
+        OnnxError, match=r"onnxruntime differs from torch by 0\.\d+ \(at most 0.0001\); nothing is written"
+    ):
+        check(path.read_bytes(), classifiers(2, seed=5))
+    monkeypatch.setattr(onnx_export, "_graph", lambda models: onnx.load(path))
+    with pytest.raises(OnnxError, match="nothing is written"):
+        write_onnx(classifiers(2, seed=5), tmp_path / "x.onnx", properties={})
+    monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
+    with pytest.raises(OnnxError, match=r"2 folds of \d+ MiB in all: an ONNX file holds at most 2 GiB"):
+        write_onnx(bundle.models, tmp_path / "x.onnx", properties={})
+    assert list(tmp_path.iterdir()) == leftovers(tmp_path) == []
+
+
+def test_the_command_says_what_it_wrote(exported, tmp_path, monkeypatch, capsys):
+    bundle, path = exported
+    monkeypatch.setattr(onnx_export, "_graph", lambda models: onnx.load(path))
+    assert main(["onnx", "-m", str(bundle.folder), "-o", str(tmp_path / "a.onnx")]) == 0
+    assert f"MiB, opset {OPSET}, differs from torch by at most" in capsys.readouterr().out
+    assert main(["onnx", "-m", str(tmp_path / "nothing"), "-o", str(tmp_path / "a.onnx")]) == 1
+    assert "nothing: no such folder" in capsys.readouterr().err

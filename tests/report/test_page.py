@@ -1,0 +1,461 @@
+import base64
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from landfold.core.files import write_json
+from landfold.report import page as report
+from landfold.report.page import DARK, LIGHT, PICTURES, ReportError, contrast, page, read_result, shades
+
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+NASTY = ["<b>water</b>", 'farm & "field"', "Wälder 'ß'"]
+
+
+def scored(pooled, low=None, high=None):
+    return {
+        "pooled": pooled,
+        "low": pooled - 0.05 if low is None else low,
+        "high": pooled + 0.05 if high is None else high,
+    }
+
+
+def headline(pooled, **more):
+    return {name: scored(pooled) | more for name in ("accuracy", "balanced_accuracy", "macro_f1")}
+
+
+def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4):
+    """Every file that the page is read from, as plain data that tests may change."""
+    n = len(classes)
+    numbers = [str(fold) for fold in range(folds * repeats)]
+    summary = {
+        "zoned": headline(0.7134, mean=0.71, std=0.04) | {"weighted_f1": 0.7, "f1": dict.fromkeys(classes, 0.5)},
+        "over_baseline": {name: scored(0.06, 0.02, 0.10) for name in report.SCORES},
+        "random": headline(0.79),
+        "gap": {name: scored(0.08, 0.04, 0.12) for name in report.SCORES},
+        "patches": 40,
+        "zones": zones,
+    }
+    zone_rows = [
+        {"zone": f"E{i}N7", "fold": i % folds, "patches": 1 + i, "accuracy": 1 - i / zones, "distance_m": 300.0 + i}
+        for i in range(zones)
+    ]
+    bins = [
+        {"scaled": scaled, "bin": b, "low": b / 10, "high": (b + 1) / 10, "count": b, "confidence": b / 10 + 0.05,
+         "accuracy": b / 12}
+        for scaled in (False, True)
+        for b in (5, 9)
+    ]  # fmt: skip
+    scores = {
+        "classes": list(classes),
+        "patches": 40,
+        "zones": zones,
+        "repeats": repeats,
+        "headline": headline(0.7134),
+        "pooled": {
+            "weighted_f1": 0.7, "top2": 0.87, "log_loss": 1.0, "brier": 0.4, "ece": 0.11,
+            "quantity_disagreement": 0.06, "allocation_disagreement": 0.22,
+        },
+        "kappa": {"value": 0.61, "caveat": "It adds nothing."},
+        "confusion": [[8 if i == j else (i + 2 * j) % 5 for j in range(n)] for i in range(n)],
+        "per_class": [
+            {"class": name, "support": 10, "precision": scored(0.6), "recall": scored(0.5), "f1": scored(0.55)}
+            for name in classes
+        ],
+        "per_fold": [
+            {"fold": int(fold), "repeat": int(fold) // folds, "patches": 20, "accuracy": 0.7, "balanced_accuracy": 0.6,
+             "macro_f1": 0.5, "log_loss": 1.0, "temperature": 1.4}
+            for fold in numbers
+        ],
+        "per_zone": zone_rows,
+        "zone_summary": {"worst": zone_rows[-1], "median_accuracy": 0.625, "least_patches": 3},
+        "comparisons": [],
+        "calibration": {
+            "bins": 15,
+            "clip": 1e-7,
+            "before": {"log_loss": 1.0, "brier": 0.44, "ece": 0.11},
+            "after": {"log_loss": 0.93, "brier": 0.43, "ece": 0.06},
+            "temperatures": [],
+            "reliability": bins,
+        },
+        "warnings": ["fewer than 10 zones <each>"],
+    }  # fmt: skip
+    spread = {"q05": 0.0, "median": 160.0, "q95": 1678.8}
+    audit = {
+        "baseline": "random_forest",
+        "zoned": headline(0.66),
+        "random": headline(0.75),
+        "gap": {name: scored(0.09, 0.05, 0.13) for name in report.SCORES},
+        "coordinates": {"zoned": headline(0.36), "random": headline(0.77)},
+        "distances": {
+            "held_out_to_train": {
+                "zoned": spread | {"wasserstein_m": 698.0},
+                "random": spread | {"wasserstein_m": 154.0},
+            },
+            "prediction_to_sample": spread,
+            "sample_to_sample": spread,
+        },
+        "autocorrelation": {"range_m": 1051.5, "levels_off": True, "zone_size_m": 2560.0},
+        "warnings": ["zones are small"],
+    }  # fmt: skip
+    told = {"train": 18, "validation": 20, "buffer": 2, "zones": 2, "flags": [], "classes": {}}
+    entry = {
+        "sensor": "sentinel2", "acquired": None, "crs": "EPSG:32633", "grid": {"width": 120, "height": 90},
+        "resolution_m": [10.0, 10.0], "valid_fraction": 0.98, "cloud_fraction": 0.01, "warnings": [], "masks": [],
+    }  # fmt: skip
+    files = [{"file": f"B0{i}.tif", "sha256": f"{i}" * 64} for i in (2, 3)]
+    return {
+        "metrics/summary.json": summary,
+        "metrics/scores.json": scores,
+        "metrics/audit.json": audit,
+        "metrics/patches.json": {
+            "windows": 12345, "kept": 40,
+            "dropped": {"impure": 3, "invalid": 2, "small": 0, "unlabelled": 12300},
+        },
+        "metrics/folds.json": {"folds": {fold: dict(told) for fold in numbers}, "test": 0, "cautions": []},
+        "data/scenes/report.json": {
+            "refusals": {},
+            "scenes": [entry | {"scene": f"S{i:03}", "bands": files} for i in range(scenes)],
+        },
+        "data/folds/index.json": {"folds": list(map(int, numbers)), "digests": dict.fromkeys(numbers, "ab" * 32)},
+        "models/model.json": {"patches_digest": "cd" * 32, "statistics_digest": "ef" * 32, "channels": ["B", "NDVI"]},
+        "data/maps/applicability.json": {"scenes": {"S000": {"cells": 100, "outside": 0.054}}},
+    }  # fmt: skip
+
+
+PARAMS = {"project": {"name": "meadows & <lakes>"}, "train": {"epochs": 2}, "track": {"enabled": True}}
+
+
+def write_result(folder: Path, files: dict) -> None:
+    for name, content in files.items():
+        write_json(folder / name, content)
+    plots = folder / "metrics/plots"
+    plots.mkdir(exist_ok=True)
+    for i, name in enumerate(PICTURES):
+        Image.new("P", (4 + i, 3)).save(plots / f"{name}.png")
+    lines = [f"{fold},{epoch},0.001,{2 / epoch},0.5,1.5,0.4" for fold in (0, 1) for epoch in (1, 2)]
+    head = "fold,epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy"
+    (plots / "history.csv").write_text("\n".join([head, *lines]) + "\n")
+
+
+def read(params=PARAMS):
+    return read_result(
+        Path("metrics"),
+        scenes=Path("data/scenes/report.json"),
+        index=Path("data/folds/index.json"),
+        card=Path("models/model.json"),
+        maps=Path("data/maps"),
+        params=params,
+    )
+
+
+@pytest.fixture
+def rendered(tmp_path, monkeypatch):
+    """The page of some files, below a folder that must not show in it."""
+    monkeypatch.chdir(tmp_path)
+
+    def render(files=None, params=PARAMS):
+        files = files or contents()
+        write_result(tmp_path, files)
+        colours = [(i * 37 % 256, i * 91 % 256, 120) for i in range(len(files["metrics/scores.json"]["classes"]))]
+        text = page(read(params), colours)
+        assert str(tmp_path) not in text
+        return text
+
+    return render
+
+
+class Page(HTMLParser):
+    """Elements in order as (tag, attributes, text inside)."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.loose = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        element = (tag, dict(attrs), [], [name for name, _, _, _ in self.open])
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open[-1][0] != tag:
+            self.loose.append(tag)
+        else:
+            self.open.pop()
+
+    def handle_data(self, data):
+        for element in self.open:
+            element[2].append(data)
+
+    def all(self, *tags):
+        return [(attributes, "".join(text).strip()) for tag, attributes, text, _ in self.elements if tag in tags]
+
+    def inside(self, tag, parent):
+        return [element for element in self.elements if element[0] == tag and parent in element[3]]
+
+
+def check_structure(text):
+    found = Page(text)
+    assert found.loose == []
+    assert found.open == []
+    assert text.startswith("<!DOCTYPE html>")
+    ((html, _),) = found.all("html")
+    assert html["lang"] == "en"
+    assert [len(found.all(tag)) for tag in ("h1", "header", "nav", "main", "footer", "title")] == [1] * 6
+    assert any(meta.get("name") == "viewport" for meta, _ in found.all("meta"))
+    levels = [int(tag[1]) for tag, _, _, _ in found.elements if re.fullmatch("h[1-6]", tag)]
+    assert all(b <= a + 1 for a, b in pairwise(levels))
+    ids = [attributes["id"] for _, attributes, _, _ in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for attributes, label in found.all("a"):
+        assert attributes["href"].removeprefix("#") in ids
+        assert label
+    first_link, _ = found.all("a")[0]
+    assert first_link == {"class": "skip", "href": "#main"}
+    for attributes, _ in found.all("section"):
+        assert attributes["aria-labelledby"] in ids
+    for attributes, _ in found.all("img"):
+        assert len(attributes["alt"]) > 30
+    for attributes, _ in found.all("div"):
+        if attributes.get("class") == "box":
+            assert attributes["aria-label"]
+            assert (attributes["role"], attributes["tabindex"]) == ("region", "0")
+    tables, captions = found.all("table"), found.all("caption")
+    assert len(tables) == len(captions) > 5
+    assert all(words for _, words in captions)
+    assert {attributes.get("scope") for attributes, _ in found.all("th")} == {"col", "row"}
+    rows = found.inside("tr", "table")
+    assert all("tbody" in parents or "thead" in parents for _, _, _, parents in rows)
+    return found
+
+
+def test_structure_is_accessible(rendered):
+    found = check_structure(rendered())
+    assert {name for name, _, _, _ in found.elements} & {"script", "link", "iframe", "object", "style"} == {"style"}
+
+
+def test_nothing_is_loaded_from_outside(rendered):
+    text = rendered(contents(NASTY))
+    for tag, attributes, _, _ in Page(text).elements:
+        for name in ("src", "href", "srcset", "poster", "data", "action", "background"):
+            if name in attributes:
+                assert re.match("data:image/(png|svg\\+xml);base64,|#", attributes[name]), (tag, name)
+    style = "".join(text for _, text in Page(text).all("style"))
+    assert "url(" not in text.replace(" ", "")
+    assert "@import" not in style
+    assert "@font-face" not in style
+
+
+def test_pictures_are_whole_and_the_drawn_ones_load_nothing(rendered):
+    images = [attributes["src"].split(",", 1) for attributes, _ in Page(rendered()).all("img")]
+    assert len(images) == len(PICTURES) + 4
+    for kind, content in images:
+        raw = base64.b64decode(content, validate=True)
+        if "png" in kind:
+            assert Image.open(BytesIO(raw)).size[1] == 3
+            continue
+        for element in ElementTree.fromstring(raw).iter():  # noqa: S314 - our own
+            for name, value in element.attrib.items():
+                assert not name.endswith("href") or value.startswith("#")
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_names_are_text_wherever_they_stand(rendered, name):
+    found = Page(rendered(contents(NASTY)))
+    assert [text for _, text in found.all("th")].count(name) == 3  # per-class table, and twice in the confusion
+    assert "b" not in {tag for tag, _, _, _ in found.elements}
+    assert any(name in attributes["alt"] for attributes, _ in found.all("img"))
+    assert found.all("h1")[0][1] == "meadows & <lakes>"
+
+
+def test_equal_inputs_are_equal_bytes(rendered, tmp_path, monkeypatch):
+    first = rendered()
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    write_result(other, contents())
+    assert page(read(), [(0, 0, 120), (37, 91, 120)]) == first
+
+
+def test_every_part_is_there(rendered):
+    text = rendered()
+    words = re.sub(r"[ \n]+", " ", " ".join(text for _, text in Page(text).all("main")))
+    for told in (
+        "Accuracy, 95 % interval 0.66 to 0.76",
+        "Of 100 patches on ground of this kind that the network has not seen, it names about 71 rightly",
+        "A random split would have said 0.79: 0.08 too much (0.04 to 0.12).",
+        "A random forest on the mean and spread of each channel reaches 0.66 on the same patches; the network is "
+        "better by 0.06 (0.02 to 0.10).",
+        "5.4\u00a0% of the mapped ground is unlike the training patches",
+        "Half of the zones reach 0.62 or more. The worst of those with 3 patches or more is E3N7 in fold 1: 0.25 on 4",
+        "the Wasserstein distance is 154 m for random folds, 698 m for zoned ones",
+        "Errors resemble each other over 1\u202f052 m; zones are about 2\u202f560 m wide.",
+        "Kappa 0.61: It adds nothing.",
+        "12\u202f345",
+        "git log -1 -- metrics/report.html",
+        "2" * 64,
+        "ab" * 32,
+        "epochs: 2",
+        "torch",
+        "GDAL",
+    ):
+        assert told in words
+    assert "enabled: true" not in words  # whether MLflow is on is no part of the result
+
+
+def test_warnings_of_all_stages_are_collected(rendered):
+    files = contents()
+    files["metrics/folds.json"]["folds"]["1"]["flags"] = ["no water in training"]
+    files["metrics/folds.json"]["cautions"] = ["zones with class b: 1"]
+    files["data/scenes/report.json"]["refusals"] = {"S9": "scene S9: no CRS"}
+    files["data/scenes/report.json"]["scenes"][0]["warnings"] = ["no nodata value"]
+    files["metrics/patches.json"] |= {"label_overlap_m2": 129211, "labels_mended": 3}
+    found = Page(rendered(files))
+    notices = [text for _, text in found.all("li") if ":" in text]
+    assert notices == [
+        "scores: fewer than 10 zones <each>",
+        "audit: zones are small",
+        "folds: zones with class b: 1",
+        "fold 1: no water in training",
+        "scene S9, refused: scene S9: no CRS",
+        "scene S000: no nodata value",
+        "labels: classes overlap on 129\u202f211 m²",
+        "labels: 3 polygons crossed themselves and were mended",
+    ]
+    assert ("Warnings (8)") in [text for _, text in found.all("a")]
+
+
+def test_confusion_has_truth_along_the_rows(rendered):
+    files = contents(["a", "b", "c"])
+    files["metrics/scores.json"]["confusion"] = [[9, 1, 0], [0, 0, 0], [2, 2, 4]]
+    text = rendered(files)
+    table = text[text.index('<table class="confusion">') :]
+    cells = re.findall(r'<td class="s(\d+)( right)?">(\d+)(?:<small>(\d+) %)?', table[: table.index("</table>")])
+    assert [(int(shade), bool(right), int(n), int(share or 0)) for shade, right, n, share in cells] == [
+        (9, True, 9, 90), (1, False, 1, 10), (0, False, 0, 0),
+        (0, False, 0, 0), (0, True, 0, 0), (0, False, 0, 0),
+        (3, False, 2, 25), (3, False, 2, 25), (5, True, 4, 50),
+    ]  # fmt: skip
+
+
+def without_network(files):
+    del files["metrics/summary.json"]["random"], files["metrics/summary.json"]["gap"]
+
+
+def with_test_region(files):
+    files["metrics/summary.json"]["test"] = headline(0.5) | {"patches": 7, "zones": 2}
+    files["metrics/folds.json"]["test"] = 7
+
+
+def undefined(files):
+    """A class that never occurs, and no resample that defines its scores."""
+    none = {"pooled": None, "low": None, "high": None}
+    files["metrics/scores.json"]["per_class"][0] |= {"support": 0, "precision": none, "recall": none, "f1": none}
+    files["metrics/scores.json"]["confusion"][0] = [0] * len(files["metrics/scores.json"]["classes"])
+    files["metrics/scores.json"]["kappa"]["value"] = None
+
+
+def no_range(files):
+    files["metrics/audit.json"]["autocorrelation"]["range_m"] = None
+
+
+@pytest.mark.parametrize(
+    ("size", "change", "there", "absent"),
+    [
+        ({}, without_network, "was not trained under random folds", "By a random split"),
+        ({}, with_test_region, "The test region has 7 patches", None),
+        ({}, undefined, "no interval", "None"),
+        ({}, no_range, "No range of alike errors was found", "resemble each other over"),
+        ({"classes": [f"class {i}" for i in range(60)]}, None, "class 59", "the number below each count"),
+        ({"scenes": 300}, None, "from 300 scenes", "SHA-256 of the scenes' files"),
+        ({"zones": 1, "folds": 1}, None, "All 1 zones", None),
+        ({"repeats": 3}, None, "mean of 3 repeats", None),
+    ],
+)
+def test_page_is_whole_without_what_is_optional_and_at_any_size(rendered, size, change, there, absent):
+    files = contents(**size)
+    if change:
+        change(files)
+    text = rendered(files)
+    found = check_structure(text)
+    words = re.sub(r"[ \n]+", " ", found.all("main")[0][1])
+    assert there in words + found.all("header")[0][1]
+    assert absent is None or absent not in words
+    assert len(text) < 1_500_000
+
+
+def test_page_without_applicability(rendered, tmp_path):
+    files = contents()
+    del files["data/maps/applicability.json"]
+    assert "unlike the training patches" not in check_structure(rendered(files)).all("main")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("gap", "words"),
+    [
+        ((0.05, -0.01, 0.1), "have said 0.79, 0.05 more, which may be chance (−0.01 to 0.10)"),  # noqa: RUF001
+        ((-0.02, -0.1, 0.1), "no more than under zoned folds (a difference of −0.02, −0.10 to 0.10)"),  # noqa: RUF001
+    ],
+)
+def test_a_gap_that_proves_nothing_is_told_as_such(rendered, gap, words):
+    files = contents()
+    files["metrics/summary.json"]["gap"]["accuracy"] = scored(*gap)
+    assert words in rendered(files)
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ((0.01, -0.02, 0.04), "+0.01 (−0.02 to 0.04) may be chance"),  # noqa: RUF001
+        ((-0.05, -0.08, -0.02), "the network is worse by 0.05"),
+    ],
+)
+def test_a_network_that_is_not_better_is_told_as_such(rendered, over, words):
+    files = contents()
+    files["metrics/summary.json"]["over_baseline"]["accuracy"] = scored(*over)
+    assert words in rendered(files)
+
+
+@pytest.mark.parametrize("name", ["metrics/scores.json", "metrics/plots/map.png", "data/scenes/report.json"])
+def test_a_part_that_is_missing_is_named(rendered, tmp_path, name):
+    rendered()
+    (tmp_path / name).unlink()
+    with pytest.raises(ReportError, match=rf"^{name}: not found; run `dvc repro`"):
+        read()
+
+
+def test_contrast_of_known_pairs():
+    assert contrast("#000000", "#ffffff") == contrast("#ffffff", "#000000") == 21
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
+    assert contrast("#0b5c8a", "#0b5c8a") == 1
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_has_contrast_enough(palette):
+    """WCAG 2.2 AA: 4.5 for text."""
+    pairs = [(ink, "page") for ink in ("text", "muted", "accent", "random", "other")]
+    pairs += [("text", "surface"), ("muted", "surface"), ("notice-text", "notice")]
+    assert {pair: contrast(palette[pair[0]], palette[pair[1]]) >= 4.5 for pair in pairs} == dict.fromkeys(pairs, True)
+    assert min(contrast(*pair) for pair in shades(palette)) >= 4.5
+    assert shades(palette)[0][0] == palette["page"]
+    assert shades(palette)[-1][0] == palette["accent"]
+
+
+def test_colours_of_the_page_are_those_of_the_palette(rendered):
+    text = rendered()
+    for palette in (LIGHT, DARK):
+        for name, colour in palette.items():
+            assert f"--{name}: {colour};" in text
+    inks = set(re.findall(r"(?<![-\w])color: ([^;}]+)", "".join(t for _, t in Page(text).all("style"))))
+    assert all(ink == "inherit" or ink.startswith("var(--") for ink in inks), inks
+    used = {ink.removeprefix("var(--").rstrip(")") for ink in inks if ink.startswith("var")}
+    steps = {f"i{step}" for step in range(len(shades(LIGHT)))}
+    assert used - steps <= {"text", "muted", "accent", "random", "other", "notice-text"}

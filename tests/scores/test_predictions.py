@@ -1,0 +1,54 @@
+import geopandas
+import numpy as np
+import pandas
+import pytest
+
+from landfold.scores.predictions import OutOfFold
+
+CLASSES = ["water", "farm", "bog"]  # not in alphabetical order: the order is the settings'
+
+
+@pytest.fixture
+def pool():
+    """Two repeats of six patches in three zones, coordinate-coded probabilities."""
+    label = ["water", "farm", "bog", "water", "farm", "water"]
+    table = pandas.DataFrame(
+        {
+            "label": label * 2,
+            "predicted": label + ["farm"] * 6,
+            "zone": ["b", "a", "c", "b", "a", "c"] * 2,
+            "fold": [0, 1, 0, 0, 1, 0, 2, 2, 3, 2, 2, 3],
+            "repeat": [0] * 6 + [1] * 6,
+            "p_farm": np.float32(np.arange(12) / 100),
+            "p_bog": np.float32(np.arange(12) / 50),
+        }
+    )
+    table["p_water"] = 1 - table["p_farm"] - table["p_bog"]
+    return OutOfFold(CLASSES, geopandas.GeoDataFrame(table), pandas.DataFrame(), table[:3])
+
+
+def test_truth_and_probabilities_are_in_the_order_of_the_classes(pool):
+    assert list(pool.truth[:6]) == [0, 1, 2, 0, 1, 0]
+    assert pool.probabilities.dtype == np.float32
+    np.testing.assert_allclose(pool.probabilities[5], [0.85, 0.05, 0.1], rtol=1e-6)
+
+
+def test_zones_are_counted_in_each_repeat(pool):
+    counts = pool.zone_confusions()
+    assert counts.shape == (3, 2, 3, 3)
+    np.testing.assert_array_equal(counts[0, 0], np.diag([0, 2, 0]))
+    np.testing.assert_array_equal(counts[1], [np.diag([2, 0, 0]), [[0, 2, 0], [0, 0, 0], [0, 0, 0]]])
+    np.testing.assert_array_equal(counts.sum(axis=(0, 1)), pool.confusion())
+
+
+def test_the_test_region_is_counted_by_its_zones(pool):
+    counts = pool.confusions_of_test()
+    np.testing.assert_array_equal(counts, [np.diag([0, 1, 0]), np.diag([1, 0, 0]), np.diag([0, 0, 1])])
+
+
+def test_scaling_is_by_folds_within_a_repeat_and_made_once(pool):
+    scaling = pool.scaling
+    assert list(scaling.temperatures["fold"]) == [0, 1, 2, 3]
+    assert list(scaling.temperatures["fitted_on"]) == [2, 4, 2, 4]
+    assert scaling.probabilities.shape == (12, 3)
+    assert pool.scaling is scaling
