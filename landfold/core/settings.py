@@ -24,6 +24,7 @@ SECTIONS = (
     "audit",
     "model",
     "train",
+    "machine",
     "evaluate",
     "export",
     "track",
