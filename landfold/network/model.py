@@ -26,7 +26,7 @@ def pick_device(wanted: str) -> str:
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise ModelError("the device is cuda, but torch finds no GPU here; set it (machine.device) to auto or cpu")
+        raise ModelError("machine.device or --device is cuda, but torch finds no GPU here; set it to auto or cpu")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
