@@ -403,7 +403,10 @@ def test_gpu(root, monkeypatch, train, driver, found, level, words):
     """``found`` None: torch is not even asked."""
     monkeypatch.setattr(machine, "_has_driver", lambda: driver)
     monkeypatch.setattr(machine, "gpus", lambda: found if found is not None else pytest.fail("torch was asked"))
-    change_params(root, "train", **train)
+    change_params(root, "train", **{name: value for name, value in train.items() if name != "device"})
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    content["machine"]["device"] = train.get("device", "auto")
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     says(machine.gpu(opened(root)), level, words)
 
 
