@@ -15,7 +15,7 @@ from landfold.network.averaging import averaged_model
 from landfold.network.callbacks import Row, Step, TrainingCallbacks
 from landfold.network.checkpoints import Checkpoint
 from landfold.network.dataset import Examples
-from landfold.network.distributed import all_gather, all_reduce_sum, broadcast_buffers
+from landfold.network.distributed import all_gather, all_reduce_sum, broadcast_buffers, sync_batch_norm
 from landfold.network.errors import TrainingError
 from landfold.network.loss import PatchLoss, count_correct
 from landfold.network.memory import explain_oom
@@ -93,8 +93,7 @@ class _TrainingRun:
     def __init__(
         self, network: nn.Module, data: FoldData, settings: TrainSettings, fabric: Fabric, checkpoint: Checkpoint
     ) -> None:
-        if fabric.world_size > 1 and fabric.device.type == "cuda":
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # it takes GPUs only
+        network = sync_batch_norm(fabric, network)
         self.network, self.data, self.settings = network, data, settings
         self.fabric, self.checkpoint = fabric, checkpoint
         self.adamw = torch.optim.AdamW(
