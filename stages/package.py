@@ -17,7 +17,7 @@ from landfold.deploy.bundlecard import CARD, origin_of
 from landfold.deploy.modelcard import SCORES, Metrics, write_model_card
 from landfold.folds.assignment import read_index
 from landfold.maps.applicability import Applicability
-from landfold.network.model import ModelCard
+from landfold.network.card import ModelCard
 from landfold.scenes.normalize import SceneStatistics
 from stages import Params, run
 

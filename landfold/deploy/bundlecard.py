@@ -16,8 +16,8 @@ from rasterio.errors import CRSError
 from landfold.core.settings import Settings, SettingsError, validate
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.settings import ExportSettings
-from landfold.network.backbones import ModelError
-from landfold.network.model import ModelCard
+from landfold.network.card import ModelCard
+from landfold.network.errors import ModelError
 from landfold.network.settings import ModelSettings
 from landfold.scenes.normalize import SceneStatistics
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings

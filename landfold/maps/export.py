@@ -34,7 +34,8 @@ from landfold.maps.polygons import write_polygons
 from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
 from landfold.maps.style import NO_CLASS, write_class_styles, write_share_style
-from landfold.network.model import Classifier, ModelCard
+from landfold.network.card import ModelCard
+from landfold.network.model import Classifier
 
 MOST_BYTES = 254
 """Up to so many classes are bytes; beyond, 255 would be a class, which many tools take for nodata."""

@@ -125,7 +125,7 @@ class _TrainingRun:
     @property
     def weights_in_use(self) -> nn.Module:
         """The network with the averaged weights where there are any yet, else the one that is trained."""
-        return self.averaged.module if self.averaged and self.averaged.n_averaged else self.network
+        return self.averaged.module if self.averaged is not None and self.averaged.n_averaged else self.network
 
     def train_epoch(self, callbacks: TrainingCallbacks) -> Row:
         """Learn from each batch of an epoch."""
@@ -231,7 +231,7 @@ class _TrainingRun:
                 "scaler": self.fabric.strategy.precision.state_dict(),
                 "random": self.random.get_state(),
                 "generators": generators,
-                "averaged": self.averaged.state_dict() if self.averaged else None,
+                "averaged": self.averaged.state_dict() if self.averaged is not None else None,
                 "best": self.best,
             }
         )
@@ -248,7 +248,7 @@ class _TrainingRun:
         torch.set_rng_state(own)
         if on_gpu is not None:
             torch.cuda.set_rng_state(on_gpu, self.fabric.device)
-        if self.averaged:
+        if self.averaged is not None:
             self.averaged.load_state_dict(saved["averaged"])
 
     def load_best_weights(self) -> None:

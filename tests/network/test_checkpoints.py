@@ -25,9 +25,9 @@ def test_a_state_comes_back_as_it_was(place):
         assert checkpoint.file.parent == place / KEY[:32]
         1 / 0  # noqa: B018
     with Checkpoint(place) as checkpoint:
-        found = checkpoint.open(KEY)
-    assert found["rows"] == STATE["rows"]
-    assert torch.equal(found["network"]["w"], STATE["network"]["w"])
+        state = checkpoint.open(KEY)
+    assert state["rows"] == STATE["rows"]
+    assert torch.equal(state["network"]["w"], STATE["network"]["w"])
     assert not place.exists()
 
 
