@@ -6,7 +6,6 @@ sampling the same formulae are those of post-stratification by map class (Card 1
 Engineering and Remote Sensing 48; Cochran 1977, Sampling Techniques, section 5A.9).
 """
 
-import difflib
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import pandas
 import pyogrio
 from scipy.stats import norm
 
-from landfold.core.errors import LandfoldError, first_ten
+from landfold.core.errors import LandfoldError, did_you_mean, first_ten
 from landfold.maps.classmap import NODATA, ClassMap, Survey
 from landfold.patches.labels.vectors import PARQUET
 from landfold.patches.settings import value_text
@@ -308,8 +307,7 @@ def _reference(path: Path, points: geopandas.GeoDataFrame, attribute: str, names
         )
     unknown = sorted(set(texts) - set(names))
     if unknown:
-        close = {text: difflib.get_close_matches(text, names, n=1) for text in unknown}
-        told = [f"'{text}'" + (f" (did you mean '{match[0]}'?)" if match else "") for text, match in close.items()]
+        told = [f"'{text}'{did_you_mean(text, names)}" for text in unknown]
         raise AccuracyError(
             f"{path}: '{attribute}' has values that are no class of the map: {first_ten(told)}; its classes are "
             f"{', '.join(names)}"

@@ -84,7 +84,7 @@ def test_an_index_whose_band_is_absent_is_refused_by_name():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["NDVI_"], "'NDVI_' is not in the Awesome Spectral Indices list; did you mean 'NDVI'"),
+        (["NDVI_"], r"'NDVI_' is not in the Awesome Spectral Indices list \(did you mean 'NDVI'"),
         (["ndvi"], "did you mean 'NDVI'"),
         (["?"], "'[?]' is not in the Awesome Spectral Indices list$"),
         (["NDVI", "NDVI"], "an index is named twice"),
