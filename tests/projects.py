@@ -181,8 +181,10 @@ import sys
 import time
 from pathlib import Path
 
-from landfold import settings, tracking
-from landfold.files import digest, write_json, writing_folder
+from landfold import tracking
+from landfold.core import settings
+from landfold.core.digests import digest
+from landfold.core.files import write_json, writing_folder
 
 PARAMS = Path("params.yaml")
 fold, k = int(sys.argv[1]), settings.value(PARAMS, "zones.k")
@@ -216,7 +218,7 @@ with tracking.live_run(on, name, name=f"fold_{fold}", fold=fold, k=k, params=fla
 SCORER = '''"""What stage evaluate does for this test: a score that tells the settings of all folds."""
 from pathlib import Path
 
-from landfold.files import read_json, write_json
+from landfold.core.files import read_json, write_json
 
 cards = [read_json(path) for path in sorted(Path("models").glob("k*/fold_*/model.json"))]
 rates = sum(card["train"]["rate"] for card in cards)
