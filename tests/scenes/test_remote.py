@@ -500,12 +500,12 @@ def test_an_offset_that_earth_search_has_applied_is_not_applied_again(tmp_path, 
 def test_an_offset_of_a_baseline_that_has_none_is_a_fault(tmp_path):
     assets = {"red": asset("https://h/r.tif", "red", "red", scale=1e-4, offset=-0.1)}
     properties = {"earthsearch:boa_offset_applied": False, "s2:processing_baseline": "03.01"}
-    assert_fault(one(tmp_path, assets, **properties), r"asset red tells an offset of -0\.1, but its .* 03\.01 has none")
+    assert_fault(one(tmp_path, assets, **properties), r"asset red has an offset of -0\.1, but its .* 03\.01 has none")
 
 
 def test_numbers_without_a_scale_of_a_baseline_with_an_offset_are_warned_about(tmp_path):
     [scene] = one(tmp_path, {"red": asset("https://h/r.tif", "B04")}, **{"s2:processing_baseline": "05.10"})
-    assert re.search(r"tells no scale and offset .* the offset -0\.1: see that ingest\.scale", scene.warnings[0])
+    assert re.search(r"gives no scale and offset .* the offset -0\.1: see that ingest\.scale", scene.warnings[0])
 
 
 @pytest.mark.parametrize(
