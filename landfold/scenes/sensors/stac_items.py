@@ -219,8 +219,9 @@ class _Item:
                 chosen[names[0]] = _BandAsset(rank, key, asset, band, *names)
         if not chosen:
             raise SceneError(
-                f"{self.where}: no asset is a GeoTIFF or JP2 file of one band with a common name (red, nir, rededge071, "
-                "swir16) or a Sentinel-2 name (B05) in eo:bands or bands; add that, or list URLs in a .urls file"
+                f"{self.where}: no asset is a GeoTIFF or JP2 file of one band with a common name (red, nir, "
+                "rededge071, swir16) or a Sentinel-2 name (B05) in eo:bands or bands; add that, or list URLs in a "
+                ".urls file"
             )
         return chosen
 
