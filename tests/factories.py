@@ -99,7 +99,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "export": {
         "stride_px": 8,
         "offsets": 1,
-        "flips_and_turns": False,
+        "flips_and_rotations": False,
         "min_valid": 0.5,
         "layers": [],
         "applicability": False,

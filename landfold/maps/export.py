@@ -49,7 +49,7 @@ NO_PERCENT = 255
 ROOMS = ("core", "geo", "patches", "folds", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
-NUMBERS = {"stride_px", "offsets", "flips_and_turns", "min_valid"}
+NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid"}
 """Settings that bear on the numbers in a raster; the others say which files there are."""
 
 
@@ -151,7 +151,11 @@ def write_scene_map(
         else:
             own = stack.enter_context(sheet.open("padded", "disagreement"))
         for strip in slide(
-            raster, models, settings.stride_px, offsets=settings.offsets, flips_and_turns=settings.flips_and_turns
+            raster,
+            models,
+            settings.stride_px,
+            offsets=settings.offsets,
+            flips_and_rotations=settings.flips_and_rotations,
         ):
             data = strip.valid >= max(settings.min_valid, np.finfo(float).tiny)
             averaged = strip.probabilities.mean(axis=0)

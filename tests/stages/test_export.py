@@ -119,7 +119,7 @@ def test_a_second_run_writes_the_same_bytes(root):
         ("stride_px", 4, "class"),
         ("min_valid", 0.1, "class"),
         ("offsets", 2, "confidence"),
-        ("flips_and_turns", True, "confidence"),
+        ("flips_and_rotations", True, "confidence"),
         ("layers", ["margin"], "confidence"),
     ],
 )
