@@ -260,9 +260,9 @@ def test_no_seams_on_a_smooth_field(tmp_path):
 
 def test_reads_a_few_rows_at_a_time_and_hardly_any_twice(tmp_path, monkeypatch):
     heights = []
-    stored = Raster.stored
+    read = Raster.read_raw
     monkeypatch.setattr(
-        Raster, "stored", lambda self, window, *names: heights.append(window.height) or stored(self, window, *names)
+        Raster, "read_raw", lambda self, window, *names: heights.append(window.height) or read(self, window, *names)
     )
     run(write(tmp_path, 800, 20), [Centre(16)], 4)
     assert max(heights) <= inference.STRIP_CELLS * 4 + 16

@@ -52,7 +52,7 @@ def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: 
         bundle: the model.
         reflectance: (n, band, y, x) float32, NaN where there is no data; bands in the order of the model's card.
         params: ``mode``: windows or scene; ``low`` and ``high``: the scene's percentiles of each channel, as
-            `landfold.statistics` writes them. Windows need them. A scene may come without: then they are its own.
+            `landfold.scenes.normalize` writes them. Windows need them. A scene may come without: then they are its own.
         limits: what is refused for its size.
 
     Returns:
