@@ -5,11 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from landfold.core.errors import LandfoldError
-
-
-class ModelError(LandfoldError):
-    """A network that cannot be built, weights that cannot be had or do not fit, or input that does not fit."""
+from landfold.network.card import ModelError
 
 
 class Ends(NamedTuple):

@@ -1,7 +1,6 @@
 """The network for any number of bands, and the trained classifier as a folder of weights and a card."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,48 +10,11 @@ from safetensors.torch import save as serialize
 from torch import nn
 from torchvision.models import get_model
 
-from landfold.core.files import read_json, write_json
-from landfold.core.settings import Settings, validate
+from landfold.core.files import read_json
+from landfold.core.settings import validate
 from landfold.network import backbones, weights
-from landfold.network.backbones import ModelError
+from landfold.network.card import ModelCard, ModelError
 from landfold.network.settings import RESNETS, ModelSettings
-
-
-class ModelCard(Settings):
-    """All that is needed to rebuild and to use a trained classifier; stored as model.json beside its weights."""
-
-    model: ModelSettings
-    """settings of the network"""
-    channels: list[str]
-    """names of the input channels, in order: bands, then indices"""
-    bands: list[str]
-    """standard names of the bands"""
-    indices: list[str]
-    """names of the spectral indices"""
-    classes: list[str]
-    """class names, in the order of the outputs"""
-    size_px: int
-    """side of the input window in pixels"""
-    core_px: int
-    """side of the core that the class speaks of"""
-    resolution_m: float
-    """pixel size in metres"""
-    k: int
-    """number of folds"""
-    fold: int
-    """the fold that was held out"""
-    fold_digest: str
-    """digest of the fold's lists of patches, from the folds' index.json"""
-    patches_digest: str
-    """digest of the table of patches"""
-    statistics_digest: str
-    """digest of the scene statistics that normalized its input"""
-    train: dict[str, Any]
-    """settings of the training"""
-
-    def save(self, folder: Path) -> None:
-        """Write model.json into an existing folder."""
-        write_json(folder / "model.json", self.model_dump())
 
 
 def pick_device(wanted: str) -> str:
