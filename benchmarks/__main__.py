@@ -27,7 +27,7 @@ from benchmarks import memory, onnx
 from landfold.geo import raster
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.maps.inference import slide
+from landfold.maps.inference import predict_windows
 from landfold.network.checkpoints import keeping, key_of
 from landfold.network.dataset import Examples, load_windows
 from landfold.network.engine import launch
@@ -288,7 +288,7 @@ def bench_map(folder: Path) -> None:
 
     def ours() -> None:
         with Raster.open(path) as opened:
-            for _ in slide(opened, [classifier], 8):
+            for _ in predict_windows(opened, [classifier], 8):
                 pass
 
     report(

@@ -22,7 +22,7 @@ from pystac.extensions.projection import SCHEMA_URI as PROJECTION
 from landfold.core.files import write_json
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.maps.style import NO_CLASS
+from landfold.maps.classmap import NO_CLASS
 
 EDGES = 20
 """Pieces into which each side of a footprint is cut, as a straight line is none in longitude and latitude."""
