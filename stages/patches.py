@@ -16,7 +16,7 @@ from landfold.geo.settings import ProjectSettings
 from landfold.patches.cut import check_classes, cut_patches, joined, summarize
 from landfold.patches.labels import LabelSettings, check_ground, read_labels
 from landfold.patches.settings import PatchSettings
-from landfold.scenes.cache import Progress, Scene, prepare
+from landfold.scenes.cache import Progress, SceneTask, run_cached
 from landfold.scenes.sensors import SceneFiles, find_scenes
 from stages import PARAMS, bar, run
 
@@ -31,7 +31,7 @@ def main() -> str:
     labels = read_labels(Path("data/raw/labels"), classes, scenes=Path("data/raw/scenes"), find=_delivered)
     grids = {}
 
-    def scene(file: Path) -> Scene:
+    def scene(file: Path) -> SceneTask:
         def cut(progress: Progress) -> bytes:
             with Raster.open(file) as raster:
                 return cut_patches(file.stem, raster, labels, patches, crs, progress=progress).packed()
@@ -40,11 +40,11 @@ def main() -> str:
             grids[file.stem] = raster.grid
         bearing = labels.bearing(file.stem, grids[file.stem])
         reads = [file, Path("data/raw/labels")] if bearing is None else [file]
-        return Scene(file.stem, reads, [], cut, bearing)
+        return SceneTask(file.stem, reads, [], cut, bearing)
 
     of_scenes = {"patches": patches, "labels": classes}
     read = {name: section.model_dump(mode="json") for name, section in of_scenes.items()} | {"crs": crs.to_wkt()}
-    outcome = prepare("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, code=CODE, bar=bar)
+    outcome = run_cached("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, code=CODE, bar=bar)
     check_ground(labels, grids, crs)
     whole, small = joined(outcome.results, crs)
     check_classes(whole.table, classes.names)

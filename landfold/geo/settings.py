@@ -1,10 +1,11 @@
-"""What all stages share: the project's metric CRS and its seed."""
+"""Section ``project`` of params.yaml."""
 
 from pydantic import Field, field_validator
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from landfold.core.settings import Settings
+from landfold.geo.crs import is_metric
 
 
 class ProjectSettings(Settings):
@@ -22,7 +23,7 @@ class ProjectSettings(Settings):
             crs = CRS.from_user_input(text)
         except CRSError as error:
             raise ValueError(f"not a CRS that PROJ knows ({error})") from None
-        if not crs.is_projected or crs.linear_units_factor[1] != 1.0:
+        if not is_metric(crs):
             raise ValueError("zones and buffers are in metres: choose a projected CRS in metres")
         return text
 

@@ -235,7 +235,7 @@ def _write_applicability(
         classes = stack.enter_context(Raster.open(maps[0].path("class")))
         bands = ["dissimilarity", "applicable"]
         writers = [stack.enter_context(part.create_float("applicability", bands, **tags)) for part in maps]
-        data = lambda window: classes.stored(window)[0] != NO_CLASS  # noqa: E731
+        data = lambda window: classes.read_raw(window)[0] != NO_CLASS  # noqa: E731
         sizes = {"size_px": models.card.size_px, "stride_px": settings.stride_px}
         for strip in map_dissimilarity(raster, area, folds, data, **sizes):
             cells += int(np.isfinite(strip.out_of_fold).sum())

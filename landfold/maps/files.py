@@ -12,7 +12,7 @@ from scipy.special import entr
 
 from landfold.geo.bands import Radiometry
 from landfold.geo.grid import Grid
-from landfold.geo.raster import RasterWriter, create_cog
+from landfold.geo.writer import RasterWriter, create_cog
 from landfold.maps.classmap import NO_CLASS
 from landfold.maps.style import write_class_styles, write_share_style
 

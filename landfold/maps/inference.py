@@ -201,7 +201,7 @@ def _padded(raster: Raster, top: int, bottom: int, left: int, right: int) -> tup
     at = np.ix_(rows - top_row, columns - left_column)
     y, x = np.arange(top, bottom)[:, None], np.arange(left, right)
     inside = (y >= 0) & (y < raster.grid.height) & (x >= 0) & (x < raster.grid.width)
-    return raster.stored(window)[:, at[0], at[1]], raster.valid(window)[at] & inside
+    return raster.read_raw(window)[:, at[0], at[1]], raster.read_mask(window)[at] & inside
 
 
 def _reflected(first: int, last: int, size: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def load_windows(
             windows = _room((len(places), len(channels), size, size), cache_gb, scratch, file)
         for place in part.sort_values(["row", "column"]).itertuples():
             window = Window(place.column, place.row, place.size_px, place.size_px)
-            windows[place.Index] = raster.stored(window)
+            windows[place.Index] = raster.read_raw(window)
     if isinstance(windows, np.memmap):
         windows.flush()
     return windows, channels

@@ -16,7 +16,8 @@ import numpy as np
 from landfold.core.errors import LandfoldError
 from landfold.core.files import read_json, write_json
 from landfold.geo.bands import Radiometry
-from landfold.geo.raster import Raster, create
+from landfold.geo.raster import Raster
+from landfold.geo.writer import create
 from landfold.scenes.settings import NormalizeSettings
 
 
@@ -203,7 +204,7 @@ def _from_counts(
 def _float_channels(source: Raster, settings: NormalizeSettings) -> dict[str, ChannelStatistics]:
     channels = {}
     for name in source.names:
-        blocks = lambda name=name: (source.read(window, [name])[0] for window in source.grid.blocks())  # noqa: E731
+        blocks = lambda name=name: (source.read_reflectance(window, [name])[0] for window in source.grid.blocks())  # noqa: E731
         (low, high), count = float_percentiles(blocks, (settings.low_percentile, settings.high_percentile))
         channels[name] = ChannelStatistics(low, high, count) if count else ChannelStatistics(0.0, 0.0, 0)
     return channels
@@ -221,10 +222,10 @@ def write_normalized(
     done = 0
     with create(target, reflectance.grid, list(statistics.channels), dtype="float32") as writer:
         for window in reflectance.grid.blocks():
-            channels = dict(zip(reflectance.names, reflectance.read(window), strict=True))
+            channels = dict(zip(reflectance.names, reflectance.read_reflectance(window), strict=True))
             if indices is not None:
-                channels |= dict(zip(indices.names, indices.read(window), strict=True))
-            writer.write(window, statistics.apply(channels), reflectance.valid(window))
+                channels |= dict(zip(indices.names, indices.read_reflectance(window), strict=True))
+            writer.write(window, statistics.apply(channels), reflectance.read_mask(window))
             done += int(window.width * window.height)
             progress(done / (reflectance.grid.height * reflectance.grid.width))
 

@@ -1,12 +1,12 @@
 """Sections ``dataset``, ``ingest``, ``indices`` and ``normalize`` of params.yaml."""
 
-from difflib import get_close_matches
 from math import isfinite
 from typing import Literal, Self
 
 import spyndex
 from pydantic import Field, field_validator, model_validator
 
+from landfold.core.errors import did_you_mean
 from landfold.core.settings import Settings
 from landfold.geo.bands import STANDARD_NAMES
 
@@ -103,8 +103,7 @@ class IndexSettings(Settings):
     def _known(cls, names: list[str]) -> list[str]:
         for name in names:
             if name not in spyndex.indices:
-                close = get_close_matches(name.upper(), list(spyndex.indices), n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
+                hint = did_you_mean(name, spyndex.indices)
                 raise ValueError(f"'{name}' is not in the Awesome Spectral Indices list{hint}")
         if len(set(names)) < len(names):
             raise ValueError("an index is named twice")

@@ -18,7 +18,7 @@ from landfold.accuracy.estimate import MAP_DIGEST, AccuracyError, as_data, as_te
 from landfold.accuracy.sample import SampleError, allocate, draw, points_needed, sample_size
 from landfold.cli import main
 from landfold.geo.grid import GridError
-from landfold.geo.raster import create
+from landfold.geo.writer import create
 from landfold.maps.classmap import NODATA, ClassMap, ClassMapError
 from tests.cli.test_cli import launched
 from tests.factories import CRS_UTM33, make_grid

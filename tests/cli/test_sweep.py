@@ -86,7 +86,7 @@ def test_names_are_references_that_git_takes_and_differ():
     ("texts", "count", "words"),
     [
         (["train.epochs"], None, r"'train.epochs': expected NAME=VALUES"),
-        (["train.epoch=1"], None, r"train.epoch: no such setting in params.yaml \(did you mean train.epochs\?\)"),
+        (["train.epoch=1"], None, r"train.epoch: no such setting in params.yaml \(did you mean 'epochs'\?\)"),
         (["train=1"], None, r"train: a section, not a setting; known are train.epochs, "),
         (["train.epochs=1", "train.epochs=2"], None, r"train.epochs is given twice"),
         (["train.weight_decay=0:1"], None, r"a range has no end of values; list some, or draw with -n"),

@@ -48,7 +48,7 @@ def table(places, scenes="one", size_px=SIZE_PX):
 def brute_force(path, top, left, size):
     """Mean and standard deviation of each channel over the valid pixels of a window, by numpy; and their number."""
     with Raster.open(path) as raster:
-        values = raster.read(raster.grid.whole).astype(np.float64)
+        values = raster.read_reflectance(raster.grid.whole).astype(np.float64)
     part = values[:, max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)]
     inside = part.reshape(len(part), -1)
     inside = inside[:, ~np.isnan(inside[0])]

@@ -14,11 +14,14 @@ from rasterio.windows import Window
 from landfold.core.digests import file_sha256
 from landfold.core.settings import SettingsError, validate
 from landfold.geo.bands import Radiometry
-from landfold.geo.grid import Grid, GridError, describe_crs
-from landfold.geo.raster import Raster, RasterError, to_cog
+from landfold.geo.crs import describe_crs
+from landfold.geo.dataset import RasterError
+from landfold.geo.grid import Grid, GridError
+from landfold.geo.raster import Raster
+from landfold.geo.writer import to_cog
 from landfold.scenes.ingest import check_scene, ingest_scene
 from landfold.scenes.sensors import find_scenes
-from landfold.scenes.sensors.scenes import BandFile, MaskFile, SceneError, SceneFiles
+from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError, SceneFiles
 from landfold.scenes.settings import IngestSettings
 from tests.factories import (
     CRS_UTM33,
@@ -47,7 +50,7 @@ def ingest(tmp_path, scene=None, **changes):
     report = ingest_scene(scene, ingest_settings(**changes), CRS_UTM33, tmp_path / "out" / "s.tif")
     with Raster.open(tmp_path / "out" / "s.tif") as source:
         window = Window(0, 0, source.grid.width, source.grid.height)
-        return report, source.stored(window), source.valid(window), source
+        return report, source.read_raw(window), source.read_mask(window), source
 
 
 def refused(tmp_path, error, message, scene=None, **changes):
@@ -65,7 +68,7 @@ def scene_of(*bands, masks=()):
 def reflectance(tmp_path):
     """What every later stage reads of the ingested raster: (channel, y, x), NaN where not valid."""
     with Raster.open(tmp_path / "out" / "s.tif") as source:
-        return source.read(source.grid.whole)
+        return source.read_reflectance(source.grid.whole)
 
 
 def ramp(east, south):

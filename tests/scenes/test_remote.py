@@ -10,9 +10,10 @@ from rasterio.windows import Window
 
 import stages.ingest
 from landfold.core.settings import validate
-from landfold.geo import raster
+from landfold.geo import remote
 from landfold.geo.bands import Radiometry
-from landfold.geo.raster import RasterError
+from landfold.geo.dataset import RasterError, open_dataset, reading
+from landfold.geo.writer import to_cog
 from landfold.scenes.ingest import ingest_scene
 from landfold.scenes.sensors import find_scenes
 from landfold.scenes.settings import IngestSettings
@@ -52,12 +53,17 @@ def big_file(path, *, bands=3, names=(), **options):
 
 
 def vsi(url):
-    return raster.REMOTE + url
+    return remote.REMOTE + url
+
+
+def again(source, read):
+    with reading(source):
+        return remote.with_retries(source, read)
 
 
 def read(source, band, window):
-    with raster.opened(source) as dataset:
-        return raster.persistently(source, lambda: dataset.read(band, window=window))
+    with open_dataset(source) as dataset:
+        return again(source, lambda: dataset.read(band, window=window))
 
 
 def local(path, band, window):
@@ -94,7 +100,7 @@ def test_no_sidecar_is_asked_for_even_with_a_local_file_open(server, tmp_path):
         near.write_mask(np.arange(960) * np.ones((640, 1)) > 100)
     assert (tmp_path / "near/l.tif.msk").exists()
     source = vsi(server.url("big.tif"))
-    with raster.opened(source) as far, raster.opened(tmp_path / "near/l.tif") as near, raster.opened(source) as again:
+    with open_dataset(source) as far, open_dataset(tmp_path / "near/l.tif") as near, open_dataset(source) as again:
         assert near.read_masks(1)[0, 0] == 0, "a local file has its sidecars, whatever is open beside it"
         np.testing.assert_array_equal(far.read_masks(1, window=ONE), 255)
         np.testing.assert_array_equal(again.read(1, window=ONE), local(path, 1, ONE))
@@ -124,10 +130,10 @@ def test_what_a_broken_answer_left_is_not_taken_for_the_file(server):
     with rasterio.open(server.root / "plain.tif", "r+") as dataset:
         dataset.scales, dataset.offsets = [0.5] * 3, [7.0] * 3
         dataset.update_tags(filler="x" * 12000)
-    raster.to_cog(server.root / "plain.tif", server.root / "cog.tif", overview_resampling="nearest")
+    to_cog(server.root / "plain.tif", server.root / "cog.tif", overview_resampling="nearest")
     for fault in (None, "drop"):
         server.reset(n1=fault)
-        with raster.opened(vsi(server.url(f"cog.tif?{fault}"))) as dataset:
+        with open_dataset(vsi(server.url(f"cog.tif?{fault}"))) as dataset:
             assert (dataset.scales[0], dataset.offsets[0], dataset.descriptions[0]) == (0.5, 7.0, "a"), fault
             assert dataset.transform == BIG.transform
 
@@ -140,12 +146,12 @@ def test_a_mask_is_not_lost_wherever_the_first_answer_breaks_off(server, share):
     write_raster(server.root / "m.tif", {"R": values}, grid=grid, valid=values % 7 > 0, radiometry=Radiometry(0.1, 3.0))
     server.share = share
     server.reset(n1="drop")
-    with raster.opened(vsi(server.url("m.tif"))) as dataset:
+    with open_dataset(vsi(server.url("m.tif"))) as dataset:
         assert (dataset.scales, dataset.offsets, dataset.descriptions) == ((0.1,), (3.0,), ("R",))
         source = vsi(server.url("m.tif"))
-        mask = raster.persistently(source, lambda: dataset.read_masks(1))
+        mask = again(source, lambda: dataset.read_masks(1))
         np.testing.assert_array_equal(mask > 0, values % 7 > 0)
-        np.testing.assert_array_equal(raster.persistently(source, lambda: dataset.read(1))[mask > 0], values[mask > 0])
+        np.testing.assert_array_equal(again(source, lambda: dataset.read(1))[mask > 0], values[mask > 0])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +199,7 @@ def test_a_file_that_is_not_there_is_told_at_once(server):
 def test_errors_of_others_in_the_block_tell_no_secret(server):
     big_file(server.root / "big.tif")
     source = vsi(server.url("big.tif", user="me:PASSWORD@", query="?sig=SECRET"))
-    with pytest.raises(RasterError, match=rf"^{server.url('big.tif')} is wrong$"), raster.opened(source) as dataset:
+    with pytest.raises(RasterError, match=rf"^{server.url('big.tif')} is wrong$"), open_dataset(source) as dataset:
         raise RasterError(f"{dataset.name} is wrong")
 
 
@@ -214,7 +220,7 @@ def test_options_that_the_user_has_set_go_first(server, monkeypatch):
             monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", value)
         else:
             monkeypatch.delenv("GDAL_HTTP_LOW_SPEED_TIME")
-        with raster.opened(vsi(server.url("big.tif"))):
+        with open_dataset(vsi(server.url("big.tif"))):
             options = rasterio.env.getenv()
             assert str(options["GDAL_HTTP_LOW_SPEED_TIME"]) == (value or "20")
             assert float(options["GDAL_HTTP_TIMEOUT"]) == 0.5

@@ -148,7 +148,7 @@ def test_several_scenes_have_a_mosaic(root):
     """The second lies a whole number of cells east of the first, upon the first's eastern third."""
     first = root / f"data/normalized/{SCENE}.tif"
     with Raster.open(first) as raster:
-        values = dict(zip(raster.names, raster.stored(raster.grid.whole), strict=True))
+        values = dict(zip(raster.names, raster.read_raw(raster.grid.whole), strict=True))
     second = root / "data/normalized/second.tif"
     factories.write_raster(second, values, grid=factories.make_grid(90, 120, x_px=80), valid=np.ones((90, 120), bool))
     write_json(root / "data/statistics/second.json", {})

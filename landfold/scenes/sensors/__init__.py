@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from landfold.scenes.sensors import band_files, landsat, multiband, remote, safe
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
 
 __all__ = ["BandFile", "MaskFile", "SceneError", "SceneFiles", "find_scenes"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from landfold.geo import raster
 from landfold.geo.bands import SENTINEL2, STANDARD_NAMES
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneFiles, date_in
+from landfold.geo.dataset import RasterError, open_dataset
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneFiles, date_in
 
 _SUFFIX = rf"(?:_\d+m)?(?:{'|'.join(map(re.escape, RASTER_SUFFIXES))})"
 _FILE = re.compile(rf"(?P<scene>.+)_(?P<band>[A-Z]+\d*|B\d\d|B8A){_SUFFIX}", re.IGNORECASE)
@@ -101,9 +101,9 @@ def _band(text: str) -> tuple[str, str] | None:
 def _count(source: Path | str) -> int | None:
     """How many bands a file has, None if it cannot be read."""
     try:
-        with raster.opened(source) as dataset:
+        with open_dataset(source) as dataset:
             return dataset.count
-    except raster.RasterError:
+    except RasterError:
         return None
 
 

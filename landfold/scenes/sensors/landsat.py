@@ -18,7 +18,7 @@ from typing import Any
 
 from landfold.geo.bands import LANDSAT_OLI, LANDSAT_TM, Radiometry
 from landfold.scenes.sensors.metadata import number, parse_xml, read_text
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
 
 FILL = 0.0
 """No data in all reflectance and thermal bands of Collection 2 (LSDS-1822, section 3)."""

@@ -7,7 +7,7 @@ declaration; no product of ESA or USGS has one.
 from pathlib import Path
 from xml.etree import ElementTree
 
-from landfold.scenes.sensors.scenes import SceneError
+from landfold.scenes.sensors.scene_files import SceneError
 
 MAX_BYTES = 16 * 2**20
 """The product metadata of Sentinel-2 is about 60 kB, the MTL of Landsat 20 kB."""

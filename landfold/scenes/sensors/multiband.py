@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rasterio.enums import ColorInterp
 
-from landfold.geo import raster
 from landfold.geo.bands import SENTINEL2, STANDARD_NAMES, standard_name
+from landfold.geo.dataset import RasterError, open_dataset
 from landfold.scenes.sensors.band_files import sidecar_masks, with_masks
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 MASKS = {"SCL": "scl", "QA_PIXEL": "qa_pixel", "FMASK": "fmask"}
 """Names of mask bands: their kinds."""
@@ -74,10 +74,10 @@ def _ordered(entry: str | None) -> str | None:
 def _scene(path: Path, source: Path | str, order: list[str | None] | None, *, beside_others: bool) -> SceneFiles | None:
     """The scene in a file; None if it is no scene: one band without a name, or a foreign raster."""
     try:
-        with raster.opened(source) as dataset:
+        with open_dataset(source) as dataset:
             counted = [i for i, c in enumerate(dataset.colorinterp, start=1) if c is not ColorInterp.alpha]
             described = [dataset.descriptions[i - 1] for i in counted]
-    except raster.RasterError as error:
+    except RasterError as error:
         return None if beside_others else SceneFiles.faulty(path.stem, "unknown", path, str(error))
     own = _described(described)
     if not any(own) and (beside_others or (len(own) == 1 and len(order or ()) != 1)):

@@ -21,7 +21,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from landfold.geo import raster
 from landfold.geo.bands import (
     COMMON_NAMES,
     LANDSAT_OLI,
@@ -31,8 +30,9 @@ from landfold.geo.bands import (
     Radiometry,
     standard_name,
 )
+from landfold.geo.remote import REMOTE, redact_url
 from landfold.scenes.sensors import band_files, landsat, metadata, multiband
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 _MASKS = {"scl": "scl", "qa_pixel": "qa_pixel"}
 _PICTURES = {"thumbnail", "overview", "visual", "metadata"}
@@ -133,8 +133,8 @@ def _remote(url: str, where: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise SceneError(f"{where}: '{raster.without_secrets(text)}' cannot be read over the network; {_MEND}")
-    return raster.REMOTE + text
+        raise SceneError(f"{where}: '{redact_url(text)}' cannot be read over the network; {_MEND}")
+    return REMOTE + text
 
 
 def _of_stac(path: Path, root: Path, local: set[Path]) -> list[SceneFiles]:
@@ -313,7 +313,7 @@ class _Item:
             raise SceneError(f"{where} has no href; fetch the item again")
         parts = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|[/\\]", href.strip())
         if parts and not href.strip().startswith(("/", "\\")) and parts[0].lower() not in ("http:", "https:"):
-            raise SceneError(f"{where}: '{raster.without_secrets(_quoted(href))}' is not read; {_MEND}")
+            raise SceneError(f"{where}: '{redact_url(_quoted(href))}' is not read; {_MEND}")
         if parts and parts[0].lower() in ("http:", "https:"):
             return self.path, _remote(href, where)
         file = Path(os.path.normpath(self.path.parent / unquote(href.strip())))

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 
 from landfold.geo.bands import SENTINEL2, Radiometry
 from landfold.scenes.sensors.metadata import MAX_BYTES, decode, number, parse_xml, read_text
-from landfold.scenes.sensors.scenes import BandFile, MaskFile, SceneError, SceneFiles, date_in
+from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 LEVELS = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
 

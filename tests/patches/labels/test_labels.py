@@ -10,12 +10,12 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from landfold.core.settings import SettingsError, validate
+from landfold.geo.dataset import RasterError
 from landfold.geo.grid import Grid
-from landfold.geo.raster import RasterError
 from landfold.patches.labels import LabelError, LabelSettings, check_ground, read_labels
 from landfold.patches.labels.vectors import overlap_area, read_polygons
 from landfold.patches.settings import UNLABELLED
-from landfold.scenes.sensors.scenes import BandFile, SceneFiles
+from landfold.scenes.sensors.scene_files import BandFile, SceneFiles
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, box, centres, make_grid, params, write_band, write_labels
 
 FIELDS = {
@@ -432,7 +432,7 @@ def test_mode_takes_the_class_of_most_ground_and_nearest_that_of_the_centre(tmp_
     values = np.full((60, 90), 10, np.uint8)
     values[1::3, 1::3] = 20
     values[:3, :3] = [[0, 0, 0], [0, 20, 0], [0, 0, 0]]  # most of this pixel is unlabelled
-    write_label_raster(tmp_path, values, make_grid(20, 30).refined(3), nodata=0)
+    write_label_raster(tmp_path, values, make_grid(60, 90, 10 / 3), nodata=0)
     assert (warped(tmp_path, resampling="nearest") == 2).all()
     expected = np.ones((20, 30), np.uint8)
     expected[0, 0] = UNLABELLED

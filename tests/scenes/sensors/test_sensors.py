@@ -5,7 +5,7 @@ import rasterio
 import stages.ingest
 from landfold.patches.labels import LabelSettings, read_labels
 from landfold.scenes.sensors import find_scenes
-from landfold.scenes.sensors.scenes import SceneError
+from landfold.scenes.sensors.scene_files import SceneError
 from tests.factories import leftovers, make_grid, read_json, small_scene, tree, write_band, write_params
 from tests.products import LANDSAT_NAME, SAFE_NAME, assert_fault, write_landsat, write_safe
 
