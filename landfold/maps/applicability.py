@@ -24,7 +24,6 @@ import pandas
 from rasterio.windows import Window
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
-from sklearn.ensemble import RandomForestClassifier
 
 from landfold.core.errors import LandfoldError
 from landfold.geo.raster import Raster
@@ -254,6 +253,8 @@ def _training_patches(
 
 def _importances(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Importance of each feature in a random forest of the labels; 1 for each where the forest has no split."""
+    from sklearn.ensemble import RandomForestClassifier  # seconds, which `landfold predict` does not need
+
     drawn = min(PATCHES_OF_TREE, len(values))
     forest = RandomForestClassifier(TREES, max_samples=drawn, random_state=SEED, n_jobs=-1)
     importances = forest.fit(values, labels).feature_importances_

@@ -28,10 +28,10 @@ import stages.patches
 import stages.train
 import stages.zones
 from landfold import cli
-from landfold.deploy import predict
+from landfold.deploy import scenejob
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import read_card
-from landfold.deploy.fitness import foreign
+from landfold.deploy.compatibility import differences_from_training
 from landfold.folds.assignment import FoldError
 from landfold.geo.bands import Radiometry
 from tests import factories
@@ -220,7 +220,7 @@ def test_several_scenes_go_on_after_one_fails(model, away, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"coarse": True}, r"scene new: other pixels than those trained on: band B has 30 m, trained on 10 m; band G "),
+        ({"coarse": True}, r"scene new: other pixel sizes than in training: band B has 30 m, trained on 10 m; band G "),
         ({"dtype": "float32"}, r"about 1e\+04 times those trained on \(band B: .*, so they are not in the same unit"),
         ({"factor": 0.01, "dtype": "float32", "scale": 0.0001}, r"about 0\.01 times those trained on"),
     ],
@@ -258,13 +258,13 @@ def test_what_sets_a_scene_apart_is_told(model):
     card = read_card(model)
     entry = {"sensor": "landsat8", "processing": {"level": "L1"}, "acquired": "2020-07-01"}
     origin = card.origin.model_copy(update={"processing": [{"level": "L2A", "baseline": "05.09"}]})
-    assert foreign(entry, card.model_copy(update={"origin": origin})) == [
+    assert differences_from_training(entry, card.model_copy(update={"origin": origin})) == [
         "sensor landsat8, but the model was trained on sentinel2",
         "processing level L1, but the model was trained on L2A",
         "acquired 2020-07-01, 136 days of the year from the nearest of the scenes trained on: another season",
     ]
     close = {"sensor": "sentinel2", "processing": {}, "acquired": "2019-12-30"}
-    assert foreign(close, card) == []
+    assert differences_from_training(close, card) == []
 
 
 def test_a_scene_in_another_crs_keeps_its_grid_unless_asked(model, away, capsys):
@@ -326,7 +326,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(model, away, capsys, mon
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, "write_scene_map", interrupted)
+    monkeypatch.setattr(scenejob, "write_scene_map", interrupted)
     code, _, err = run(capsys, "new", "-m", model, "-o", "maps")
     assert code == 130
     assert err == "landfold predict: interrupted; nothing is half-written\n"
@@ -347,9 +347,9 @@ def test_two_processes_do_not_mix_their_files(model, away, capsys):
 def test_only_files_beside_a_record_are_removed_by_it(tmp_path):
     record = {"outputs": {"s_class.tif": 1, "s.gpkg": 2, "../s_x.tif": 3, "/etc/s_y": 4, "other.tif": 5, "s2.tif": 6}}
     (tmp_path / "s_predict.json").write_text(json.dumps(record))
-    assert predict._outputs(tmp_path / "s_predict.json") == {"s_class.tif", "s.gpkg"}
+    assert scenejob.earlier_outputs(tmp_path / "s_predict.json") == {"s_class.tif", "s.gpkg"}
     (tmp_path / "s_predict.json").write_text("[]")
-    assert predict._outputs(tmp_path / "s_predict.json") == set()
+    assert scenejob.earlier_outputs(tmp_path / "s_predict.json") == set()
 
 
 def test_the_command_ends_on_control_c_without_a_traceback(model, away):
