@@ -115,9 +115,7 @@ def _asked(options: argparse.Namespace) -> Any:
     return PredictOptions(
         crs=options.crs,
         area=tuple(options.area) if options.area else None,
-        band_order=[None if name.strip() in ("", "-") else name.strip() for name in order.split(",")]
-        if order
-        else None,
+        band_order=order,
         export=changes,
         other_pixels=options.other_pixels,
         force=options.force,

@@ -352,10 +352,20 @@ def test_only_files_beside_a_record_are_removed_by_it(tmp_path):
     assert scenejob.earlier_outputs(tmp_path / "s_predict.json") == set()
 
 
+ENDLESS = """
+import sys, time
+from landfold.cli import main
+from landfold.deploy import predict, scenejob
+predict._load = lambda *_: None  # torch would take seconds
+scenejob.ingest_scene = lambda *_, **__: time.sleep(60)
+sys.exit(main(["predict", "new", "-m", sys.argv[1], "-o", "maps"]))
+"""
+
+
 def test_the_command_ends_on_control_c_without_a_traceback(model, away):
-    deliver(away, "new", ground_m=(3000.0, 6200.0))
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "landfold.cli", "predict", "new", "-m", str(model), "-o", "maps", "--stride", "2"]
+    deliver(away, "new", ground_m=(300.0, 620.0))
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    command = [sys.executable, "-c", ENDLESS, str(model)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as made:
         until = time.monotonic() + 60
         while not (away / "maps/.partial-new/outputs").exists() and time.monotonic() < until:
@@ -365,6 +375,28 @@ def test_the_command_ends_on_control_c_without_a_traceback(model, away):
     assert made.returncode == 130
     assert "Traceback" not in err
     assert list((away / "maps").iterdir()) == []
+
+
+def test_options_become_a_request(model):
+    arguments = [
+        "x",
+        "-m",
+        "m",
+        "-o",
+        "o",
+        "--band-order",
+        "B, -,N",
+        "--area",
+        "1",
+        "2",
+        "3",
+        "4",
+        "--layers",
+        "margin",
+    ]
+    asked = cli.predict._asked(cli._parser().parse_args(["predict", *arguments, "--stride", "4", "--force"]))
+    export = {"stride_px": 4, "layers": ["margin"]}
+    assert asked == scenejob.PredictOptions(None, (1, 2, 3, 4), ["B", "-", "N"], export, False, True)
 
 
 def numbers(text: str) -> list[float]:
