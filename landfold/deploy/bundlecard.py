@@ -17,7 +17,8 @@ from landfold.core.digests import file_sha256
 from landfold.core.settings import Settings, SettingsError, validate
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.settings import ExportSettings
-from landfold.network.card import ModelCard, ModelError
+from landfold.network.card import ModelCard
+from landfold.network.errors import ModelError
 from landfold.network.settings import ModelSettings
 from landfold.scenes.normalize import SceneStatistics
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings

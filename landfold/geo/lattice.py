@@ -70,9 +70,10 @@ def window_over(grid: Grid, ground: Grid) -> Window | None:
 
     None if there are none.
     """
-    columns, rows = ~grid.transform @ tuple(outline(ground, grid.crs))
-    if not np.isfinite(columns).all():
+    points = outline(ground, grid.crs)
+    if not np.isfinite(points).all():
         return None
+    columns, rows = ~grid.transform @ tuple(points)
     left, top = (max(0, floor(at.min() + ALIGNMENT_TOLERANCE_PX)) for at in (columns, rows))
     right, bottom = (
         min(size, ceil(at.max() - ALIGNMENT_TOLERANCE_PX)) for at, size in ((columns, grid.width), (rows, grid.height))

@@ -126,7 +126,7 @@ def _drop_cached(path: str) -> None:
     """Make GDAL drop what it holds of a remote file: it takes a broken answer for the file's end."""
     time.sleep(float(options()["GDAL_HTTP_RETRY_DELAY"]))
     try:
-        with rasterio.Env(CPL_VSIL_CURL_NON_CACHED=path), open_remote(path):
+        with rasterio.Env(**options(), CPL_VSIL_CURL_NON_CACHED=path), open_remote(path):
             pass  # GDAL drops it when such a file is closed
     except RasterioError as error:
         if _is_final(error):

@@ -119,8 +119,8 @@ def check_attribute(path: Path, table: geopandas.GeoDataFrame, name: str, settin
     columns = [str(column) for column in table.columns if column != table.geometry.name]
     if name not in columns:
         raise VectorError(
-            f"{path}: no attribute '{name}' ({setting}){did_you_mean(name, columns)}; the file has "
-            f"{', '.join(columns) or 'none'}"
+            f"{path}: no attribute '{name}' ({setting}); the file has {', '.join(columns) or 'none'}"
+            f"{did_you_mean(name, columns)}"
         )
 
 

@@ -31,7 +31,7 @@ from landfold.network.card import ModelCard
 MAP_ROOMS = ("core", "geo", "patches", "folds", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
-NUMBERS = {"stride_px", "offsets", "flips_and_turns", "min_valid"}
+NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid"}
 """Settings that decide the numbers in a raster; the others say which files there are."""
 
 
@@ -183,7 +183,7 @@ def _write_predictions(
         models.classifiers,
         settings.stride_px,
         offsets=settings.offsets,
-        flips_and_turns=settings.flips_and_turns,
+        flips_and_rotations=settings.flips_and_rotations,
     )
     extra = [["padded"], ["disagreement"]] if models.held_out else [["padded", "disagreement"]]
     with ExitStack() as stack:

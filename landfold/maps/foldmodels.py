@@ -13,7 +13,8 @@ from landfold.core.files import read_json
 from landfold.core.settings import validate
 from landfold.folds.assignment import read_index
 from landfold.geo.grid import Grid
-from landfold.network.card import ModelCard, ModelError
+from landfold.network.card import ModelCard
+from landfold.network.errors import ModelError
 from landfold.network.model import Classifier
 
 

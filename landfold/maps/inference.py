@@ -101,7 +101,7 @@ def predict_windows(
     stride_px: int,
     *,
     offsets: int = 1,
-    flips_and_turns: bool = False,
+    flips_and_rotations: bool = False,
 ) -> Iterator[MapStrip]:
     """Predict a normalized scene with every model, a few rows of cells at a time.
 
@@ -110,7 +110,7 @@ def predict_windows(
         models: of the same classes and size of windows.
         stride_px: side of a cell in pixels of the scene.
         offsets: windows of a cell along each axis; its probabilities are the mean over all of them.
-        flips_and_turns: whether to average over the eight flips and rotations of each window.
+        flips_and_rotations: whether to average over the eight flips and rotations (D4) of each window.
 
     Raises:
         InferenceError: the scene's channels are not those that a model was trained on, models differ, or
@@ -121,7 +121,7 @@ def predict_windows(
     check_stride(size_px, stride_px)
     layout = _Layout(size_px, stride_px, shifts_px(stride_px, offsets))
     for cells in _parts(map_grid(raster.grid, stride_px), stride_px):
-        yield _predict_part(raster, models, layout, cells, flips_and_turns)
+        yield _predict_part(raster, models, layout, cells, flips_and_rotations)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _parts(grid: Grid, stride_px: int) -> Iterator[Window]:
 
 
 def _predict_part(
-    raster: Raster, models: Sequence[WindowClassifier], layout: _Layout, cells: Window, flips_and_turns: bool
+    raster: Raster, models: Sequence[WindowClassifier], layout: _Layout, cells: Window, flips_and_rotations: bool
 ) -> MapStrip:
     rows, columns, stride, halo = cells.height, cells.width, layout.stride, layout.halo
     top, left = cells.row_off * stride - halo, cells.col_off * stride - halo
@@ -162,7 +162,9 @@ def _predict_part(
     for y, x in layout.offsets:
         # row by row: all windows of a strip at once would be its pixels (size / stride)^2 times
         windows = _windows(values[:, y:, x:], layout.size, stride)[:rows, :columns]
-        total = total + np.stack([[_probabilities(model, row, flips_and_turns) for row in windows] for model in models])
+        total = total + np.stack(
+            [[_probabilities(model, row, flips_and_rotations) for row in windows] for model in models]
+        )
         missing += 1 - _windows(data[None, y:, x:], layout.size, stride)[:rows, :columns].mean(axis=(2, 3, 4))
     own = data[halo : halo + rows * stride, halo : halo + columns * stride]
     valid = own.reshape(rows, stride, columns, stride).mean(axis=(1, 3))
@@ -184,9 +186,9 @@ def _check_models(raster: Raster, models: Sequence[WindowClassifier]) -> None:
             )
 
 
-def _probabilities(model: WindowClassifier, windows: np.ndarray, flips_and_turns: bool) -> np.ndarray:
+def _probabilities(model: WindowClassifier, windows: np.ndarray, flips_and_rotations: bool) -> np.ndarray:
     """(n, class) of windows (n, channel, size, size), or the mean over their eight flips and rotations."""
-    if not flips_and_turns:
+    if not flips_and_rotations:
         return model.probabilities(windows)
     sides = (windows, windows[..., ::-1])
     shown = [np.rot90(side, turn, axes=(2, 3)) for side in sides for turn in range(4)]

@@ -1,20 +1,15 @@
-"""The card of a trained network, which can be read without torch."""
+"""The card of a trained network, which is read without torch."""
 
 from pathlib import Path
 from typing import Any
 
-from landfold.core.errors import LandfoldError
 from landfold.core.files import write_json
 from landfold.core.settings import Settings
 from landfold.network.settings import ModelSettings
 
 
-class ModelError(LandfoldError):
-    """A network that cannot be built, weights that cannot be had or do not fit, or input that does not fit."""
-
-
 class ModelCard(Settings):
-    """All that is needed to rebuild and to use a trained classifier; stored as model.json beside its weights."""
+    """What is needed to rebuild and use a trained classifier; stored as model.json beside its weights."""
 
     model: ModelSettings
     """settings of the network"""
@@ -29,7 +24,7 @@ class ModelCard(Settings):
     size_px: int
     """side of the input window in pixels"""
     core_px: int
-    """side of the core that the class speaks of"""
+    """side of the core, the area that the class describes, in pixels"""
     resolution_m: float
     """pixel size in metres"""
     k: int
@@ -43,7 +38,7 @@ class ModelCard(Settings):
     statistics_digest: str
     """digest of the scene statistics that normalized its input"""
     train: dict[str, Any]
-    """settings of the training"""
+    """section ``train`` of params.yaml"""
 
     def save(self, folder: Path) -> None:
         """Write model.json into an existing folder."""

@@ -14,28 +14,26 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from landfold.core.digests import file_sha256, library_versions
-from landfold.core.files import MAX_AGE_S, cache_dir
+from landfold.core.files import MAX_AGE_S, cache_dir, read_json, write_json
 
 FRESH_NS = 2 * 10**9
 """The digest of a file that changed a moment ago is not stored: within one tick of its clock it may change again."""
 
-DATABASE = "store.sqlite"
+DIGESTS = "digests.json"
+"""Digests of input files by device, inode, size and time, with the time of their last use."""
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS digests (file TEXT PRIMARY KEY, sha256 TEXT, used REAL);
-CREATE TABLE IF NOT EXISTS scenes (stage TEXT, key TEXT, files TEXT, result, used REAL, PRIMARY KEY (stage, key));
-"""
+RESULT = "result"
+"""File of an entry: a line of JSON about it, and the result."""
 
 _ABSENT = object()
 
@@ -103,99 +101,122 @@ def run_cached(
             made until then stays cached.
     """
     results, refused, unchanged = {}, {}, 0
-    with _open_cache(stage, settings, code) as cache:
-        for task in tasks:
-            key = cache.key(task)
-            result = cache.restore(key, task.outputs)
-            if result is not _ABSENT:
-                results[task.name], unchanged = result, unchanged + 1
-                continue
-            try:
-                with bar(f"{stage} {task.name}") as progress:
-                    results[task.name] = task.make(progress)
-            except refusals as error:
-                refused[task.name] = str(error)
-                continue
-            cache.save(key, task.outputs, results[task.name])
-        cache.prune()
+    cache = _SceneCache(stage, settings=settings, code=code)
+    for task in tasks:
+        entry = cache.entry(task)
+        result = cache.restore(entry, task.outputs)
+        if result is not _ABSENT:
+            results[task.name], unchanged = result, unchanged + 1
+            continue
+        try:
+            with bar(f"{stage} {task.name}") as progress:
+                results[task.name] = task.make(progress)
+        except refusals as error:
+            refused[task.name] = str(error)
+            continue
+        cache.save(entry, task.outputs, results[task.name])
+    cache.prune()
     return SceneResults(results, refused, unchanged)
 
 
-@dataclass
 class _SceneCache:
-    """The cache of one stage. After an error it warns once, and every further scene is made anew."""
+    """The cache of one stage: a folder STAGE/KEY for each entry, whose time of change is that of its last use.
 
-    stage: str
-    folder: Path | None = None
-    database: sqlite3.Connection | None = None
-    basis: dict[str, Any] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
-    digests: dict[str, str] = field(default_factory=dict)
-    names_in: dict[Path, list[str]] = field(default_factory=dict)
+    After an error it warns once, and every further scene is made anew. Without a folder it does nothing.
+    """
 
-    def key(self, task: SceneTask) -> str | None:
-        """SHA-256 of everything that the outputs are made from; None where an input cannot be read."""
-        if self.database is None:
+    def __init__(self, stage: str, **basis: Any) -> None:
+        """``basis`` is what all keys depend on, as JSON."""
+        self.stage, self.basis = stage, basis | {"stage": stage, "libraries": library_versions()}
+        self.folder = cache_dir(Path.cwd())
+        self.digests: dict[str, tuple[str, float]] = {}  # SHA-256 and time of last use of the files of this run
+        self.names_in: dict[Path, list[str]] = {}
+        with self._disable_on_error():
+            self.stored = self._stored_digests()
+
+    @contextmanager
+    def _disable_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.folder = None
+            print(f"{self.stage}: warning: the scene cache is not used: {error}", file=sys.stderr)
+
+    def entry(self, task: SceneTask) -> Path | None:
+        """The folder of a scene's entry, named by SHA-256 of everything that its outputs are made from.
+
+        None without a cache, and where an input cannot be read.
+        """
+        if self.folder is None:
             return None
         try:
             inputs = [[path.as_posix(), self._digest(path)] for path in self._files(task.inputs)]
         except OSError:  # the task reports it
             return None
-        own = {"scene": task.name, "facts": task.facts, "makes": [path.name for path in task.outputs]}
-        text = json.dumps(self.basis | own | {"reads": inputs}, sort_keys=True, default=_as_json)
-        return hashlib.sha256(text.encode()).hexdigest()
+        own = {"scene": task.name, "facts": task.facts, "outputs": [path.name for path in task.outputs]}
+        text = json.dumps(self.basis | own | {"inputs": inputs}, sort_keys=True, default=_as_json)
+        return self.folder / self.stage / hashlib.sha256(text.encode()).hexdigest()
 
-    def restore(self, key: str | None, outputs: Sequence[Path]) -> Any:
-        """Link the files of an entry to the outputs and return its result; `_ABSENT` if it is absent or was changed."""
-        with self._disable_on_error() as database:
-            if database is None or key is None:
+    def restore(self, entry: Path | None, outputs: Sequence[Path]) -> Any:
+        """Link the files of an entry to the outputs; its result, or `_ABSENT` if it is absent or was changed."""
+        with self._disable_on_error(), suppress(FileNotFoundError, ValueError):
+            if entry is None:
                 return _ABSENT
-            query = "SELECT files, result FROM scenes WHERE stage = ? AND key = ?"
-            row = database.execute(query, (self.stage, key)).fetchone()
-            if row is None:
+            header, _, content = (entry / RESULT).read_bytes().partition(b"\n")
+            about = json.loads(header)
+            if about["files"] != [_size_and_time(entry / output.name) for output in outputs]:
                 return _ABSENT
-            for file, output in zip(json.loads(row[0]), outputs, strict=True):
-                cached = self.folder / self.stage / key / file["name"]
-                if not cached.is_file() or _size_and_time(cached) != file["mark"]:
-                    return _ABSENT
-                _link(cached, output)
-            self.used.add(key)
-            return row[1] if isinstance(row[1], bytes) else json.loads(row[1])
+            for output in outputs:
+                _link(entry / output.name, output)
+            os.utime(entry)
+            return content if about["is_bytes"] else json.loads(content)
         return _ABSENT
 
-    def save(self, key: str | None, outputs: Sequence[Path], result: Any) -> None:
-        """Keep outputs and result under a key: first the files, then the entry."""
-        with self._disable_on_error() as database:
-            if database is None or key is None:
+    def save(self, entry: Path | None, outputs: Sequence[Path], result: Any) -> None:
+        """Keep outputs and result as an entry, whole or not at all."""
+        with self._disable_on_error():
+            if entry is None or self.folder is None:
                 return
-            files = []
+            temporary = entry.with_name(f".partial-{os.getpid()}-{entry.name}")
+            temporary.mkdir(parents=True, exist_ok=True)
             for output in outputs:
-                cached = self.folder / self.stage / key / output.name
-                cached.parent.mkdir(parents=True, exist_ok=True)
-                _link(output, cached)
-                files.append({"name": output.name, "mark": _size_and_time(cached)})
-            content = result if isinstance(result, bytes) else json.dumps(result)
-            entry = (self.stage, key, json.dumps(files), content, time.time())
-            database.execute("INSERT OR REPLACE INTO scenes VALUES (?, ?, ?, ?, ?)", entry)
+                _link(output, temporary / output.name)
+            files = [_size_and_time(temporary / output.name) for output in outputs]
+            header = json.dumps({"files": files, "is_bytes": isinstance(result, bytes)})
+            content = result if isinstance(result, bytes) else json.dumps(result).encode()
+            (temporary / RESULT).write_bytes(header.encode() + b"\n" + content)
+            shutil.rmtree(entry, ignore_errors=True)  # one that was changed
+            os.replace(temporary, entry)
 
     def prune(self) -> None:
-        """Store what this run has used; remove what no run has used for `MAX_AGE_S`."""
-        with self._disable_on_error() as database:
-            if database is None:
+        """Store the digests of this run; remove what no run has used for `MAX_AGE_S`."""
+        with self._disable_on_error():
+            if self.folder is None:
                 return
-            now, oldest = time.time(), time.time() - MAX_AGE_S
-            database.execute("BEGIN IMMEDIATE")
-            used = [(now, self.stage, key) for key in self.used]
-            database.executemany("UPDATE scenes SET used = ? WHERE stage = ? AND key = ?", used)
-            digests = [(file, sha256, now) for file, sha256 in self.digests.items()]
-            database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", digests)
-            for table in ("scenes", "digests"):
-                database.execute(f"DELETE FROM {table} WHERE used < ?", (oldest,))  # noqa: S608 - two fixed names
-            database.execute("COMMIT")
-            known = {key for (key,) in database.execute("SELECT key FROM scenes WHERE stage = ?", (self.stage,))}
+            oldest = time.time() - MAX_AGE_S
             for entry in (self.folder / self.stage).glob("*"):
-                if entry.name not in known and entry.stat().st_mtime < oldest:
+                if entry.stat().st_mtime < oldest:
                     shutil.rmtree(entry, ignore_errors=True)
+            digests = self._stored_digests() | self.digests  # another process may have stored some
+            write_json(self.folder / DIGESTS, {file: note for file, note in digests.items() if note[1] >= oldest})
+
+    def _stored_digests(self) -> dict[str, tuple[str, float]]:
+        with suppress(FileNotFoundError, ValueError):
+            return read_json(self.folder / DIGESTS) if self.folder else {}
+        return {}
+
+    def _digest(self, path: Path) -> str:
+        """SHA-256 of a file, which is read again only when its inode, size or time differ, as git does.
+
+        The inode stands for the path, so that hard links in another workspace of DVC need no reading.
+        """
+        status = path.stat()
+        file = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        note = self.digests.get(file) or self.stored.get(file)
+        sha256 = note[0] if note else file_sha256(path)
+        if time.time_ns() - status.st_mtime_ns > FRESH_NS:
+            self.digests[file] = sha256, time.time()
+        return sha256
 
     def _files(self, paths: Iterable[Path]) -> list[Path]:
         """Files, those in folders, and those beside them in which GDAL looks for a mask, a grid or statistics."""
@@ -218,81 +239,6 @@ class _SceneCache:
                 return
             if Path(names[i]).suffix.lower() != path.suffix.lower() and (folder / names[i]).is_file():
                 yield folder / names[i]
-
-    def _digest(self, path: Path) -> str:
-        """SHA-256 of a file, which is read again only when its inode, size or time differ, as git does.
-
-        The inode stands for the path, so that hard links in another workspace of DVC need no reading.
-        """
-        status = path.stat()
-        file = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-        if file in self.digests:
-            return self.digests[file]
-        row = None
-        with self._disable_on_error() as database:
-            row = database and database.execute("SELECT sha256 FROM digests WHERE file = ?", (file,)).fetchone()
-        sha256 = row[0] if row else file_sha256(path)
-        if time.time_ns() - status.st_mtime_ns > FRESH_NS:
-            self.digests[file] = sha256
-        return sha256
-
-    @contextmanager
-    def _disable_on_error(self) -> Iterator[sqlite3.Connection | None]:
-        try:
-            yield self.database
-        except (OSError, sqlite3.Error) as error:
-            self.disable(error)
-
-    def disable(self, error: Exception) -> None:
-        """Go on without the cache; a file that is no database is removed."""
-        if self.database:
-            self.database.close()
-        self.database = None
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            with suppress(OSError):
-                (self.folder / DATABASE).unlink()
-        print(f"{self.stage}: warning: the scene cache is not used: {error}", file=sys.stderr)
-
-
-@contextmanager
-def _open_cache(stage: str, settings: Mapping[str, Any], code: str) -> Iterator[_SceneCache]:
-    """The cache of a stage; one that does nothing where the main checkout has no ``.dvc``."""
-    cache = _SceneCache(stage, cache_dir(Path.cwd()))
-    if cache.folder:
-        cache.basis = {"stage": stage, "settings": settings, "code": code, "libraries": library_versions()}
-        try:
-            cache.database = _connect(cache.folder / DATABASE)
-        except (OSError, sqlite3.Error) as error:
-            cache.disable(error)
-    try:
-        yield cache
-    finally:
-        if cache.database:
-            cache.database.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """The database, made anew where the file is damaged: everything in it can be made again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return _open_database(path)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # locked, or the disk
-            raise
-        path.unlink()
-        return _open_database(path)
-
-
-def _open_database(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = TRUNCATE")
-        connection.execute("PRAGMA synchronous = OFF")  # survives a kill; a power cut at worst costs the cache
-        connection.executescript(_TABLES)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
 
 
 def _size_and_time(path: Path) -> list[int]:

@@ -34,9 +34,10 @@ from landfold.deploy.bundlecard import read_card
 from landfold.deploy.compatibility import differences_from_training
 from landfold.folds.assignment import FoldError
 from landfold.geo.bands import Radiometry
+from landfold.params import read_params
 from tests import factories
 from tests.network.test_model import SETTINGS as MODEL
-from tests.network.test_training import SETTINGS as TRAIN
+from tests.network.tiny import SETTINGS as TRAIN
 from tests.products import write_safe
 
 SCENE = "T33UUU_20170216T102101"
@@ -67,15 +68,15 @@ def deliver(folder: Path, name: str = SCENE, *, ground_m=(900.0, 1240.0), **chan
 def run_stages(patch, *, folds=(0, 1)):
     steps = [stages.ingest, stages.indices, stages.normalize, stages.patches, stages.zones, stages.audit]
     for stage in steps:
-        stage.main()
+        stage.main(read_params())
     for fold in folds:
         patch.setattr(sys, "argv", ["stages/train.py", str(fold)])
-        stages.train.main()
+        stages.train.main(read_params())
         factories_random = Path(f"models/random/k2/fold_{fold}")
         factories_random.mkdir(parents=True)
         (factories_random / "off.json").write_text('{"audit.network": false}')
     for stage in (stages.evaluate, stages.export, stages.package):
-        stage.main()
+        stage.main(read_params())
 
 
 @pytest.fixture(scope="module")
@@ -377,24 +378,9 @@ def test_the_command_ends_on_control_c_without_a_traceback(model, away):
     assert list((away / "maps").iterdir()) == []
 
 
-def test_options_become_a_request(model):
-    arguments = [
-        "x",
-        "-m",
-        "m",
-        "-o",
-        "o",
-        "--band-order",
-        "B, -,N",
-        "--area",
-        "1",
-        "2",
-        "3",
-        "4",
-        "--layers",
-        "margin",
-    ]
-    asked = cli.predict._asked(cli._parser().parse_args(["predict", *arguments, "--stride", "4", "--force"]))
+def test_options_become_a_request():
+    arguments = "predict x -m m -o o --band-order B,-,N --area 1 2 3 4 --layers margin --stride 4 --force"
+    asked = cli.predict._asked(cli._parser().parse_args(arguments.split()))
     export = {"stride_px": 4, "layers": ["margin"]}
     assert asked == scenejob.PredictOptions(None, (1, 2, 3, 4), ["B", "-", "N"], export, False, True)
 
@@ -442,7 +428,7 @@ def leaves(content) -> list[float]:
 def test_the_model_folder_is_the_same_bytes_again_and_knows_what_it_came_from(project, model, monkeypatch):
     monkeypatch.chdir(project)
     before = factories.tree(model)
-    assert "models/landfold, 2 networks" in stages.package.main()
+    assert "models/landfold, 2 networks" in stages.package.main(read_params())
     assert factories.tree(model) == before
     assert set(before) == {
         "README.md", "applicability.safetensors", "fold_0.safetensors", "fold_1.safetensors", "model.json",
@@ -477,7 +463,7 @@ def test_a_stale_fold_is_not_packaged(project, model, monkeypatch):
     index.write_text(json.dumps(content | {"digests": content["digests"] | {"1": "0" * 64}}))
     try:
         with pytest.raises(FoldError, match=r"fold_1/model\.json: fold 1 is stale"):
-            stages.package.main()
+            stages.package.main(read_params())
     finally:
         index.write_text(kept)
     assert factories.tree(model) == before

@@ -1,12 +1,12 @@
 import hashlib
+import json
 import os
-import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 import pytest
 
-from landfold.scenes.cache import SceneTask, library_versions, run_cached
+from landfold.scenes.cache import SceneTask, run_cached
 
 OLD = time.time() - 3600
 
@@ -39,13 +39,6 @@ def task(folder, *, name="s", source="in.txt", facts=None, result="done", made=N
         return result
 
     return SceneTask(name, [folder / source], [target], make, facts)
-
-
-def rows(folder, query):
-    with closing(sqlite3.connect(folder / ".dvc/tmp/landfold/store.sqlite")) as connection:
-        found = connection.execute(query).fetchall()
-        connection.commit()
-    return found
 
 
 @pytest.mark.parametrize("result", [None, {"a": [1.5, "ü"], "b": None}, b"\x00\xff", ""])
@@ -166,22 +159,27 @@ def test_a_folder_counts_with_all_that_is_in_it(folder):
 
 
 def test_what_no_run_has_used_for_long_is_removed(folder):
-    run_cached("x", [task(folder, name="old"), task(folder, name="used")], {}, code="", bar=silent)
+    for path in ("old.txt", "used.txt"):
+        (folder / path).write_text(path)
+        os.utime(folder / path, (OLD, OLD))
+    old, used = (task(folder, name=name, source=f"{name}.txt") for name in ("old", "used"))
+    run_cached("x", [old, used], {}, code="", bar=silent)
     run_cached("y", [task(folder, name="other")], {}, code="", bar=silent)
-    rows(folder, "UPDATE scenes SET used = 0")
-    rows(folder, "UPDATE digests SET used = 0")
-    store = folder / ".dvc/tmp/landfold"
-    (store / "x/orphan").mkdir()
-    (store / "x/young-orphan").mkdir()
-    for place in [*store.glob("*/*")]:
-        if place.name != "young-orphan":
+    cache = folder / ".dvc/tmp/landfold"
+    (cache / "x/.partial-1-a").mkdir()
+    (cache / "x/young").mkdir()
+    digests = json.loads((cache / "digests.json").read_text())
+    assert len(digests) == 2
+    (cache / "digests.json").write_text(json.dumps({file: [sha256, 0] for file, (sha256, _) in digests.items()}))
+    for place in [*cache.glob("*/*")]:
+        if place.name != "young":
             os.utime(place, (0, 0))
-    run_cached("x", [task(folder, name="used")], {}, code="", bar=silent)
-    kept = {path.name for path in store.glob("x/*/*")}
-    assert kept == {"used.txt"}
-    assert {path.name for path in (store / "x").iterdir() if not any(path.iterdir())} == {"young-orphan"}
-    assert len(rows(folder, "SELECT * FROM scenes")) == 1
-    assert run_cached("x", [task(folder, name="used")], {}, code="", bar=silent).unchanged == 1
+    assert run_cached("x", [used], {}, code="", bar=silent).unchanged == 1
+    assert {path.name for path in cache.glob("x/*/*")} == {"used.txt", "result"}
+    assert {path.name for path in (cache / "x").iterdir() if not any(path.iterdir())} == {"young"}
+    assert len([*cache.glob("y/*")]) == 1, "other stages remove their own"
+    assert len(json.loads((cache / "digests.json").read_text())) == 1
+    assert run_cached("x", [used], {}, code="", bar=silent).unchanged == 1
 
 
 def test_a_fault_of_the_store_is_told_once_and_costs_its_use_alone(folder, capsys):
@@ -203,11 +201,23 @@ def test_a_store_that_fails_half_way_costs_its_use_alone(folder, capsys, monkeyp
     assert capsys.readouterr().err.count("No space left on device") == 1
 
 
-def test_a_damaged_database_is_made_anew(folder):
-    run_cached("x", [task(folder)], {}, code="", bar=silent)
-    (folder / ".dvc/tmp/landfold/store.sqlite").write_bytes(b"\0garbage" * 4096)
-    assert run_cached("x", [task(folder)], {}, code="", bar=silent).unchanged == 0
-    assert run_cached("x", [task(folder)], {}, code="", bar=silent).unchanged == 1
+@pytest.mark.parametrize("name", ["digests.json", "x/*/result", "x/*/s.txt"])
+@pytest.mark.parametrize("content", [b"", b"\0garbage" * 9, None])
+def test_a_damaged_cache_is_made_anew(folder, name, content, capsys):
+    def run():
+        unchanged = run_cached("x", [task(folder)], {}, code="", bar=silent).unchanged
+        assert (folder / "out/s.txt").read_text() == "ONE"
+        return unchanged
+
+    run()
+    (folder / "out/s.txt").unlink()
+    [path] = (folder / ".dvc/tmp/landfold").glob(name)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert run() == (name == "digests.json")
+    assert run() == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_without_dvc_there_is_no_store(folder):
@@ -215,9 +225,3 @@ def test_without_dvc_there_is_no_store(folder):
     for _ in range(2):
         assert run_cached("x", [task(folder)], {}, code="", bar=silent).unchanged == 0
     assert sorted(path.name for path in folder.iterdir()) == ["in.txt", "out"]
-
-
-def test_libraries_are_told_with_gdal_and_proj():
-    versions = library_versions()
-    assert {"numpy.__version__", "rasterio.__gdal_version__", "rasterio.__proj_version__"} <= set(versions)
-    assert all(any(c.isdigit() for c in text) for text in versions.values())

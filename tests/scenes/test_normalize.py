@@ -16,10 +16,10 @@ from landfold.scenes.normalize import (
     SceneStatistics,
     StatisticsError,
     float_percentiles,
+    from_sortable,
     percentile_of_counts,
     scene_statistics,
     sortable,
-    unsortable,
     write_normalized,
 )
 from landfold.scenes.settings import NormalizeSettings
@@ -96,7 +96,7 @@ def test_sortable_keys_have_the_order_of_the_floats_and_lead_back(values):
     assert keys.dtype == np.uint32
     ordered = values[np.argsort(keys, kind="stable")]
     assert (ordered[:-1] <= ordered[1:]).all()
-    assert unsortable(keys).tobytes() == values.tobytes()
+    assert from_sortable(keys).tobytes() == values.tobytes()
 
 
 @pytest.fixture

@@ -152,7 +152,7 @@ def _scene(bundle: Bundle, scene: np.ndarray, statistics: SceneStatistics | None
     channels = _normalized(bundle, scene[None], statistics)[0]
     grid = Grid(CRS.from_epsg(3857), Affine.scale(card.resolution_m, -card.resolution_m), *invalid.shape)
     cells = np.zeros((*map_grid(grid, export.stride_px).shape, len(card.classes)), dtype=np.float32)
-    averaging = {"offsets": export.offsets, "flips_and_turns": export.flips_and_turns}
+    averaging = {"offsets": export.offsets, "flips_and_rotations": export.flips_and_rotations}
     with tempfile.TemporaryDirectory(prefix="landfold-") as folder:
         path = Path(folder) / "scene.tif"
         with create(path, grid, card.channels, dtype="float32") as writer:

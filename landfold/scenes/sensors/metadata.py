@@ -60,5 +60,5 @@ def number(text: str | None, what: str) -> float:
     try:
         return float(text or "")
     except ValueError as error:
-        found = "is absent" if text is None else f"is '{text}', no number"
-        raise SceneError(f"{what} {found}; fetch the product again") from error
+        fault = "is absent" if text is None else f"is '{text}', no number"
+        raise SceneError(f"{what} {fault}; fetch the product again") from error
