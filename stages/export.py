@@ -27,7 +27,8 @@ from landfold.folds.zones import written_zones
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import Applicability
-from landfold.maps.export import fold_of_cells, lineage_tags, load_folds, write_scene_map
+from landfold.maps.export import MapModels, NormalizedScene, lineage_tags, write_scene_map
+from landfold.maps.foldmodels import fold_of_cells, load_fold_models
 from landfold.maps.mosaic import write_mosaic
 from landfold.network.model import pick_device
 from landfold.report.picture import picture
@@ -41,35 +42,29 @@ def main(params: Params) -> str:
     crs = params.project.metric_crs
     device = pick_device(params.machine.device)
     folds, fitted = Path(f"data/folds/k{zones.k}"), Path(f"models/k{zones.k}")
-    models = load_folds(fitted, folds, device)
-    card = models[0].card
+    classifiers = load_fold_models(fitted, folds, device)
+    card = classifiers[0].card
     colours = params.colours.rgb(card.classes)
-    held_out = _held_out(zones, folds, crs)
     data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
-    area = Applicability.of_folds(folds, len(models), **data) if export.applicability else None
-    model = {
-        "MODEL_SHA256": model_digest(file_sha256(fitted / f"fold_{i}/model.safetensors") for i in range(len(models)))
-    }
+    area = Applicability.of_folds(folds, len(classifiers), **data) if export.applicability else None
+    weights = [file_sha256(fitted / f"fold_{fold}/model.safetensors") for fold in range(len(classifiers))]
+    models = MapModels(classifiers, colours, model_digest(weights), _held_out(zones, folds, crs), area)
     dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
     scenes, maps = sorted(Path("data/normalized").glob("*.tif")), {}
     with writing_folder(Path("data/maps")) as folder:
         for scene in scenes:
             with Raster.open(scene) as raster, bar(f"export {scene.stem}") as progress:
-                lineage = model | {"STATISTICS_SHA256": file_sha256(Path(f"data/statistics/{scene.stem}.json"))}
-                maps[scene.stem] = write_scene_map(
-                    folder, scene.stem, raster, models, export, colours, held_out=held_out, area=area,
-                    lineage=lineage, acquired=dates.get(scene.stem), progress=progress,
-                )  # fmt: skip
+                statistics = file_sha256(Path(f"data/statistics/{scene.stem}.json"))
+                mapped = NormalizedScene(scene.stem, raster, statistics, dates.get(scene.stem))
+                maps[scene.stem] = write_scene_map(folder, mapped, models, export, progress=progress)
         if area:
             told = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
             write_json(folder / "applicability.json", area.summary() | {"scenes": told})
         if export.mosaic != "none" and len(maps) > 1:
-            named = dict(zip(card.classes, colours, strict=True))
-            cell_m, tags = export.stride_px * card.resolution_m, lineage_tags(model, export, card)
-            write_mosaic(
-                folder, list(maps), export.mosaic, named, crs=crs, cell_m=cell_m, tags=tags,
-                acquired=[dates.get(name) for name in maps],
-            )  # fmt: skip
+            acquired = {name: dates.get(name) for name in maps}
+            tags = lineage_tags({"MODEL_SHA256": models.sha256}, export, card)
+            cell_m = export.stride_px * card.resolution_m
+            write_mosaic(folder, acquired, export.mosaic, models.legend, crs=crs, cell_m=cell_m, tags=tags)
     first = next(iter(maps))
     with Raster.open(scenes[0]) as raster:
         picture(Path("metrics/plots/map.png"), raster, Path("data/maps"), first, colours, outside=maps[first].outside)
