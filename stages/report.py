@@ -1,37 +1,67 @@
-"""Make the page that tells the whole result: metrics/report.html, for which nothing else is needed.
+"""Draw all pictures, and make the page of the whole result: metrics/report.html, which needs no other file.
 
-Reads: metrics/*.json, metrics/plots, data/scenes/report.json, data/folds/kK/index.json, models/kK/fold_0/model.json,
-data/maps/applicability.json; all of params.yaml.
-Writes: metrics/report.html.
+Reads: metrics/*.json and plots/history.csv, data/scenes, data/normalized, data/patches.parquet, data/folds/kK,
+data/audit, data/predictions.parquet, data/maps, models/kK/fold_0/model.json; params.yaml but for `WITHOUT_EFFECT`.
+Writes: metrics/plots/*.png and metrics/report.html. ``python -m stages.report folds`` draws metrics/plots/folds.png
+alone, which takes no more than the zones; so for the other pictures.
 Refuses: a part that is missing.
 """
 
+import sys
 from pathlib import Path
 
 from landfold.core import settings
 from landfold.core.files import writing
 from landfold.maps.colours import ColourSettings
-from landfold.report.page import page, read_result
+from landfold.report.page import page
+from landfold.report.pictures import PICTURES, draw
+from landfold.report.result import ReportError, Sources, read_report_data
 from stages import PARAMS, run
 
-REPORT = Path("metrics/report.html")
+REPORT, PLOTS = Path("metrics/report.html"), Path("metrics/plots")
+
+WITHOUT_EFFECT = ("machine", "track")
+"""Sections of params.yaml that change no number: the page does not show them, and they do not rerun this stage."""
 
 
 def main() -> str:
-    """Read, render, write."""
+    """Read, draw, render, write."""
     k = settings.value(PARAMS, "zones.k")
-    result = read_result(
-        Path("metrics"),
-        scenes=Path("data/scenes/report.json"),
-        index=Path(f"data/folds/k{k}/index.json"),
+    colours = settings.load(PARAMS, "colours", ColourSettings)
+    sources = Sources(
+        metrics=Path("metrics"),
+        scenes=Path("data/scenes"),
+        normalized=Path("data/normalized"),
+        patches=Path("data/patches.parquet"),
+        folds=Path(f"data/folds/k{k}"),
         card=Path(f"models/k{k}/fold_0/model.json"),
         maps=Path("data/maps"),
-        params=settings.read(PARAMS),
+        audit=Path("data/audit"),
+        predictions=Path("data/predictions.parquet"),
     )
-    colours = settings.load(PARAMS, "colours", ColourSettings).rgb(result.scores["classes"])
-    with writing(REPORT) as temporary:
-        temporary.write_text(page(result, colours), encoding="utf-8", newline="\n")
+    if names := sys.argv[1:]:
+        return _some(names, sources, colours)
+    params = {name: values for name, values in settings.read(PARAMS).items() if name not in WITHOUT_EFFECT}
+    result = read_report_data(sources, params)
+    pictures = {name: draw(name, sources, colours) for name in PICTURES}
+    for name, content in pictures.items():
+        _write(PLOTS / f"{name}.png", content)
+    _write(REPORT, page(result, pictures, colours.rgb(result.scores["classes"])).encode())
     return f"{REPORT}, {REPORT.stat().st_size / 1e6:.1f} MB; open it in a browser"
+
+
+def _some(names: list[str], sources: Sources, colours: ColourSettings) -> str:
+    """Draw only the named pictures."""
+    if unknown := sorted(set(names) - set(PICTURES)):
+        raise ReportError(f"no picture {', '.join(unknown)}; there are {', '.join(PICTURES)}")
+    for name in names:
+        _write(PLOTS / f"{name}.png", draw(name, sources, colours))
+    return ", ".join(str(PLOTS / f"{name}.png") for name in names)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with writing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 if __name__ == "__main__":

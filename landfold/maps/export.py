@@ -1,4 +1,4 @@
-"""All files of a scene's map for a GIS, written strip by strip, and a picture of it beside the imagery.
+"""All files of a scene's map for a GIS, written strip by strip.
 
 Every raster tells in its tags what it was made from: ``MODEL_SHA256`` and ``STATISTICS_SHA256`` (of the scene's
 statistics), which the caller knows, ``PARAMS_SHA256`` of the settings that bear on its numbers, with those of the
