@@ -18,7 +18,7 @@ OWNERS = {
     "audit": "landfold.audit.audit:AuditSettings",
     "model": "landfold.network.model:ModelSettings",
     "train": "landfold.network.recipe:TrainSettings",
-    "evaluate": "landfold.scores.metrics:EvaluateSettings",
+    "evaluate": "landfold.scores.settings:EvaluateSettings",
     "export": "landfold.maps.export:ExportSettings",
     "track": "landfold.tracking:TrackSettings",
     "colours": "landfold.maps.colours:ColourSettings",

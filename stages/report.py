@@ -14,7 +14,7 @@ from landfold.core import settings
 from landfold.core.files import writing
 from landfold.maps.colours import ColourSettings
 from landfold.report.page import page
-from landfold.report.pictures import PICTURES, draw
+from landfold.report.pictures import CHARTS, PICTURES, draw
 from landfold.report.result import ReportError, Sources, read_report_data
 from stages import PARAMS, run
 
@@ -43,10 +43,10 @@ def main() -> str:
         return _some(names, sources, colours)
     params = {name: values for name, values in settings.read(PARAMS).items() if name not in WITHOUT_EFFECT}
     result = read_report_data(sources, params)
-    pictures = {name: draw(name, sources, colours) for name in PICTURES}
-    for name, content in pictures.items():
-        _write(PLOTS / f"{name}.png", content)
-    _write(REPORT, page(result, pictures, colours.rgb(result.scores["classes"])).encode())
+    figures = {name: draw(name, sources, colours) for name in (*PICTURES, *CHARTS)}
+    for name in PICTURES:
+        _write(PLOTS / f"{name}.png", figures[name])
+    _write(REPORT, page(result, figures, colours.rgb(result.scores["classes"])).encode())
     return f"{REPORT}, {REPORT.stat().st_size / 1e6:.1f} MB; open it in a browser"
 
 

@@ -15,8 +15,6 @@ import jinja2
 import rasterio
 import yaml
 
-from landfold.report import charts
-from landfold.report.figures import svg
 from landfold.report.result import ReportData
 from landfold.scores.sentences import lead_sentence, number, optimism_sentence
 
@@ -54,12 +52,12 @@ DROPPED = {
 SCORES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 
 
-def page(result: ReportData, pictures: Mapping[str, bytes], colours: Sequence[tuple[int, int, int]]) -> str:
+def page(result: ReportData, figures: Mapping[str, bytes], colours: Sequence[tuple[int, int, int]]) -> str:
     """The page as HTML text.
 
     Args:
         result: the numbers.
-        pictures: PNG files by the names of `landfold.report.pictures.PICTURES`.
+        figures: of `landfold.report.pictures`, PNG or SVG, by their names.
         colours: red, green and blue of the classes, 0 to 255, in the order of ``scores.classes``.
     """
     environment = jinja2.Environment(
@@ -81,7 +79,7 @@ def page(result: ReportData, pictures: Mapping[str, bytes], colours: Sequence[tu
         strips=_strips(result),
         confusion=_confusion(result.scores["confusion"]),
         shares=len(classes) <= MANY_CLASSES,
-        images=_images(result, pictures),
+        images={name: _address(content) for name, content in figures.items()},
         alts=_alts(result),
         dropped=[(DROPPED[reason], result.patches["dropped"][reason]) for reason in DROPPED],
         notices=_notices(result),
@@ -229,22 +227,9 @@ def _confusion(counts: list[list[int]]) -> list[list[dict[str, Any]]]:
     return rows
 
 
-def _images(result: ReportData, pictures: Mapping[str, bytes]) -> dict[str, str]:
-    """Every picture as an address that holds it."""
-    scores, pooled = result.scores, result.summary["zoned"]["accuracy"]["pooled"]
-    drawn = {
-        "loss": charts.training_curves(result.history, "loss"),
-        "accuracy": charts.training_curves(result.history, "accuracy"),
-        "reliability": charts.reliability_diagram(scores["calibration"]["reliability"]),
-        "zones": charts.zone_accuracies(
-            scores["per_zone"], median=scores["zone_summary"]["median_accuracy"], pooled=pooled
-        ),
-    }
-    images = {name: _data("png", content) for name, content in pictures.items()}
-    return images | {name: _data("svg+xml", svg(figure)) for name, figure in drawn.items()}
-
-
-def _data(kind: str, content: bytes) -> str:
+def _address(content: bytes) -> str:
+    """A figure as an address that holds it."""
+    kind = "png" if content.startswith(b"\x89PNG") else "svg+xml"
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -1,6 +1,8 @@
-"""The pictures of metrics/plots: which is drawn from which files."""
+"""Which figure is drawn from which files: the pictures of metrics/plots, and the charts of the page."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -12,8 +14,15 @@ from landfold.core.files import read_json
 from landfold.folds.assignment import read_index
 from landfold.geo.raster import Raster
 from landfold.maps.colours import ColourSettings
-from landfold.report.charts import accuracy_by_distance, distance_distributions, gap_bars
-from landfold.report.figures import png
+from landfold.report.charts import (
+    accuracy_by_distance,
+    distance_distributions,
+    gap_bars,
+    reliability_diagram,
+    training_curves,
+    zone_accuracies,
+)
+from landfold.report.figures import png, svg
 from landfold.report.maps import Imagery, class_map, error_map, fold_map
 from landfold.report.result import ReportError, Sources
 
@@ -22,15 +31,15 @@ MOST_BACKDROPS = 8
 
 
 def draw(name: str, sources: Sources, colours: ColourSettings) -> bytes:
-    """A picture of `PICTURES` as PNG.
+    """A picture of `PICTURES` as PNG, or a chart of `CHARTS` as SVG.
 
     Raises:
         ReportError: naming a file that is not there.
     """
     try:
-        return png(PICTURES[name](sources, colours))
+        return png(PICTURES[name](sources, colours)) if name in PICTURES else svg(CHARTS[name](sources))
     except FileNotFoundError as error:
-        raise ReportError(f"{error.filename}: not found; run `dvc repro`, so that its stage writes it") from None
+        raise ReportError(f"picture {name}: {error}; run `dvc repro`, so that its stage writes it") from None
 
 
 def _folds(sources: Sources, _: ColourSettings) -> Figure:
@@ -67,15 +76,15 @@ def _map(sources: Sources, colours: ColourSettings) -> Figure:
 
 def _gap(sources: Sources, _: ColourSettings) -> Figure:
     """Of what was scored under both kinds of folds: the network, if it was, and the audit's two classifiers."""
-    summary, audit = (read_json(sources.metrics / f"{name}.json") for name in ("summary", "audit"))
+    summary, audit = (_metrics(sources, name) for name in ("summary", "audit"))
     network = {"network": summary} if "gap" in summary else {}
     baseline = f"band statistics ({audit['baseline'].replace('_', ' ')})"
     return gap_bars(network | {baseline: audit, "coordinates alone": audit["coordinates"]})
 
 
 def _audit_distances(sources: Sources, _: ColourSettings) -> Figure:
-    held_out = read_json(sources.metrics / "audit.json")["distances"]["held_out_to_train"]
-    wasserstein_m = {split: found["wasserstein_m"] for split, found in held_out.items()}
+    held_out = _metrics(sources, "audit")["distances"]["held_out_to_train"]
+    wasserstein_m = {split: quantiles["wasserstein_m"] for split, quantiles in held_out.items()}
     return distance_distributions(pandas.read_parquet(sources.audit / "distances.parquet"), wasserstein_m)
 
 
@@ -91,4 +100,31 @@ PICTURES: dict[str, Callable[[Sources, ColourSettings], Figure]] = {
     "audit_distances": _audit_distances,
     "accuracy_by_distance": _accuracy_by_distance,
 }
-"""By the name of the file."""
+"""Of metrics/plots, by the name of the file."""
+
+
+def _curves(sources: Sources, *, score: str) -> Figure:
+    return training_curves(pandas.read_csv(sources.history), score)
+
+
+def _reliability(sources: Sources) -> Figure:
+    return reliability_diagram(_metrics(sources, "scores")["calibration"]["reliability"])
+
+
+def _zones(sources: Sources) -> Figure:
+    scores = _metrics(sources, "scores")
+    median, pooled = scores["zone_summary"]["median_accuracy"], scores["headline"]["accuracy"]["pooled"]
+    return zone_accuracies(scores["per_zone"], median=median, pooled=pooled)
+
+
+def _metrics(sources: Sources, name: str) -> dict[str, Any]:
+    return read_json(sources.metrics / f"{name}.json")
+
+
+CHARTS: dict[str, Callable[[Sources], Figure]] = {
+    "loss": partial(_curves, score="loss"),
+    "accuracy": partial(_curves, score="accuracy"),
+    "reliability": _reliability,
+    "zones": _zones,
+}
+"""Of the page alone: `dvc plots` draws these numbers itself."""

@@ -41,6 +41,11 @@ class Sources:
     audit: Path
     predictions: Path
 
+    @property
+    def history(self) -> Path:
+        """The training curves of all folds."""
+        return self.metrics / "plots/history.csv"
+
     def applicability(self) -> dict[str, Any] | None:
         """What maps/applicability.json says; None where it is off."""
         path = self.maps / "applicability.json"
@@ -79,15 +84,14 @@ def read_report_data(sources: Sources, params: dict[str, Any]) -> ReportData:
     json_files = {name: sources.metrics / f"{name}.json" for name in ("summary", "scores", "audit", "patches", "folds")}
     json_files |= {"scenes": sources.scenes / "report.json", "index": sources.folds / "index.json"}
     json_files["card"] = sources.card
-    history = sources.metrics / "plots/history.csv"
-    files = [*json_files.values(), history, sources.predictions]
+    files = [*json_files.values(), sources.history, sources.predictions]
     for path in files:
         if not path.is_file():
             raise ReportError(f"{path}: not found; run `dvc repro`, so that its stage writes it")
     return ReportData(
         **{name: read_json(path) for name, path in json_files.items()},
         applicability=sources.applicability(),
-        history=pandas.read_csv(history),
+        history=pandas.read_csv(sources.history),
         params=params,
         digests={path.as_posix(): file_sha256(path) for path in files},
     )

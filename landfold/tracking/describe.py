@@ -116,8 +116,8 @@ def note(result: Result, tags_of_run: Mapping[str, str], kept: Iterable[str], le
 
 
 def _headline(result: Result) -> str:
-    sentences = [accuracy_sentence(result.summary), optimism_sentence(result.summary)]
-    return ". ".join(f"**{text}**" if i == 0 else text for i, text in enumerate(sentences) if text)
+    accuracy, optimism = accuracy_sentence(result.summary), optimism_sentence(result.summary)
+    return (accuracy and f"**{accuracy}.**") + (optimism and f" {optimism}.")
 
 
 def _interval(score: Mapping[str, float]) -> str:
