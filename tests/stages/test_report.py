@@ -15,7 +15,6 @@ PARAMS = {
     "zones": {"k": 2},
     "colours": {"water": "#2f7fd1"},
     "track": {"enabled": True},
-    "machine": {"device": "cpu"},
 }
 
 
@@ -81,7 +80,7 @@ def test_colours_are_those_of_the_maps(project):
 @pytest.mark.usefixtures("few")
 def test_settings_in_force_are_told_except_those_that_change_no_number(project):
     before = page(project)
-    write_params(project, track={"enabled": False}, machine={"device": "cuda"})
+    write_params(project, track={"enabled": False})
     assert page(project) == before
     write_params(project, project={"name": "lakes"})
     assert page(project) != before
