@@ -198,7 +198,8 @@ def test_description_opens_with_the_score_its_interval_and_the_leak(parent, chil
     first, *rest = note.split("\n\n")
     assert first == (
         "**Spatial CV: accuracy 0.710 (0.650 to 0.760), macro F1 0.500 (0.400 to 0.600) on 30 patches.** "
-        "Random CV gives the network an accuracy of 0.800, spatial CV 0.710: an optimistic bias of 0.090 (0.040 to 0.120)."
+        "Random CV gives the network an accuracy of 0.800, spatial CV 0.710: an optimistic bias of 0.090 (0.040 to "
+        "0.120)."
     )
     rows = rest[0].replace("&emsp;", "").splitlines()
     assert rows[1] == "| :--- | :--- | :--- | :--- |"
