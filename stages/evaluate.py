@@ -44,7 +44,7 @@ def main() -> str:
     plots = {
         "history": pool.history,
         "confusion": confusion_table(pool.confusion(), pool.classes),
-        "per_class": class_table(pool.zone_confusions(), pool.classes, evaluate),
+        "per_class": class_table(scores["per_class"]),
         "reliability": pandas.DataFrame(scores["calibration"]["reliability"]),
         "zones": pandas.DataFrame(scores["per_zone"]),
         "comparisons": pandas.DataFrame(scores["comparisons"]),

@@ -8,6 +8,7 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +68,25 @@ def page(result: ReportData, figures: Mapping[str, bytes], colours: Sequence[tup
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": score, "signed": signed, "count": count, "percent": percent, "interval": interval}
+    environment.filters |= {
+        "score": _score,
+        "signed": partial(_score, signed=True),
+        "count": _count,
+        "percent": _percent,
+        "interval": _interval,
+    }
     classes = result.scores["classes"]
     return environment.get_template(TEMPLATE.name).render(
         r=result,
         title=str(result.params["project"]["name"]),
         swatch={name: f"#{r:02x}{g:02x}{b:02x}" for name, (r, g, b) in zip(classes, colours, strict=True)},
         score_names=SCORES,
-        baseline=result.audit["baseline"].replace("_", " "),
         sentences=_sentences(result),
         strips=_strips(result),
         confusion=_confusion(result.scores["confusion"]),
         shares=len(classes) <= MANY_CLASSES,
         images={name: _address(content) for name, content in figures.items()},
-        alts=_alts(result),
+        last_epoch=_last_epoch(result),
         dropped=[(DROPPED[reason], result.patches["dropped"][reason]) for reason in DROPPED],
         notices=_notices(result),
         sections={name: _yaml(values) for name, values in result.params.items()},
@@ -92,29 +98,24 @@ def page(result: ReportData, figures: Mapping[str, bytes], colours: Sequence[tup
     )
 
 
-def score(value: float | None) -> str:
-    """A score in two digits; a dash where it is not defined."""
-    return "–" if value is None else f"{value:.2f}".replace("-", "−")  # noqa: RUF001 - a minus sign
+def _score(value: float | None, *, signed: bool = False) -> str:
+    """A score in two digits, or with its sign the difference of two; a dash where it is not defined."""
+    return "–" if value is None else number(value, 2, signed=signed).replace("-", "−")  # noqa: RUF001 - a minus sign
 
 
-def signed(value: float | None) -> str:
-    """A difference in two digits, with its sign."""
-    return "–" if value is None else f"{value:+.2f}".replace("-", "−")  # noqa: RUF001 - a minus sign
-
-
-def count(value: float | None) -> str:
+def _count(value: float | None) -> str:
     """A number with narrow spaces between its thousands; a dash where it is not defined."""
     return "–" if value is None else f"{value:,.0f}".replace(",", "\u202f")  # noqa: RUF001 - a dash
 
 
-def percent(value: float) -> str:
+def _percent(value: float) -> str:
     """A share in percent."""
     return f"{100 * value:.1f}\u00a0%"
 
 
-def interval(scored: Mapping[str, Any]) -> str:
+def _interval(scored: Mapping[str, Any]) -> str:
     """The ends of a score's interval in words."""
-    return "no interval" if scored.get("low") is None else f"{score(scored['low'])} to {score(scored['high'])}"
+    return "no interval" if scored.get("low") is None else f"{_score(scored['low'])} to {_score(scored['high'])}"
 
 
 def shades(palette: dict[str, str]) -> list[tuple[str, str]]:
@@ -168,9 +169,9 @@ def _of_applicability(result: ReportData) -> str:
     cells = sum(scene["cells"] for scene in scenes.values())
     share = sum(scene["outside"] * scene["cells"] for scene in scenes.values()) / max(1, cells)
     most = max(scenes, key=lambda name: scenes[name]["outside"])
-    worst = f", most of {most} ({percent(scenes[most]['outside'])})" if len(scenes) > 1 else ""
+    worst = f", most of {most} ({_percent(scenes[most]['outside'])})" if len(scenes) > 1 else ""
     return (
-        f"{percent(share)} of the mapped ground is outside the area of applicability, too unlike the training "
+        f"{_percent(share)} of the mapped ground is outside the area of applicability, too unlike the training "
         f"patches{worst}; no score holds there, and the map greys it."
     )
 
@@ -189,17 +190,17 @@ def _of_distances(audit: dict[str, Any]) -> str:
         )
     return (
         f"The distances from the map to its patches are more like those under {nearer} CV (Wasserstein distance "
-        f"{count(random)} m for random CV, {count(spatial)} m for spatial CV): {advice}."
+        f"{_count(random)} m for random CV, {_count(spatial)} m for spatial CV): {advice}."
     )
 
 
 def _of_range(errors: dict[str, Any]) -> str:
     """How large zones are beside the range of the errors' spatial correlation."""
-    zones = f"zones are about {count(errors['zone_size_m'])} m wide"
+    zones = f"zones are about {_count(errors['zone_size_m'])} m wide"
     if errors["range_m"] is None:
         return f"No spatial correlation of the errors was found; {zones}."
     more = "" if errors["levels_off"] else " or more"
-    return f"Errors are spatially correlated over {count(errors['range_m'])} m{more}; {zones}."
+    return f"Errors are spatially correlated over {_count(errors['range_m'])} m{more}; {zones}."
 
 
 def _strips(result: ReportData) -> list[dict[str, Any]]:
@@ -233,38 +234,10 @@ def _address(content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _alts(result: ReportData) -> dict[str, str]:
-    """Every picture in words."""
-    scores, names = result.scores, ", ".join(result.scores["classes"])
-    worst, median = scores["zone_summary"]["worst"], score(scores["zone_summary"]["median_accuracy"])
-    gap = result.summary.get("gap", result.audit["gap"])["accuracy"]["pooled"]
-    before, after = (score(scores["calibration"][state]["ece"]) for state in ("before", "after"))
-    last = result.history["epoch"].max()
-    ends = {name: score(mean) for name, mean in result.history[result.history["epoch"] == last].mean().items()}
-    alts = {
-        "map": f"Above, a scene in natural colours; below, the land-cover map of the same ground in the colours of the "
-        f"classes {names}.",
-        "errors": f"Places of the {count(scores['patches'])} patches: correct ones pale, wrong ones as dots in the "
-        "colour of their true class.",
-        "folds": f"Map of {scores['zones']} zones over the scenes, each in the colour of the fold that holds it out, "
-        "with the patches in them; patches dropped beside a border are outlined.",
-        "gap": "Bars of accuracy, balanced accuracy and macro F1 under random and spatial CV; random less spatial "
-        f"accuracy is {signed(gap)}.",
-        "audit_distances": "Cumulative distances: from held-out patches to the nearest training patch under random "
-        "and spatial CV, between neighbouring patches, and from the map to the nearest patch.",
-        "accuracy_by_distance": "Accuracy of band statistics by the distance to the nearest training patch, under "
-        "random and spatial CV.",
-        "reliability": "Accuracy of the predictions by their confidence; the expected calibration error is "
-        f"{before} before temperature scaling, {after} after it.",
-        "zones": f"Accuracy of {scores['zones']} zones in rising order, from {score(worst['accuracy'])} in "
-        f"{worst['zone']}; the median is {median}.",
-    }
-    for name in ("loss", "accuracy"):
-        alts[name] = (
-            f"{name.capitalize()} of every fold over {last} epochs; the means end at {ends[f'train_{name}']} in "
-            f"training and {ends[f'validation_{name}']} on held-out patches."
-        )
-    return alts
+def _last_epoch(result: ReportData) -> dict[str, float]:
+    """The means over folds of all numbers of the last epoch."""
+    history = result.history
+    return history[history["epoch"] == history["epoch"].max()].mean().to_dict()
 
 
 def _notices(result: ReportData) -> list[tuple[str, str]]:
@@ -278,9 +251,9 @@ def _notices(result: ReportData) -> list[tuple[str, str]]:
     for scene in result.scenes["scenes"]:
         notices += [(f"scene {scene['scene']}", text) for text in scene["warnings"]]
     if overlap := result.patches.get("label_overlap_m2"):
-        notices.append(("labels", f"classes overlap on {count(overlap)} m²"))
+        notices.append(("labels", f"classes overlap on {_count(overlap)} m²"))
     if repaired := result.patches.get("labels_mended"):
-        notices.append(("labels", f"{count(repaired)} polygons crossed themselves and were repaired"))
+        notices.append(("labels", f"{_count(repaired)} polygons crossed themselves and were repaired"))
     return notices
 
 

@@ -17,18 +17,9 @@ class ReportError(LandfoldError):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the other stages have written.
+    """Where the other stages have written: each is what has its name in data/, or metrics/.
 
-    Attributes:
-        metrics: folder of summary.json, scores.json, audit.json, patches.json, folds.json and plots/history.csv.
-        scenes: data/scenes, with its report.json.
-        normalized: data/normalized.
-        patches: data/patches.parquet.
-        folds: data/folds/kK.
-        card: the model.json of a fold.
-        maps: data/maps, where applicability.json is, unless it is off.
-        audit: data/audit.
-        predictions: data/predictions.parquet.
+    ``folds`` is data/folds/kK, ``card`` the model.json of a fold.
     """
 
     metrics: Path

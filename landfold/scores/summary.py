@@ -48,7 +48,7 @@ from landfold.scores.metrics import (
 )
 from landfold.scores.predictions import OutOfFoldPredictions
 from landfold.scores.settings import EvaluateSettings
-from landfold.scores.tables import class_table, comparisons, reliability_table, zone_scores
+from landfold.scores.tables import class_scores, comparisons, defined, reliability_table, zone_scores
 
 LEAST_PATCHES = 10
 """A zone with fewer patches is not called the worst: by chance alone some of those have nothing right."""
@@ -101,9 +101,9 @@ def score_tables(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> dict
         "repeats": len(by_repeat),
         "headline": headline_scores(zones, settings),
         "pooled": _plain_scores(pool, by_repeat),
-        "kappa": {"value": _number(kappa(by_repeat).mean()), "caveat": KAPPA_CAVEAT},
+        "kappa": {"value": defined(kappa(by_repeat).mean()), "caveat": KAPPA_CAVEAT},
         "confusion": pool.confusion().tolist(),
-        "per_class": _per_class(class_table(zones, pool.classes, settings)),
+        "per_class": class_scores(zones, pool.classes, settings),
         "per_fold": _per_fold(pool),
         "per_zone": by_zone.to_dict("records"),
         "zone_summary": _zone_summary(by_zone),
@@ -149,17 +149,6 @@ def _warnings(pool: OutOfFoldPredictions) -> list[str]:
     ]
 
 
-def _per_class(long: pandas.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {"class": name, "support": int(rows["support"].iloc[0])}
-        | {
-            row.score: {"pooled": row.value, "low": _number(row.low), "high": _number(row.high)}
-            for row in rows.itertuples()
-        }
-        for name, rows in long.groupby("class", sort=False)
-    ]
-
-
 def _per_fold(pool: OutOfFoldPredictions) -> list[dict[str, Any]]:
     folds = pool.table["fold"].to_numpy()
     temperatures = pool.scaling.temperatures.set_index("fold")
@@ -200,8 +189,3 @@ def _calibration(pool: OutOfFoldPredictions) -> dict[str, Any]:
         "temperatures": pool.scaling.temperatures.round(4).to_dict("records"),
         "reliability": reliability_table(pool).to_dict("records"),
     }
-
-
-def _number(value: Any) -> float | None:
-    """Rounded; None for NaN, which JSON does not have."""
-    return None if np.isnan(value) else rounded(value)

@@ -7,7 +7,7 @@ import pandas
 
 from landfold.scores.calibration import reliability
 from landfold.scores.intervals import compare, interval, resampled_scores
-from landfold.scores.metrics import HEADLINE, Score, f1, precision, predicted, ratio, recall, support
+from landfold.scores.metrics import HEADLINE, Score, f1, precision, predicted, ratio, recall, rounded, support
 from landfold.scores.predictions import OutOfFoldPredictions
 from landfold.scores.settings import EvaluateSettings
 
@@ -25,28 +25,32 @@ def confusion_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFra
     )
 
 
-def class_table(confusions: np.ndarray, classes: list[str], settings: EvaluateSettings) -> pandas.DataFrame:
-    """Precision, recall and F1 of each class in long form: class, support, score, value, low, high.
+def class_scores(confusions: np.ndarray, classes: list[str], settings: EvaluateSettings) -> list[dict[str, Any]]:
+    """Support, precision, recall and F1 of each class: ``per_class`` in `landfold.scores.summary`.
 
     ``confusions`` is (zone, repeat, class, class); a value is the mean over repeats, its support that of one repeat.
-    ``low`` and ``high`` are the zone-bootstrap 95 % interval over the resamples that define the score, NaN where none
+    ``low`` and ``high`` are the zone-bootstrap 95 % interval over the resamples that define the score, None where none
     does: a class's recall and F1 are defined where it occurs, its precision where it is predicted.
     """
     pooled = confusions.sum(axis=0)
+    rows = [{"class": name, "support": int(n)} for name, n in zip(classes, support(pooled)[0], strict=True)]
     samples = resampled_scores(confusions, settings, _CLASS_SCORES)
-    parts = [
-        pandas.DataFrame(
-            {
-                "class": classes,
-                "support": support(pooled)[0],
-                "score": name,
-                "value": np.nan_to_num(score(pooled)).mean(axis=0).round(4),
-                **dict(zip(("low", "high"), _class_intervals(samples[name]).round(4), strict=True)),
-            }
-        )
-        for name, score in _CLASS_SCORES.items()
-    ]
-    return pandas.concat(parts, ignore_index=True)
+    for name, score in _CLASS_SCORES.items():
+        values = np.nan_to_num(score(pooled)).mean(axis=0)
+        for row, value, *ends in zip(rows, values, *_class_intervals(samples[name]), strict=True):
+            row[name] = {"pooled": rounded(value)} | dict(zip(("low", "high"), map(defined, ends), strict=True))
+    return rows
+
+
+def class_table(per_class: list[dict[str, Any]]) -> pandas.DataFrame:
+    """`class_scores` in long form: class, support, score, value, low, high."""
+    rows = [(row["class"], row["support"], name, *row[name].values()) for name in _CLASS_SCORES for row in per_class]
+    return pandas.DataFrame(rows, columns=["class", "support", "score", "value", "low", "high"])
+
+
+def defined(value: float) -> float | None:
+    """Rounded; None for NaN, which JSON does not have."""
+    return None if np.isnan(value) else rounded(value)
 
 
 def _class_intervals(samples: np.ndarray) -> np.ndarray:

@@ -9,7 +9,14 @@ from landfold.scores import metrics
 from landfold.scores.metrics import HEADLINE
 from landfold.scores.settings import EvaluateSettings
 from landfold.scores.summary import score_tables
-from landfold.scores.tables import class_table, comparisons, confusion_table, reliability_table, zone_scores
+from landfold.scores.tables import (
+    class_scores,
+    class_table,
+    comparisons,
+    confusion_table,
+    reliability_table,
+    zone_scores,
+)
 from tests.scores.test_intervals import two_splits, zones_of_confusions
 from tests.scores.test_summary import pool
 
@@ -29,7 +36,7 @@ def test_confusion_table_has_one_row_a_pair_in_the_order_of_the_classes():
 
 def test_class_table_is_long_and_its_intervals_are_of_zones():
     zones = np.array([[[3, 1], [0, 2]]] * 3)[:, None]  # three equal zones: no spread
-    table = class_table(zones, ["water", "bog"], SETTINGS)
+    table = class_table(class_scores(zones, ["water", "bog"], SETTINGS))
     assert list(table["score"]) == ["precision"] * 2 + ["recall"] * 2 + ["f1"] * 2
     assert list(table["class"]) == ["water", "bog"] * 3
     assert list(table["support"]) == [12, 6] * 3
@@ -42,7 +49,7 @@ def test_interval_of_a_class_is_of_the_resamples_that_have_it():
     zones = np.zeros((4, 1, 3, 3), dtype=np.int64)
     zones[:, 0, 0, 0] = 5
     zones[0, 0, 1, 1] = 2
-    table = class_table(zones, ["water", "bog", "farm"], SETTINGS).set_index(["class", "score"])
+    table = class_table(class_scores(zones, ["water", "bog", "farm"], SETTINGS)).set_index(["class", "score"])
     for score in ("precision", "recall", "f1"):
         assert list(table.loc[("bog", score), ["value", "low", "high"]]) == [1, 1, 1]
         assert table.loc[("farm", score), "value"] == 0
@@ -52,7 +59,7 @@ def test_interval_of_a_class_is_of_the_resamples_that_have_it():
 def test_class_table_of_repeats_is_their_mean():
     spatial, _ = two_splits(repeats=3)
     pooled = spatial.sum(axis=0)
-    table = class_table(spatial, NAMES, SETTINGS)
+    table = class_table(class_scores(spatial, NAMES, SETTINGS))
     recall = table[table["score"] == "recall"]
     np.testing.assert_allclose(recall["value"], metrics.recall(pooled).mean(axis=0), atol=1e-4)
     assert list(recall["support"]) == list(metrics.support(pooled)[0])
@@ -64,7 +71,8 @@ def test_class_table_of_repeats_is_their_mean():
 @hypothesis_settings(max_examples=30, deadline=None)
 def test_class_intervals_are_ordered_and_within_0_and_1(confusions, seed):
     settings = EvaluateSettings(bootstrap=100, seed=seed)
-    table = class_table(confusions[:, None], [f"c{i}" for i in range(confusions.shape[-1])], settings)
+    names = [f"c{i}" for i in range(confusions.shape[-1])]
+    table = class_table(class_scores(confusions[:, None], names, settings))
     ends = table.dropna()[["low", "high"]]
     assert ((ends["low"] >= 0) & (ends["low"] <= ends["high"]) & (ends["high"] <= 1)).all()
 
