@@ -5,7 +5,7 @@ models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colour
 Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
 their styles, SCENE_stac.json where the date is known, and by settings of ``export`` SCENE.gpkg and other polygons,
 SCENE_probabilities.tif, SCENE_applicability.tif with applicability.json, of each raster the ensemble's, and of several
-scenes mosaic_class.tif and mosaic_confidence.tif with style and item; metrics/plots/map.png of the first scene.
+scenes mosaic_class.tif and mosaic_confidence.tif with style and item.
 Refuses: a stride that does not centre windows on cells, models that do not fit the scene, a stale fold.
 """
 
@@ -31,7 +31,6 @@ from landfold.maps.export import MapModels, NormalizedScene, lineage_tags, write
 from landfold.maps.foldmodels import fold_of_cells, load_fold_models
 from landfold.maps.mosaic import write_mosaic
 from landfold.network.model import pick_device
-from landfold.report.picture import picture
 from stages import Params, bar, run
 
 
@@ -65,9 +64,6 @@ def main(params: Params) -> str:
             tags = lineage_tags({"MODEL_SHA256": models.sha256}, export, card)
             cell_m = export.stride_px * card.resolution_m
             write_mosaic(folder, acquired, export.mosaic, models.legend, crs=crs, cell_m=cell_m, tags=tags)
-    first = next(iter(maps))
-    with Raster.open(scenes[0]) as raster:
-        picture(Path("metrics/plots/map.png"), raster, Path("data/maps"), first, colours, outside=maps[first].outside)
     line = f"{len(scenes)} scenes mapped in cells of {export.stride_px * card.resolution_m:g} m"
     if not area:
         return line

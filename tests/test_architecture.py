@@ -127,6 +127,12 @@ def test_only_networks_load_torch(stage):
     assert [file for file, imported in names.items() if heavy & {name.split(".")[0] for name in imported}] == []
 
 
+def test_one_stage_draws():
+    """A changed chart or colour of a chart reruns it alone."""
+    drawing = {stage for stage in stage_names() if any(file.startswith("landfold/report/") for file in closure(stage))}
+    assert drawing == {"report"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_check_disappears_under_minus_o(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -31,7 +31,9 @@ from landfold.folds.assignment import Split, read_index
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.patches.features import full_windows
-from landfold.scores.metrics import compare_splits, confusions
+from landfold.scores.intervals import compare_splits
+from landfold.scores.metrics import confusions
+from landfold.scores.sentences import optimism_sentence
 from landfold.scores.settings import EvaluateSettings
 
 NEIGHBOURS = 5
@@ -102,7 +104,7 @@ class Variogram:
 class Audit:
     """Everything that the audit has found; `summary` is what metrics/audit.json holds.
 
-    ``statistics`` and ``coordinates`` are `landfold.scores.metrics.compare_splits` of the two classifiers.
+    ``statistics`` and ``coordinates`` are `landfold.scores.intervals.compare_splits` of the two classifiers.
     ``distances`` are metres, by name: sample_to_sample, prediction_to_sample, and zoned and random, from
     every held-out patch to the nearest training patch. ``predictions`` has one row for each held-out
     patch and repeat: patch, repeat, fold, label, predicted_zoned, predicted_random, and zoned_m and
@@ -146,6 +148,12 @@ class Audit:
             "warnings": self.warnings(),
         }
 
+    def distance_table(self) -> pandas.DataFrame:
+        """``distances`` in long form: ``kind``, one of their names, and ``distance_m``."""
+        kinds = [np.repeat(kind, len(values)) for kind, values in self.distances.items()]
+        values = {"kind": np.concatenate(kinds), "distance_m": np.concatenate(list(self.distances.values()))}
+        return pandas.DataFrame(values)
+
     def wasserstein_m(self) -> dict[str, float]:
         """How far the distances of each split are from those of the map, as whole distributions, metres.
 
@@ -173,15 +181,10 @@ class Audit:
         return []
 
     def sentence(self) -> str:
-        """The gap in words."""
-        zoned, random, gap = (self.statistics[part]["accuracy"] for part in ("zoned", "random", "gap"))
+        """The optimistic bias of random CV, and the range of the errors, in words."""
         reach = self.variogram.range_m
         alike = "no range of alike errors found" if reach is None else f"errors resemble each other over {reach:.0f} m"
-        return (
-            f"band statistics alone are right on {random['pooled']:.3f} of the patches under random folds, on "
-            f"{zoned['pooled']:.3f} under zoned ones: random folds flatter by {gap['pooled']:.3f} "
-            f"({gap['low']:.3f} to {gap['high']:.3f}); {alike}"
-        )
+        return f"{optimism_sentence(self.statistics, 'band statistics alone')}; {alike}"
 
     def _held_out(self, split: str) -> dict[str, float]:
         """Quantiles, W, and the share that is no farther from training than half of the map is from a patch."""

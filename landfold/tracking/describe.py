@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from landfold.scores.sentences import accuracy_sentence, optimism_sentence
 from landfold.tracking.origin import CHANGED, COMMIT, DIRTY
 from landfold.tracking.redaction import redacted
 from landfold.tracking.result import Result
@@ -115,16 +116,8 @@ def note(result: Result, tags_of_run: Mapping[str, str], kept: Iterable[str], le
 
 
 def _headline(result: Result) -> str:
-    score = result.summary.get("zoned", {}).get("accuracy", {})
-    if "pooled" not in score:
-        return ""
-    text = f"**Accuracy where no training patch is near: {score['pooled']:.3f}**"
-    if "low" in score:
-        text += f" (95 % interval over zones {score['low']:.3f} to {score['high']:.3f})"
-    leak = result.summary.get("gap", {}).get("accuracy", {})
-    if "pooled" in leak:
-        text += f". Random folds flatter it by {_interval(leak)}: that much leaks between neighbours"
-    return text + "."
+    accuracy, optimism = accuracy_sentence(result.summary), optimism_sentence(result.summary)
+    return (accuracy and f"**{accuracy}.**") + (optimism and f" {optimism}.")
 
 
 def _interval(score: Mapping[str, float]) -> str:

@@ -5,7 +5,6 @@ import numpy as np
 import pandas
 import pytest
 import rasterio
-from matplotlib.image import imread
 from rio_cogeo.cogeo import cog_validate
 
 from landfold import __version__
@@ -16,7 +15,6 @@ from landfold.maps.applicability import METHOD, Applicability
 from landfold.maps.export import ExportError, MapModels, NormalizedScene, write_scene_map
 from landfold.maps.inference import InferenceError
 from landfold.maps.settings import ExportSettings
-from landfold.report.picture import OUTSIDE, picture
 from tests import factories
 from tests.network.test_model import make_card
 
@@ -389,40 +387,3 @@ def test_applicability_is_in_the_file_with_its_threshold(tmp_path, honest):
         shares[kind] = (applicable[VALID] == 0).mean()
     assert 0 < shares[""] < 1
     assert (result.outside, result.ensemble_outside) == (shares[""], shares.get("ensemble_", shares[""]))
-
-
-def rows_of_classes(folder, **options):
-    """A map of 80 m cells over the scene of `write_scene`: class 1 above, 2 in the middle, 3 below."""
-    table = np.eye(3)[np.repeat(np.arange(9) // 3, 12).reshape(9, 12)]
-    return write_known_map(folder, [table], colours=COLOURS, at=(0, 0), **options)
-
-
-@pytest.mark.parametrize("names", [("R", "G", "B"), ("NDVI",)])
-def test_picture_is_drawn_with_and_without_natural_colours(tmp_path, names):
-    rows_of_classes(tmp_path)
-    drawn = []
-    for _ in names[:2]:
-        with Raster.open(write_scene(tmp_path / "scene.tif", names=names)) as raster:
-            picture(tmp_path / "map.png", raster, tmp_path, "s", COLOURS)
-        drawn.append((tmp_path / "map.png").read_bytes())
-    assert len(set(drawn)) == 1
-    pixels = imread(tmp_path / "map.png")
-    assert pixels.shape[1] > 600
-    for colour in COLOURS:
-        assert (np.abs(pixels[:, :, :3] * 255 - colour).max(axis=2) < 1).sum() > 500
-
-
-def test_the_picture_greys_what_is_outside(tmp_path):
-    result = rows_of_classes(tmp_path, area=make_area([0.0, 1, 2], [0.0, 4, 8]))  # the lower rows are far from these
-    assert 0.3 < result.outside < 0.9
-    with Raster.open(write_scene(tmp_path / "scene.tif")) as raster:
-        for name, outside in {"all": None, "some": result.outside}.items():
-            picture(tmp_path / f"{name}.png", raster, tmp_path, "s", COLOURS, outside=outside)
-    applicable = read(tmp_path / "s_applicability.tif")[0][1]
-    number = 1 + int(np.argmax([(applicable[3 * i : 3 * i + 3] == 0).sum() for i in range(3)]))
-    greyed = 0.35 * np.array(COLOURS[number - 1]) + 0.65 * np.array(OUTSIDE)
-    below = {name: imread(tmp_path / f"{name}.png")[:, :, :3] * 255 for name in ("all", "some")}
-    below = {name: pixels[len(pixels) // 2 :] for name, pixels in below.items()}
-    shown = {name: (np.abs(pixels - greyed).max(axis=2) < 15).sum() for name, pixels in below.items()}
-    assert shown["some"] > 1_000  # the picture has 256 colours only, so this one is not exact
-    assert shown["all"] == 0

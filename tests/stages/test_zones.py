@@ -48,7 +48,7 @@ def test_folds_keep_ground_apart_in_every_scene_and_date(tmp_path, stage, patche
     metrics = read_json(tmp_path / "metrics/folds.json")
     assert metrics["folds"]["0"]["validation"] + metrics["folds"]["1"]["validation"] == len(patches)
     assert metrics["cautions"] == []
-    assert (tmp_path / "metrics/plots/folds.png").stat().st_size > 1000
+    assert not (tmp_path / "metrics/plots").exists(), "the stage report draws"
 
 
 def test_a_second_run_gives_the_same_bytes(tmp_path, stage, patches):

@@ -197,8 +197,9 @@ def test_description_opens_with_the_score_its_interval_and_the_leak(parent, chil
     note = parent.data.tags["mlflow.note.content"]
     first, *rest = note.split("\n\n")
     assert first == (
-        "**Accuracy where no training patch is near: 0.710** (95 % interval over zones 0.650 to 0.760). "
-        "Random folds flatter it by 0.090 (0.040 to 0.120): that much leaks between neighbours."
+        "**Spatial CV: accuracy 0.710 (0.650 to 0.760), macro F1 0.500 (0.400 to 0.600) on 30 patches.** "
+        "Random CV gives the network an accuracy of 0.800, spatial CV 0.710: an optimistic bias of 0.090 (0.040 to "
+        "0.120)."
     )
     rows = rest[0].replace("&emsp;", "").splitlines()
     assert rows[1] == "| :--- | :--- | :--- | :--- |"
