@@ -42,8 +42,8 @@ def tags(result: Result) -> dict[str, str]:
         K: result.k,
         "landfold.folds": len(result.folds),
         "landfold.split": "zoned",
-        "landfold.folds.zones.kind": zones.get("kind"),
-        "landfold.folds.zones.assignment": zones.get("assignment"),
+        "landfold.zones.kind": zones.get("kind"),
+        "landfold.zones.assignment": zones.get("assignment"),
     }
     return {name: str(value) for name, value in named.items() if value is not None}
 
