@@ -7,20 +7,18 @@ Refuses: an unknown index, or one whose bands are absent.
 
 from pathlib import Path
 
-from landfold.core import settings
 from landfold.core.digests import code_digest
 from landfold.core.files import writing_folder
 from landfold.scenes.cache import Scene, prepare
 from landfold.scenes.indices import write_indices
-from landfold.scenes.settings import IndexSettings
-from stages import PARAMS, bar, run
+from stages import Params, bar, run
 
 CODE = code_digest("core", "geo", "scenes", scripts=[Path(__file__)])
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Compute scene by scene, keeping what is unchanged; with no index asked for, the folder stays empty."""
-    indices = settings.load(PARAMS, "indices", IndexSettings)
+    indices = params.indices
     scenes = sorted(Path("data/scenes").glob("*.tif"))
     with writing_folder(Path("data/indices")) as folder:
 

@@ -10,13 +10,11 @@ A training that was stopped goes on after its last finished epoch (landfold/netw
 """
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from landfold import tracking
-from landfold.core import settings
 from landfold.core.digests import digest, file_sha256
 from landfold.core.errors import LandfoldError
 from landfold.core.files import write_json, writing_folder
@@ -24,17 +22,15 @@ from landfold.network import checkpoints
 from landfold.network.dataset import read_fold
 from landfold.network.engine import launched, shared_windows
 from landfold.network.model import ModelCard
-from landfold.network.settings import ModelSettings, TrainSettings
 from landfold.network.training import Ears, train_fold, write_fold
-from stages import PARAMS, bar, run
+from stages import Params, bar, run
 
 PATCHES = Path("data/patches.parquet")
-value = partial(settings.value, PARAMS)
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Load, train, predict the fold's validation patches, write."""
-    k, folds = value("zones.k"), value("zones.folds")
+    k, folds = params.zones.k, params.zones.folds
     number, *split = sys.argv[1:] or [""]
     if number not in map(str, folds) or split not in ([], ["random"]):
         raise LandfoldError(f"expected the number of a fold, 0 to {folds[-1]}: python -m stages.train FOLD [random]")
@@ -42,11 +38,11 @@ def main() -> str:
     sides, folder = Path(f"data/folds/k{k}/fold_{fold}.parquet"), Path(f"models/k{k}/fold_{fold}")
     if split:
         sides, folder = sides.with_name(f"random_{fold}.parquet"), Path(f"models/random/k{k}/fold_{fold}")
-        if not value("audit.network"):
+        if not params.audit.network:
             with writing_folder(folder) as temporary:
                 write_json(temporary / "off.json", {"audit.network": False})
             return f"fold {fold}, random split: off (audit.network: false)"
-    model, train = settings.load(PARAMS, "model", ModelSettings), settings.load(PARAMS, "train", TrainSettings)
+    model, train = params.model, params.train
     table, home = read_fold(PATCHES, sides), checkpoints.home(folder)
     named = f"fold {fold}, random split" if split else f"fold {fold}"
     with (
@@ -57,12 +53,12 @@ def main() -> str:
         card = ModelCard(
             model=model,
             channels=channels,
-            bands=value("ingest.bands"),
-            indices=value("indices.names"),
-            classes=list(value("labels.classes")),
-            size_px=value("patches.size_px"),
-            core_px=value("patches.core_px"),
-            resolution_m=value("ingest.resolution_m"),
+            bands=params.ingest.bands,
+            indices=params.indices.names,
+            classes=list(params.labels.classes),
+            size_px=params.patches.size_px,
+            core_px=params.patches.core_px,
+            resolution_m=params.ingest.resolution_m,
             k=k,
             fold=fold,
             fold_digest=digest(sides),
@@ -74,11 +70,11 @@ def main() -> str:
             train_fold(table, windows, card, train, fabric=fabric)
             return ""
         flat = tracking.flatten({"model": model.model_dump(), "train": train.model_dump()})
-        on = settings.load(PARAMS, "track", tracking.TrackSettings)
+        on = params.track
         if split:
             on = on.model_copy(update={"enabled": False})
         with (
-            tracking.live_run(on, value("project.name"), name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
+            tracking.live_run(on, params.project.name, name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
             bar(f"train {named}") as progress,
         ):
             ears = Ears(lambda step: progress(step.fraction, step), live.log, _notice)

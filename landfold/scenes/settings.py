@@ -7,7 +7,7 @@ from typing import Literal, Self
 import spyndex
 from pydantic import Field, field_validator, model_validator
 
-from landfold.core.settings import Settings
+from landfold.core.settings import Box, Settings
 from landfold.geo.bands import STANDARD_NAMES
 
 
@@ -44,7 +44,7 @@ class IngestSettings(Settings):
     """a scene that is not in project.crs and north-up is refused (error), is warped onto one lattice in project.crs
     (reproject; Landsat's grids lie half a pixel off it), or stays on its own grid, which must be north-up and in
     metres (keep)"""
-    area: tuple[float, float, float, float] | None
+    area: Box | None
     """x_min, y_min, x_max, y_max in metres of project.crs: only the pixels that meet this ground are read and
     written; a scene in another CRS (keep) is cut to the rectangle around it; null: whole scenes"""
     resolution_m: float = Field(gt=0)
@@ -80,7 +80,7 @@ class IngestSettings(Settings):
 
     @field_validator("area")
     @classmethod
-    def _encloses(cls, area: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+    def _encloses(cls, area: Box | None) -> Box | None:
         if area is not None and not (all(map(isfinite, area)) and area[0] < area[2] and area[1] < area[3]):
             raise ValueError("expected [x_min, y_min, x_max, y_max] in metres, each minimum below its maximum")
         return area

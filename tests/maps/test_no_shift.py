@@ -27,6 +27,7 @@ from landfold.geo.raster import Raster
 from landfold.maps.export import write_scene_map
 from landfold.maps.inference import shifts_px
 from landfold.maps.settings import ExportSettings
+from landfold.params import read_params
 from landfold.scenes.normalize import SceneStatistics
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, params, write_labels, write_params
 from tests.network.test_model import make_card
@@ -182,7 +183,7 @@ def run(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage in (stages.ingest, stages.indices, stages.normalize, stages.patches):
-            stage.main()
+            stage.main(read_params())
     return Run(place, folder)
 
 

@@ -17,6 +17,7 @@ import stages.indices
 import stages.ingest
 import stages.normalize
 import stages.patches
+from landfold.params import read_params
 from tests.factories import (
     ORIGIN_X,
     ORIGIN_Y,
@@ -86,7 +87,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage in STAGES:
-            assert "3 computed, 0 unchanged" in sys.modules[f"stages.{stage}"].main()
+            assert "3 computed, 0 unchanged" in sys.modules[f"stages.{stage}"].main(read_params())
     return folder
 
 
@@ -271,13 +272,14 @@ def test_a_killed_run_leaves_nothing_half_and_its_finished_scenes_are_kept(tmp_p
     deliver(tmp_path)
     code = """
 import os, stages.ingest as stage
+from landfold.params import read_params
 work = stage.ingest_scene
 def killed(scene, *arguments, **options):
     if scene.name == "c":
         os._exit(9)
     return work(scene, *arguments, **options)
 stage.ingest_scene = killed
-stage.main()
+stage.main(read_params())
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)

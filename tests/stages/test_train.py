@@ -15,6 +15,7 @@ from landfold.folds.assignment import Split, write_folds
 from landfold.folds.zones import Blocks, grid_zones, zone_table
 from landfold.network import training
 from landfold.network.model import Classifier
+from landfold.params import read_params
 from stages import run, train
 from tests import factories
 from tests.network.test_model import SETTINGS as MODEL
@@ -81,7 +82,7 @@ def split(folds: np.ndarray, fold: int) -> Split:
 
 def run_train(monkeypatch, fold: int) -> str:
     monkeypatch.setattr(sys, "argv", ["stages/train.py", str(fold)])
-    return train.main()
+    return train.main(read_params())
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_the_random_split_is_trained_beside_without_weights_and_not_tracked(root
     before = factories.tree(root / "models")
     runs = (root / "mlflow.db").stat().st_mtime_ns
     monkeypatch.setattr(sys, "argv", ["stages/train.py", "0", "random"])
-    line = train.main()
+    line = train.main(read_params())
     assert line.startswith("fold 0, random split: ")
     own = root / "models/random/k2/fold_0"
     assert sorted(path.name for path in own.iterdir()) == ["history.csv", "model.json", "predictions.parquet"]
@@ -167,7 +168,7 @@ def test_without_the_network_s_own_gap_the_random_stage_leaves_a_note(root, monk
     project(root)
     project_again(root, audit__network=False)
     monkeypatch.setattr(sys, "argv", ["stages/train.py", "1", "random"])
-    assert train.main() == "fold 1, random split: off (audit.network: false)"
+    assert train.main(read_params()) == "fold 1, random split: off (audit.network: false)"
     assert [path.name for path in (root / "models").rglob("*.*")] == ["off.json"]
 
 
