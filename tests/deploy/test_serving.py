@@ -26,7 +26,6 @@ from landfold.deploy.serving.package import (
     SCRIPT,
     PackageError,
     example,
-    quiet_mlflow,
     write_mlflow_model,
 )
 from landfold.deploy.serving.scoring import LIMITS, RequestError, ServingLimits, answer
@@ -37,6 +36,7 @@ from landfold.maps.inference import map_grid, slide
 from landfold.scenes.indices import write_indices
 from landfold.scenes.normalize import SceneStatistics, normalize_scene
 from landfold.scenes.settings import IndexSettings
+from landfold.tracking.library import load_mlflow
 from tests.factories import leftovers, small_scene, tree, write_raster
 from tests.imports import file_of, imported_modules, imported_names
 from tests.served import BANDS, CHANNELS, CLASSES, INDICES, SIZE_PX, STRIDE_PX, make_bundle
@@ -63,7 +63,7 @@ def packed(folder):
 
 @pytest.fixture(scope="module")
 def loaded(packed):
-    return quiet_mlflow().pyfunc.load_model(str(packed))
+    return load_mlflow().pyfunc.load_model(str(packed))
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """A model folder wrapped as an MLflow model: signature, input example, requirements, and the folder inside."""
 
-import logging
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from landfold.core.errors import LandfoldError
 from landfold.core.files import writing_folder
 from landfold.deploy.bundlecard import BundleCard, read_card
 from landfold.deploy.serving.scoring import LIMITS, ServingLimits
+from landfold.tracking.library import load_mlflow
 
 SCRIPT = Path(__file__).with_name("script.py")
 
@@ -24,26 +23,8 @@ REQUIREMENTS = (
 """What this package imports, through all its modules; landfold itself is installed from its own repository."""
 
 
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-
-
 class PackageError(LandfoldError):
     """A folder that no MLflow model can be written to."""
-
-
-def quiet_mlflow() -> Any:
-    """Import mlflow without telemetry and without its remarks on the user's terminal."""
-    os.environ.update(_ENVIRONMENT)
-    import mlflow
-
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return mlflow
 
 
 def requirements() -> list[str]:
@@ -80,7 +61,7 @@ def example(card: BundleCard) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def save(model: Path, target: Path, *, limits: ServingLimits = LIMITS, mlflow_model: Any = None) -> None:
     """Save a model folder as an MLflow model into ``target``, which must not exist."""
-    mlflow = quiet_mlflow()
+    mlflow = load_mlflow()
     card = read_card(model)
     mlflow.pyfunc.save_model(
         path=str(target),
