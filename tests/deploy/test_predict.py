@@ -354,12 +354,24 @@ def test_only_files_beside_a_record_are_removed_by_it(tmp_path):
 
 
 def test_the_command_ends_on_control_c_without_a_traceback(model, away):
-    deliver(away, "new", ground_m=(3000.0, 6200.0))
+    deliver(away, "new", ground_m=(300.0, 620.0))
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "landfold.cli", "predict", "new", "-m", str(model), "-o", "maps", "--stride", "2"]
+    wait = """
+import pathlib, sys, time
+from landfold.cli import main
+
+def at_the_first_file(event, arguments):
+    if event == "os.mkdir" and ".partial-new" in str(arguments[0]) and not pathlib.Path("began").exists():
+        pathlib.Path("began").touch()
+        time.sleep(300)
+
+sys.addaudithook(at_the_first_file)
+sys.exit(main(sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", wait, "predict", "new", "-m", str(model), "-o", "maps"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as made:
-        until = time.monotonic() + 60
-        while not (away / "maps/.partial-new/outputs").exists() and time.monotonic() < until:
+        until = time.monotonic() + 120
+        while not (away / "began").exists() and made.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         made.send_signal(2)
         _, err = made.communicate(timeout=60)
