@@ -22,6 +22,8 @@ TRIES = 100
 """Draws for each experiment; if they do not give enough different ones, the values are too few."""
 
 SAME_PATCHES = {
+    *("indices", "normalize", "model", "train", "machine", "export", "audit", "track", "colours", "ingest.bands"),
+}
     "indices",
     "normalize",
     "model",

@@ -19,6 +19,7 @@ from landfold.core.digests import digest, file_sha256
 from landfold.core.errors import LandfoldError
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import Score
+from landfold.deploy.serving.mlflow_model import save_mlflow_model
 from landfold.tracking import sqlite_file, store_uri
 from landfold.tracking.library import explained_errors, load_mlflow
 from landfold.tracking.origin import COMMIT, origin
