@@ -17,7 +17,7 @@ from landfold.deploy.bundle import README, write_bundle
 from landfold.deploy.bundlecard import CARD, origin_of
 from landfold.deploy.modelcard import SCORES, Metrics, write_model_card
 from landfold.deploy.settings import CardSettings
-from landfold.folds.assignment import read_index
+from landfold.folds.lists import read_index
 from landfold.maps.applicability import Applicability
 from landfold.maps.colours import ColourSettings
 from landfold.maps.settings import ExportSettings

@@ -51,9 +51,9 @@ class ZoneSettings(Settings):
     """polygons: vector file below data/raw, in any CRS"""
     attribute: str | None
     """polygons: attribute of the file that names the zone"""
-    overlaps: Literal["buffer", "join"]
+    overlaps: Literal["buffer", "merge"]
     """patches that share ground: the buffer drops those next to another fold (buffer), or zones with such
-    patches become one (join)"""
+    patches become one (merge)"""
     assignment: Literal["stratified", "group", "balanced"]
     """how zones go to folds: balancing the classes (stratified) or the number of patches (group), or the best
     balanced of many random assignments"""

@@ -24,7 +24,7 @@ from scipy.special import entr
 from landfold import __version__
 from landfold.core.digests import code_digest, params_digest
 from landfold.core.errors import LandfoldError
-from landfold.folds.assignment import read_index
+from landfold.folds.lists import read_index
 from landfold.geo.bands import Radiometry
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster, RasterWriter, create_cog

@@ -15,6 +15,7 @@ import torch
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError
+from landfold.folds.lists import read_fold_list
 from landfold.geo.windows import scenes_of
 
 
@@ -26,13 +27,10 @@ def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
     """The table of patches with the ``zone`` and ``side`` (train, validation, buffer or test) of one fold.
 
     Raises:
-        DatasetError: if the fold's list is absent or not of these patches.
+        FoldError: if the fold's list is absent or not of these patches.
     """
-    if not sides.is_file():
-        raise DatasetError(f"{sides}: not found; expected the list of a fold; run dvc repro zones")
-    table, fold = pandas.read_parquet(patches), pandas.read_parquet(sides)
-    if list(table["patch"]) != list(fold["patch"]):
-        raise DatasetError(f"{sides}: does not list the patches of {patches}; run dvc repro zones")
+    table = pandas.read_parquet(patches)
+    fold = read_fold_list(sides, table["patch"])
     return table.assign(zone=fold["zone"], side=fold["side"])
 
 

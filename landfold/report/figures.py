@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from landfold.core.files import writing
-from landfold.folds.assignment import Split
+from landfold.folds.split import Split
 
 matplotlib.use("Agg")
 

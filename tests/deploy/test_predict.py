@@ -32,7 +32,7 @@ from landfold.deploy import predict
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import read_card
 from landfold.deploy.fitness import foreign
-from landfold.folds.assignment import FoldError
+from landfold.folds.split import FoldError
 from landfold.geo.bands import Radiometry
 from tests import factories
 from tests.network.test_model import SETTINGS as MODEL

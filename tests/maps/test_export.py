@@ -13,7 +13,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from landfold import __version__
 from landfold.core.settings import SettingsError, validate
-from landfold.folds.zones import grid_zones
+from landfold.folds.zones import Blocks
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import METHOD, Applicability
@@ -364,7 +364,7 @@ def test_refuses_settings(change, words):
 
 
 def zone_of(x, y):
-    return grid_zones(x, y, block_size_m=240, origin_m=(0, 0))
+    return Blocks(240, (0, 0)).at(x, y)
 
 
 def test_fold_of_cells_is_that_of_the_zone_under_the_centre():

@@ -8,7 +8,7 @@ import shapely
 from dvc_render.vega import VegaRenderer
 from matplotlib.image import imread
 
-from landfold.folds.assignment import Split
+from landfold.folds.split import Split
 from landfold.report.figures import (
     Picture,
     accuracy_by_distance,
