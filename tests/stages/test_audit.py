@@ -54,7 +54,7 @@ def test_the_gap_is_measured_drawn_and_told(project, stage):
     out = stage(stages.audit)
     found = read_json(project / "metrics/audit.json")
     zoned, random = (found[split]["accuracy"]["pooled"] for split in ("zoned", "random"))
-    assert f"right on {random:.3f} of the patches under random folds, on {zoned:.3f} under zoned ones" in out
+    assert f"right on {random:.3f} of the patches under random folds, on {zoned:.3f} under spatial ones" in out
     assert found["coordinates"]["gap"]["accuracy"]["pooled"] > 0.1
     rows = pandas.read_parquet(project / "data/audit/baseline.parquet")
     patches = pandas.read_parquet(project / "data/folds/k2/patches.parquet")
