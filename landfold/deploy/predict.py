@@ -36,7 +36,7 @@ from landfold.maps.export import ROOMS as MAP_ROOMS
 from landfold.maps.export import write_scene_map
 from landfold.maps.inference import check_stride
 from landfold.maps.settings import ExportSettings
-from landfold.patches.delivery import stand_in
+from landfold.patches.delivery import isolate_file
 from landfold.scenes.indices import write_indices
 from landfold.scenes.ingest import check_scene, ingest_scene
 from landfold.scenes.normalize import SceneStatistics, normalize_scene
@@ -152,7 +152,7 @@ def _folder(path: Path, stack: ExitStack) -> Path:
     """The folder that stands for a path, as long as the stack is open."""
     if not path.exists():
         raise PredictError(f"{path}: not found; give a scene (a .SAFE folder, an archive, a GeoTIFF, ...) or a folder")
-    return stack.enter_context(stand_in(path))
+    return stack.enter_context(isolate_file(path))
 
 
 def _scenes(folder: Path, card: BundleCard, options: Options) -> list[SceneFiles]:

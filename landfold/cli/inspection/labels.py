@@ -16,7 +16,7 @@ from landfold.cli.inspection.scenes import crs_name
 from landfold.core.errors import LandfoldError
 from landfold.geo import raster
 from landfold.geo.grid import Grid
-from landfold.patches.delivery import Place
+from landfold.patches.delivery import Delivery
 from landfold.patches.labels.vectors import PARQUET
 from landfold.patches.settings import value_text
 from landfold.scenes.sensors.scenes import SceneFiles
@@ -76,7 +76,7 @@ class LabelView:
         return self.attributes[0] if self.attributes else None
 
 
-def look_at_labels(place: Place, *, kind: str | None, layer: str | None) -> LabelView | None:
+def look_at_labels(place: Delivery, *, kind: str | None, layer: str | None) -> LabelView | None:
     """The labels of a place; of several kinds the one that ``kind`` asks for, else the most telling one.
 
     ``layer`` is the layer of a vector file to look at, where it has it.

@@ -42,8 +42,8 @@ class PixelLabels(SceneLabels):
 
     def counts(self, window: Window) -> np.ndarray:
         """Labelled pixels of each class in each column of a window: (class, x) int64."""
-        found = self.classes(window)
-        return np.stack([(found == number).sum(axis=0, dtype=np.int64) for number in self._numbers])
+        numbers = self.classes(window)
+        return np.stack([(numbers == number).sum(axis=0, dtype=np.int64) for number in self._numbers])
 
 
 class Labels(ABC):
@@ -60,8 +60,8 @@ class Labels(ABC):
     def on(self, scene: str, grid: Grid) -> AbstractContextManager[SceneLabels]:
         """The labels on the grid of a scene, open while the block runs."""
 
-    def bearing(self, scene: str, grid: Grid) -> object:
-        """What of the labels bears on one scene, as JSON; None where all of their files do."""
+    def fingerprint_for_scene(self, scene: str, grid: Grid) -> object:
+        """What changes when the labels of one scene change, as JSON; None where that takes all of their files."""
         return None
 
     @property
