@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from landfold.folds.lists import CrossValidationFolds, column
 from landfold.folds.merging import merged_zones
 from landfold.folds.settings import ZoneSettings
-from landfold.folds.split import TEST, FoldError, random_assignment, random_split, split_fold
+from landfold.folds.split import TEST, FoldError, random_splits, split_fold
 from landfold.folds.zones import make_zones, zone_table
 
 _BATCH = 256
@@ -45,11 +45,9 @@ def fold_patches(
         fold[~test] = settings.k * repeat + assign_folds(zone[~test], labels[~test], settings, repeat=repeat)
         numbers = range(settings.k * repeat, settings.k * (repeat + 1))
         table[column("zone", repeat)], table[column("fold", repeat)] = zone, fold
-        spatial += [split_fold(footprints, fold, i, settings.buffer_m) for i in numbers]
-        assigned = random_assignment(labels, test, settings.k, seed=(settings.seed, repeat))
-        for i in numbers:
-            size = int(spatial[i].train.sum())
-            random.append(random_split(assigned, i % settings.k, size, seed=(settings.seed, repeat, i)))
+        splits = [split_fold(footprints, fold, i, settings.buffer_m) for i in numbers]
+        spatial += splits
+        random += random_splits(labels, test, splits, seed=(settings.seed, repeat), first=numbers[0])
         zones.append(zone_table(zone, fold, rule, patches.crs, footprints=footprints))
     return CrossValidationFolds(table, spatial, random, zones)
 

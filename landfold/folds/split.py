@@ -117,3 +117,20 @@ def random_split(folds: np.ndarray, fold: int, train: int, *, seed: Sequence[int
     drawn = np.zeros(len(folds), dtype=bool)
     drawn[chosen] = True
     return Split(drawn, validation, ~validation & (folds != TEST) & ~drawn)
+
+
+def random_splits(
+    labels: np.ndarray, test: np.ndarray, splits: Sequence[Split], *, seed: Sequence[int], first: int = 0
+) -> list[Split]:
+    """Random folds with as much training as each of some spatial folds, stratified by class.
+
+    Args:
+        labels: (patch,) names of classes.
+        test: (patch,) bool, those in the test region.
+        splits: the spatial folds.
+        seed: of the assignment; of each split with its number.
+        first: number of the first fold.
+    """
+    folds = random_assignment(labels, test, len(splits), seed=seed)
+    sizes = [int(split.train.sum()) for split in splits]
+    return [random_split(folds, i, size, seed=(*seed, first + i)) for i, size in enumerate(sizes)]
