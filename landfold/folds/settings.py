@@ -35,7 +35,7 @@ class ZoneSettings(Settings):
     folds: list[int]
     """0, 1, ..., k * repeats - 1: DVC makes one training stage of each entry; fold i belongs to repeat i // k"""
     repeats: int = Field(ge=1)
-    """times that all patches are folded: with blocks elsewhere, other clusters, or zones dealt anew"""
+    """times that all patches are folded: with blocks elsewhere, other clusters, or zones assigned anew"""
     kind: Literal["grid", "hexagon", "scene", "label", "kmeans", "polygons"]
     """grid: square blocks; hexagon: hexagons; scene: each scene is a zone; label: labels.zone_attribute names it;
     kmeans: clusters of the patches; polygons: a file of them"""
@@ -66,7 +66,7 @@ class ZoneSettings(Settings):
     """training patches at most this far from a validation or test patch are dropped, edge to edge in metres;
     at 0 those that share ground with one"""
     seed: int = Field(ge=0)
-    """seed of the assignment, the clusters and the random folds that the zoned ones are compared with"""
+    """seed of the assignment, the clusters and the random folds that the spatial ones are compared with"""
 
     @model_validator(mode="after")
     def _folds_are_range(self) -> "ZoneSettings":

@@ -127,7 +127,7 @@ def spatial_folds(
     settings = validate(plain, ZoneSettings, where="spatial_folds")
     columns = {
         "patch": [str(row) for row in table.index],
-        "label": "all" if label is None else row_values(table, label, "label"),
+        "label": "all" if label is None else row_values(table, label, "label").astype(str),
         "x": footprints.centroid.x,
         "y": footprints.centroid.y,
     }

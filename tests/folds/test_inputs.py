@@ -126,6 +126,8 @@ def test_what_cannot_be_folded_is_refused_with_the_way_out(table, changes, messa
 @pytest.mark.parametrize("values", [list, tuple, np.array, pandas.Series, lambda v: pandas.Categorical(v)])
 def test_values_of_any_kind_name_classes_and_zones(values):
     table = windows()
+    numbers = values([int(kind == "a") for kind in table["kind"]])
+    assert folds(table, label=numbers).fold.equals(folds(table, label=np.array(numbers) == 1).fold)
     result = folds(table, label=values(list(table["kind"])), zones=values(list(table["farm"])), block_size_m=None)
     assert result.fold.equals(folds(table, label="kind", zones="farm", block_size_m=None).fold)
     assert set(result.zone) == {str(i) for i in range(10)}
