@@ -212,13 +212,7 @@ def audit(
     predicted = {name: [classes[p.argmax(axis=1)] for p in repeats] for name, repeats in probabilities.items()}
     predictions = _predictions(table, splits, points, predicted)
     certainty = np.mean(probabilities["zoned"], axis=0)[np.arange(len(truth)), truth]
-    distances = {
-        "sample_to_sample": nearest_other_m(points[held_out]),
-        "zoned": predictions["zoned_m"].to_numpy(),
-        "random": predictions["random_m"].to_numpy(),
-    }
-    if locations is not None:
-        distances["prediction_to_sample"] = nearest_m(locations, points[held_out])
+    to_sample = {} if locations is None else {"prediction_to_sample": nearest_m(locations, points[held_out])}
     return Audit(
         baseline=baseline.name,
         patches=int(held_out.sum()),
@@ -231,7 +225,12 @@ def audit(
         zone_size_m=zone_size_m,
         statistics=statistics,
         coordinates=coordinates,
-        distances=distances,
+        distances={
+            "sample_to_sample": nearest_other_m(points[held_out]),
+            **to_sample,
+            "zoned": predictions["zoned_m"].to_numpy(),
+            "random": predictions["random_m"].to_numpy(),
+        },
         variogram=variogram(points[held_out], 1 - certainty[held_out], seed=resampling.seed),
         predictions=predictions,
     )

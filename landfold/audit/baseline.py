@@ -19,7 +19,7 @@ NEIGHBOURS = 5
 """Training patches that vote on a class from the coordinates alone, the nearer the weightier.
 
 Neighbours, not a forest: a forest cuts along the axes, as square zones do, and its score would change if the
-map were turned. Neighbours see distance alone, which is what leaks.
+map were turned. Neighbours see distance alone.
 """
 
 TREE_PATCHES = 5000

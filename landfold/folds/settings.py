@@ -93,8 +93,8 @@ class ZoneSettings(Settings):
         return self
 
 
-def _used_or_null(choice: str, field: str, found: Any, used: bool) -> None:
-    if used and found is None:
+def _used_or_null(choice: str, field: str, value: Any, used: bool) -> None:
+    if used and value is None:
         raise ValueError(f"{choice} needs {field}; it is null")
-    if not used and found is not None:
+    if not used and value is not None:
         raise ValueError(f"{choice} has no use for {field}; set it to null")

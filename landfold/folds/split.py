@@ -14,6 +14,9 @@ SHARED_AREA_TOLERANCE = 1e-9
 TEST = -1
 """The fold of patches in the test region, in every repeat."""
 
+_AT_ONCE = 10_000
+"""Footprints that are compared at a time: a wide buffer brings each near to thousands of others."""
+
 ROLES = ("train", "validation", "buffer", "test")
 """What a patch does in one fold. A patch in the buffer is not used: it is too close to a held-out one."""
 
@@ -59,8 +62,7 @@ def split_fold(footprints: np.ndarray, folds: np.ndarray, fold: int, buffer_m: f
     validation, test = folds == fold, folds == TEST
     buffer = np.zeros(len(folds), dtype=bool)
     others = np.flatnonzero(~validation & ~test)
-    near, _ = _conflicts(footprints[others], footprints[validation | test], buffer_m)
-    buffer[others[near]] = True
+    buffer[others] = _too_close(footprints[others], footprints[validation | test], buffer_m)
     train = ~validation & ~test & ~buffer
     if not train.any():
         raise FoldError(
@@ -70,14 +72,18 @@ def split_fold(footprints: np.ndarray, folds: np.ndarray, fold: int, buffer_m: f
     return Split(train, validation, buffer)
 
 
-def _conflicts(first: np.ndarray, second: np.ndarray, buffer_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Index pairs of footprints too close for one to be trained on and the other to be held out."""
-    tree = shapely.STRtree(second)
-    if buffer_m > 0:
-        return tree.query(first, predicate="dwithin", distance=buffer_m)
-    a, b = tree.query(first, predicate="intersects")
-    shared = overlaps(first[a], second[b])
-    return a[shared], b[shared]
+def _too_close(footprints: np.ndarray, held_out: np.ndarray, buffer_m: float) -> np.ndarray:
+    """Which footprints must not be trained on beside those held out, (footprint,) bool."""
+    tree, close = shapely.STRtree(held_out), np.zeros(len(footprints), dtype=bool)
+    for start in range(0, len(footprints), _AT_ONCE):
+        part = footprints[start : start + _AT_ONCE]
+        if buffer_m > 0:
+            near, _ = tree.query(part, predicate="dwithin", distance=buffer_m)
+        else:
+            near, other = tree.query(part, predicate="intersects")
+            near = near[overlaps(part[near], held_out[other])]
+        close[start + near] = True
+    return close
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ class LabelPolygons(Labels):
 
     Where polygons overlap, the smaller one wins: a pond mapped inside a forest is a pond. They are
     therefore sorted by falling area, ties by their order in the file. With ``zone_values`` the column
-    ``zone_value`` has the place of each polygon's value in them, plus 1.
+    ``zone_value`` has the index of each polygon's value in them, plus 1.
     """
 
     polygons: geopandas.GeoDataFrame
@@ -106,7 +106,7 @@ class PointsOnGrid(SceneLabels):
     def __init__(self, points: geopandas.GeoDataFrame, grid: Grid, classes: int) -> None:
         """Points in the grid's CRS; those outside the grid are left out."""
         x, y = points.geometry.x.to_numpy(), points.geometry.y.to_numpy()
-        inside = np.isfinite(x) & np.isfinite(y)  # a point outside the CRS's own area has no place in it
+        inside = np.isfinite(x) & np.isfinite(y)  # a point outside the area of the CRS has no coordinates in it
         columns, rows = np.floor(~grid.transform @ (x[inside], y[inside]))
         self._classes = classes
         self.columns, self.rows, self.numbers = columns, rows, points["label"].to_numpy()[inside]
