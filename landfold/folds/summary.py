@@ -1,12 +1,13 @@
 """Numbers and warnings about folds that are sound: metrics/folds.json."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from landfold.folds.lists import CrossValidationFolds, column
 from landfold.folds.settings import ZoneSettings
-from landfold.folds.split import TEST
+from landfold.folds.split import TEST, Split
 
 TINY_TEST = 5
 """A fold with fewer validation patches is flagged, as in blockCV's cv_summary (min_test)."""
@@ -76,10 +77,15 @@ def fold_warnings(folds: CrossValidationFolds, settings: ZoneSettings) -> list[s
         for name, zones in zones_of_class[zones_of_class < settings.k].items():
             lost = "the fold that validates it has not learned it" if zones == 1 else "not every fold validates it"
             messages.append(f"{which}zones with class {name}: {zones}, fewer than folds: {lost}")
-    pairs = zip(folds.spatial, folds.random, strict=True)
-    fewer = [str(fold) for fold, (spatial, random) in enumerate(pairs) if random.train.sum() < spatial.train.sum()]
-    if fewer:
-        messages.append(
-            f"the random splits of fold {', '.join(fewer)} train on all other patches, fewer than the spatial fold does"
-        )
-    return messages
+    return messages + random_warnings(folds.spatial, folds.random)
+
+
+def random_warnings(spatial: Sequence[Split], random: Sequence[Split]) -> list[str]:
+    """Which random folds cannot train on as many patches as the spatial ones; random folds may be absent."""
+    pairs = enumerate(zip(spatial, random, strict=False))
+    fewer = [str(fold) for fold, (one, other) in pairs if other.train.sum() < one.train.sum()]
+    if not fewer:
+        return []
+    return [
+        f"the random splits of fold {', '.join(fewer)} train on all other patches, fewer than the spatial fold does"
+    ]

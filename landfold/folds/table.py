@@ -4,6 +4,7 @@
 `landfold.folds.assignment.fold_patches`, and proves the result with `landfold.folds.check.check_splits`.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from landfold.folds.inputs import footprints_in_metres, read_zones, row_values, 
 from landfold.folds.settings import ZoneSettings
 from landfold.folds.spatial import RandomFolds, SpatialFolds, as_arguments
 from landfold.folds.split import FoldError, random_splits
+from landfold.folds.summary import random_warnings
 
 TRIES = 1000
 """Random assignments of which ``assignment="balanced"`` takes the best."""
@@ -136,6 +138,7 @@ def spatial_folds(
         folds = fold_patches(patches, settings, rows_in_region(footprints, test_region), polygons)
     except LandfoldError as error:
         raise FoldError(as_arguments(str(error))) from None
+    folds = dataclasses.replace(folds, random=[])  # `random_folds` makes them where they are asked for
     result = SpatialFolds(index=table.index, masks=folds.spatial, folds=folds, settings=settings)
     result.check()
     if result.warnings:
@@ -152,8 +155,13 @@ def random_folds(folds: SpatialFolds, *, seed: int = 0) -> RandomFolds:
     Args:
         folds: the spatial folds.
         seed: of the draws.
+
+    Warns:
+        FoldWarning: a fold in which all other rows are fewer than the spatial fold trains on.
     """
     table = folds.folds.table
     test = (table["fold"] == -1).to_numpy()
     masks = random_splits(table["label"].to_numpy(), test, folds.masks, seed=(seed, 0))
+    for message in random_warnings(folds.masks, masks):
+        warnings.warn(as_arguments(message), FoldWarning, stacklevel=2)
     return RandomFolds(index=folds.index, masks=masks)

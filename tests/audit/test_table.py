@@ -96,10 +96,16 @@ def test_features_and_labels_come_in_any_form(table, folds):
 
 
 def test_equal_calls_agree_and_the_seed_and_the_number_of_resamples_count(table, folds):
-    first = audited(table, folds, ["colour"]).to_frame()
-    assert audited(table, folds, ["colour"]).to_frame().equals(first)
-    assert not audited(table, folds, ["colour"], seed=1).to_frame().equals(first)
-    assert not audited(table, folds, ["colour"], bootstrap=100).to_frame().equals(first)
+    def frame(**changes):
+        return audited(table, folds, ["colour"], **{"classifier": RidgeClassifier()} | changes).to_frame()
+
+    first = frame()
+    assert frame().equals(first)
+    assert not frame(seed=1).equals(first)
+    assert not frame(bootstrap=100).equals(first)
+    forests = [frame(classifier=None, seed=seed) for seed in (0, 0)]
+    assert forests[0].equals(forests[1])
+    assert forests[0].index[0] == ("RandomForestClassifier", "spatial")
 
 
 @pytest.mark.filterwarnings("ignore::landfold.folds.table.FoldWarning")

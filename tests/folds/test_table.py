@@ -20,6 +20,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import landfold
 import landfold.folds.table
 from landfold.core.settings import SettingsError
+from landfold.folds.assignment import fold_patches
 from landfold.folds.split import FoldError
 from tests.factories import CRS_UTM33
 
@@ -230,8 +231,18 @@ def test_random_folds_have_as_much_training_and_the_same_rows():
     assert [len(train) for train, _ in random] == [len(train) for train, _ in folds]
     assert all(not set(train) & set(test) for train, test in random)
     assert any(list(a[1]) != list(b[1]) for a, b in zip(random, other, strict=True))
-    assert [list(m.train) for m in random.masks] == [list(m.train) for m in folds.folds.random], "as the pipeline's"
+    again = fold_patches(
+        folds.folds.table.drop(columns=["zone", "fold"]), folds.settings, (folds.fold == -1).to_numpy()
+    )
+    assert [list(m.train) for m in random.masks] == [list(m.train) for m in again.random], "as the pipeline's"
     assert repr(random) == "RandomFolds(4 folds of 64 rows)"
+
+
+def test_random_folds_that_cannot_be_as_large_are_warned_of():
+    table = points([*range(0, 900, 100), 5000], zone=[*["a"] * 9, "b"])
+    folds = landfold.spatial_folds(table, k=2, zones="zone")
+    with pytest.warns(landfold.FoldWarning, match="random splits of fold 0 train on all other rows, fewer than|fold 1"):
+        assert sorted(len(train) for train, _ in landfold.random_folds(folds)) == [1, 5]
 
 
 def test_check_finds_what_was_changed():
