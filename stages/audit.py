@@ -14,21 +14,19 @@ import geopandas
 from landfold.audit.audit import audit, read_splits, zone_size_m
 from landfold.audit.baseline import band_statistics_baseline
 from landfold.audit.distances import prediction_locations
-from landfold.audit.settings import AuditSettings
-from landfold.core import settings
 from landfold.core.files import write_json, writing_folder
 from landfold.patches.features import patch_features
 from landfold.report.figures import accuracy_by_distance, distance_distributions
 from landfold.scores.settings import EvaluateSettings
-from stages import PARAMS, run
+from stages import Params, run
 
 NORMALIZED, PLOTS = Path("data/normalized"), Path("metrics/plots")
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Read, compare, write."""
-    chosen = settings.load(PARAMS, "audit", AuditSettings)
-    folds = Path(f"data/folds/k{settings.value(PARAMS, 'zones.k')}")
+    chosen = params.audit
+    folds = Path(f"data/folds/k{params.zones.k}")
     table = geopandas.read_parquet("data/patches.parquet")
     result = audit(
         table,
@@ -38,8 +36,8 @@ def main() -> str:
         locations=prediction_locations(
             NORMALIZED,
             table,
-            stride_px=settings.value(PARAMS, "patches.stride_px"),
-            max_invalid=settings.value(PARAMS, "patches.max_invalid"),
+            stride_px=params.patches.stride_px,
+            max_invalid=params.patches.max_invalid,
             count=chosen.prediction_points,
             seed=chosen.seed,
         ),

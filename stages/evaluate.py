@@ -13,24 +13,21 @@ from typing import Any
 import geopandas
 import pandas
 
-from landfold.core import settings
 from landfold.core.files import read_json, write_json, writing
-from landfold.maps.colours import ColourSettings
 from landfold.report.figures import error_map, gap_bars
 from landfold.scores.metrics import class_table, confusion_table
 from landfold.scores.predictions import read_folds
-from landfold.scores.settings import EvaluateSettings
 from landfold.scores.tables import summarize, tables
-from stages import PARAMS, run
+from stages import Params, run
 
 PLOTS = Path("metrics/plots")
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Read every fold, score, write."""
-    evaluate = settings.load(PARAMS, "evaluate", EvaluateSettings)
-    colours = settings.load(PARAMS, "colours", ColourSettings)
-    k = settings.value(PARAMS, "zones.k")
+    evaluate = params.evaluate
+    colours = params.colours
+    k = params.zones.k
     folds = Path(f"data/folds/k{k}")
     models = Path(f"models/k{k}"), Path(f"models/random/k{k}")
     predictions = read_folds(*models, folds, Path("data/patches.parquet"), Path("data/audit/baseline.parquet"))

@@ -8,27 +8,25 @@ Refuses: a part that is missing.
 
 from pathlib import Path
 
-from landfold.core import settings
 from landfold.core.files import writing
-from landfold.maps.colours import ColourSettings
 from landfold.report.page import page, read_result
-from stages import PARAMS, run
+from stages import Params, run
 
 REPORT = Path("metrics/report.html")
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Read, render, write."""
-    k = settings.value(PARAMS, "zones.k")
+    k = params.zones.k
     result = read_result(
         Path("metrics"),
         scenes=Path("data/scenes/report.json"),
         index=Path(f"data/folds/k{k}/index.json"),
         card=Path(f"models/k{k}/fold_0/model.json"),
         maps=Path("data/maps"),
-        params=settings.read(PARAMS),
+        params=params.content,
     )
-    colours = settings.load(PARAMS, "colours", ColourSettings).rgb(result.scores["classes"])
+    colours = params.colours.rgb(result.scores["classes"])
     with writing(REPORT) as temporary:
         temporary.write_text(page(result, colours), encoding="utf-8", newline="\n")
     return f"{REPORT}, {REPORT.stat().st_size / 1e6:.1f} MB; open it in a browser"

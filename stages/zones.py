@@ -13,27 +13,24 @@ from pathlib import Path
 import geopandas
 from rasterio.crs import CRS
 
-from landfold.core import settings
 from landfold.core.files import write_json, writing_folder
 from landfold.folds.assignment import fold_patches
 from landfold.folds.check import check_folds
 from landfold.folds.lists import write_folds
-from landfold.folds.settings import ZoneSettings
 from landfold.folds.summary import fold_summary, fold_warnings
 from landfold.folds.zones import in_test_region, read_polygon_zones
 from landfold.geo.raster import Raster
-from landfold.geo.settings import ProjectSettings
 from landfold.report.figures import Picture, fold_map
-from stages import PARAMS, run
+from stages import Params, run
 
 RAW = Path("data/raw")
 MOST_PICTURES = 8
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Zone, assign, split, write, check what is written."""
-    zones = settings.load(PARAMS, "zones", ZoneSettings)
-    crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
+    zones = params.zones
+    crs = params.project.metric_crs
     patches = geopandas.read_parquet("data/patches.parquet")
     test = in_test_region(patches, zones, RAW, crs)
     folds = fold_patches(patches, zones, test, read_polygon_zones(zones, RAW, crs))

@@ -6,14 +6,13 @@ import geopandas
 import numpy as np
 import pandas
 import shapely
-from pyproj import Proj, Transformer
+from rasterio.crs import CRS
 
-from landfold.core.errors import first_ten
+from landfold.core.errors import did_you_mean, first_ten
 from landfold.folds.split import FoldError
-from landfold.folds.zones import POLYGONS, shares_region
-
-MAX_AREAL_SCALE = 1.25
-"""UTM has 1.03 in the middle of a neighbouring zone, 1.07 two zones off; Web Mercator has 2 at 45 degrees."""
+from landfold.folds.zones import shares_region
+from landfold.geo.crs import MAX_AREAL_SCALE, WGS84, areal_scale, describe_crs, is_metric, transform_points
+from landfold.geo.vector import are_polygons
 
 
 def footprints_in_metres(table: Any, crs: Any) -> geopandas.GeoSeries:
@@ -43,19 +42,20 @@ def footprints_in_metres(table: Any, crs: Any) -> geopandas.GeoSeries:
 
 def _check_crs(footprints: geopandas.GeoSeries) -> None:
     """Refuse a CRS whose units are not the metres of the ground."""
-    crs, remedy = footprints.crs, "crs='utm' brings them into the UTM zone of the table, or name a CRS of the area"
-    if not crs.is_projected or any(axis.unit_conversion_factor != 1 for axis in crs.axis_info[:2]):
-        raise FoldError(f"the footprints are in {crs.to_string()}, not in metres; {remedy}")
+    crs = CRS.from_user_input(footprints.crs)
+    name, remedy = describe_crs(crs), "crs='utm' brings them into the UTM zone of the table, or name a CRS of the area"
+    if not is_metric(crs):
+        raise FoldError(f"the footprints are in {name}, not in metres; {remedy}")
     x_min, y_min, x_max, y_max = footprints.total_bounds
     x, y = [x_min, x_max, x_max, x_min, (x_min + x_max) / 2], [y_min, y_min, y_max, y_max, (y_min + y_max) / 2]
     if not np.isfinite([*x, *y]).all():
-        raise FoldError(f"footprints cannot be brought into {crs.to_string()}; name a CRS of the area of the table")
-    scale = Proj(crs).get_factors(*Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)).areal_scale
-    wrong = [s for s in np.atleast_1d(scale) if np.isfinite(s) and not 1 / MAX_AREAL_SCALE < s < MAX_AREAL_SCALE]
+        raise FoldError(f"footprints cannot be brought into {name}; name a CRS of the area of the table")
+    scales = [areal_scale(crs, *place) for place in zip(*transform_points(crs, WGS84, x, y), strict=True)]
+    wrong = [s for s in scales if np.isfinite(s) and not 1 / MAX_AREAL_SCALE < s < MAX_AREAL_SCALE]
     if wrong:
         raise FoldError(
-            f"{crs.to_string()} shows areas up to {max(wrong):.3g} times as large as they are where the footprints "
-            f"lie, so that its metres are not those of the ground; {remedy}, or an equal-area one"
+            f"{name} shows areas up to {max(wrong):.3g} times as large as they are where the footprints lie, so that "
+            f"its metres are not those of the ground; {remedy}, or an equal-area one"
         )
 
 
@@ -71,8 +71,9 @@ def row_values(table: Any, values: Any, argument: str) -> np.ndarray:
         FoldError: no such column, another number of values or another index, or rows without one.
     """
     if isinstance(values, str):
-        if not isinstance(table, pandas.DataFrame) or values not in table:
-            has = ", ".join(map(str, table.columns)) if isinstance(table, pandas.DataFrame) else "none"
+        columns = [str(name) for name in table] if isinstance(table, pandas.DataFrame) else []
+        if values not in columns:
+            has = f"{', '.join(columns) or 'none'}{did_you_mean(values, columns)}"
             raise FoldError(f"{argument}: no column '{values}'; the table has {has}")
         values = table[values]
     if isinstance(values, pandas.Series) and not values.index.equals(table.index):
@@ -105,8 +106,7 @@ def read_zones(
     if not isinstance(zones, geopandas.GeoDataFrame | geopandas.GeoSeries):
         return "label", row_values(table, zones, "zones").astype(str).astype(object), None
     shapes = zones.geometry
-    wrong = shapes.isna() | ~shapes.geom_type.isin(POLYGONS) | shapes.is_empty | ~shapes.is_valid
-    _refuse(zones, wrong, "are not valid polygons; repair them, with make_valid() say", "zones: ")
+    _refuse(zones, ~are_polygons(zones), "are not valid polygons; repair them, with make_valid() say", "zones: ")
     if shapes.crs is None:
         raise FoldError("zones: no CRS, and none is guessed; set the one of its coordinates with set_crs")
     names = zones["zone"] if isinstance(zones, geopandas.GeoDataFrame) and "zone" in zones else zones.index

@@ -12,7 +12,6 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas
-import pyogrio
 import shapely
 from rasterio.crs import CRS
 from scipy.spatial import KDTree
@@ -20,6 +19,7 @@ from sklearn.cluster import KMeans
 
 from landfold.core.errors import LandfoldError, first_ten
 from landfold.folds.settings import ZoneSettings
+from landfold.geo.vector import are_polygons, check_attribute, check_features, check_rows, read_layer
 
 ROW_HEIGHT = np.sqrt(3) / 2
 """Distance between two rows of hexagons that are 1 wide from flat to flat."""
@@ -30,8 +30,6 @@ Quasirandom Sequences). Its multiples, modulo 1, fill the square evenly however 
 
 TOUCH_TOLERANCE = 1e-6
 """Of a footprint's area: what a border may share with a region that was brought from another CRS."""
-
-POLYGONS = {"Polygon", "MultiPolygon"}
 
 
 class ZoneError(LandfoldError):
@@ -281,14 +279,8 @@ def read_polygon_zones(settings: ZoneSettings, raw: Path, crs: CRS) -> geopandas
         return None
     path, name = raw / settings.file, settings.attribute
     table = _read_polygons(path, "zones.file", crs)
-    if name not in table:
-        columns = ", ".join(str(column) for column in table.columns if column != table.geometry.name)
-        raise ZoneError(f"{path}: no attribute '{name}' (zones.attribute); the file has {columns}")
-    empty = table.index[table[name].isna()]
-    if len(empty):
-        raise ZoneError(
-            f"{path}: {len(empty)} polygons have no value of '{name}' (row {first_ten(empty)}); give them one"
-        )
+    check_attribute(path, table, name, "zones.attribute")
+    check_rows(path, table[name].isna(), f"polygons have no value of '{name}' (zones.attribute)", "give them one")
     values = table[name].map(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
     return geopandas.GeoDataFrame({"zone": values.astype(str)}, geometry=table.geometry.to_numpy(), crs=crs)
 
@@ -333,24 +325,10 @@ def _read_polygons(path: Path, setting: str, crs: CRS) -> geopandas.GeoDataFrame
     """A vector file of valid polygons, in ``crs``."""
     if not path.exists():
         raise ZoneError(f"{path}: not found; {setting} names a vector file below data/raw")
-    try:
-        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        layers = [] if parquet else [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
-        if len(layers) > 1:
-            raise ZoneError(f"{path}: {len(layers)} layers ({', '.join(layers)}); save the one for {setting} alone")
-        table = geopandas.read_parquet(path) if parquet else geopandas.read_file(path, layer=next(iter(layers), None))
-    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
-        raise ZoneError(f"{path}: not a vector file that can be read ({error}); see {setting}") from None
-    if not isinstance(table, geopandas.GeoDataFrame) or table.empty:
-        raise ZoneError(f"{path}: no feature with a geometry; expected polygons ({setting})")
-    if table.crs is None:
-        raise ZoneError(f"{path}: the file has no CRS, and none is guessed; save it with its CRS ({setting})")
-    shapes = table.geometry
-    wrong = table.index[~shapes.geom_type.isin(POLYGONS) | shapes.is_empty | ~shapes.is_valid]
-    if len(wrong):
-        raise ZoneError(f"{path}: {len(wrong)} features are not valid polygons (row {first_ten(wrong)}); repair them")
+    table = read_layer(path, setting=None)
+    check_features(path, table, f"polygons ({setting})")
+    check_rows(path, ~are_polygons(table), "features are not valid polygons", f"repair them ({setting})")
     moved = table.to_crs(crs)
-    lost = moved.index[~np.isfinite(moved.geometry.bounds.to_numpy()).all(axis=1)]
-    if len(lost):
-        raise ZoneError(f"{path}: {len(lost)} polygons cannot be brought into project.crs (row {first_ten(lost)})")
+    lost = ~np.isfinite(moved.geometry.bounds).all(axis=1)
+    check_rows(path, lost, "polygons have no place in project.crs", f"correct their CRS or leave them out ({setting})")
     return moved

@@ -12,8 +12,9 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window, from_bounds
 
 from landfold.geo.bands import Radiometry
+from landfold.geo.dataset import open_dataset
 from landfold.geo.grid import Grid, GridError
-from landfold.geo.raster import Raster, opened
+from landfold.geo.raster import Raster
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Scene:
             RasterError: no such band, or the file cannot be read.
         """
         with _opened(self.path) as raster:
-            return raster.read(self.grid.whole if window is None else window, list(bands or self.bands))
+            return raster.read_reflectance(self.grid.whole if window is None else window, list(bands or self.bands))
 
     def window(self, x_min: float, y_min: float, x_max: float, y_max: float) -> Window:
         """The window of whole pixels around a rectangle in units of the CRS, as far as it lies on the grid.
@@ -102,7 +103,7 @@ def open_scene(path: Path | str) -> Scene:
 @contextmanager
 def _opened(path: Path) -> Iterator[Raster]:
     """A raster whose bands have names; an alpha band is a mask and none of them."""
-    with opened(path) as dataset:
+    with open_dataset(path) as dataset:
         bands = [i for i, kind in enumerate(dataset.colorinterp) if kind != ColorInterp.alpha]
         names = tuple(dataset.descriptions[i] or f"band_{i + 1}" for i in bands)
         radiometry = tuple(Radiometry(dataset.scales[i], dataset.offsets[i]) for i in bands)

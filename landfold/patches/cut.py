@@ -107,7 +107,7 @@ def _cut_row(
 ) -> tuple[tuple[np.ndarray, ...], dict[str, int]]:
     """One row of windows: row, column, class, purity, valid share and zone value of those kept; drops by reason."""
     size, core_px = settings.size_px, settings.core_px
-    valid_px = _sums(raster.valid(Window(0, row, raster.grid.width, size)).sum(axis=0), columns, size)
+    valid_px = _sums(raster.read_mask(Window(0, row, raster.grid.width, size)).sum(axis=0), columns, size)
     core = Window(0, row + settings.margin_px, raster.grid.width, core_px)
     counts = _sums(labels.counts(core), columns + settings.margin_px, core_px)
     labelled = np.maximum(counts.sum(axis=0), 1) if labels.of_points else core_px**2

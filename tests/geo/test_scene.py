@@ -7,8 +7,8 @@ from rasterio.windows import Window
 
 import landfold
 from landfold.geo.bands import Radiometry
+from landfold.geo.dataset import RasterError
 from landfold.geo.grid import GridError
-from landfold.geo.raster import RasterError
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, make_grid, write_raster
 
 

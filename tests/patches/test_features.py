@@ -50,7 +50,7 @@ def table(places, scenes="one", size_px=SIZE_PX):
 @cache
 def pixels(path):
     with Raster.open(path) as raster:
-        return raster.read(raster.grid.whole).astype(np.float64)
+        return raster.read_reflectance(raster.grid.whole).astype(np.float64)
 
 
 def brute_force(path, top, left, size):
@@ -151,13 +151,13 @@ def test_the_strips_do_not_show(tmp_path, monkeypatch):
 def test_a_scene_is_read_once_from_top_to_bottom(tmp_path, monkeypatch):
     scene(tmp_path)
     read = []
-    stored = Raster.stored
+    read_raw = Raster.read_raw
 
     def watched(self, window: Window, names=None):
         read.append((window.row_off, window.height))
-        return stored(self, window, names)
+        return read_raw(self, window, names)
 
-    monkeypatch.setattr(Raster, "stored", watched)
+    monkeypatch.setattr(Raster, "read_raw", watched)
     patch_features(table([(r, c) for c in range(0, 109, 4) for r in range(0, 78, 12)]), tmp_path)
     assert len(read) == 2, "one read for each strip, not one for each patch"
     assert read == sorted(read)
