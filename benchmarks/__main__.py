@@ -24,10 +24,10 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from benchmarks import memory, onnx
-from landfold.geo import raster
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.maps.inference import slide
+from landfold.geo.writer import create
+from landfold.maps.inference import predict_windows
 from landfold.network.card import ModelCard
 from landfold.network.checkpoints import Checkpoint, training_fingerprint
 from landfold.network.dataset import Examples, load_windows
@@ -91,8 +91,8 @@ def decode(path: Path) -> None:
     """Read every pixel of a raster, window by window, and do nothing with it."""
     with Raster.open(path) as source:
         for window in source.grid.blocks():
-            source.stored(window)
-            source.valid(window)
+            source.read_raw(window)
+            source.read_mask(window)
 
 
 def bench_statistics(folder: Path) -> None:
@@ -135,9 +135,9 @@ def copy_windows(source: Path, target: Path) -> None:
     """Decode a raster and write it as it is, in the same format."""
     with Raster.open(source) as opened:
         kind = opened.dataset.dtypes[0]
-        with raster.create(target, opened.grid, opened.names, dtype=kind) as writer:
+        with create(target, opened.grid, opened.names, dtype=kind) as writer:
             for window in opened.grid.blocks():
-                writer.write(window, opened.stored(window))
+                writer.write(window, opened.read_raw(window))
 
 
 def bench_one_more(folder: Path) -> None:
@@ -179,7 +179,7 @@ def normalized_scene(folder: Path, channels: int = 16, height: int = 768, width:
     path = folder / "scene.tif"
     grid = Grid(CRS.from_epsg(32633), Affine(10, 0, 330000, 0, -10, 5822040), height, width)
     values = np.random.default_rng(0).random((channels, height, width), dtype=np.float32)
-    with raster.create(path, grid, [f"c{i}" for i in range(channels)], dtype="float32") as writer:
+    with create(path, grid, [f"c{i}" for i in range(channels)], dtype="float32") as writer:
         writer.write(grid.whole, values, np.ones((height, width), dtype=bool))
     return path
 
@@ -286,7 +286,7 @@ def bench_map(folder: Path) -> None:
 
     def ours() -> None:
         with Raster.open(path) as opened:
-            for _ in slide(opened, [classifier], 8):
+            for _ in predict_windows(opened, [classifier], 8):
                 pass
 
     report(

@@ -16,7 +16,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from landfold.core.digests import code_digest
-from landfold.core.files import KEPT_S, kept_work, writing
+from landfold.core.files import MAX_AGE_S, cache_dir, writing
 
 STATE = "state.pt"
 
@@ -30,7 +30,7 @@ def checkpoint_dir(output: Path) -> Path:
     It is below ``.dvc/tmp/landfold`` of the main checkout or, without ``.dvc``, beside the output under a name that
     git and DVC ignore.
     """
-    folder = kept_work(Path.cwd())
+    folder = cache_dir(Path.cwd())
     return folder / "train" if folder else output.with_name(f".partial-{output.name}-training")
 
 
@@ -65,7 +65,7 @@ class Checkpoint:
         self.home = home
         self.folder: Path | None = None
         self._lock: FileLock | None = None
-        for old in _older_than(home, KEPT_S) if home else ():
+        for old in _older_than(home, MAX_AGE_S) if home else ():
             shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

@@ -1,10 +1,10 @@
 """Sections ``model``, ``train`` and ``machine`` of params.yaml."""
 
-from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from landfold.core.errors import did_you_mean
 from landfold.core.settings import Settings
 
 RESNETS = {
@@ -138,8 +138,7 @@ class ModelSettings(Settings):
     @classmethod
     def _is_a_classifier(cls, name: str) -> str:
         if name not in CLASSIFIERS:
-            close = get_close_matches(name.lower(), CLASSIFIERS, n=1)
-            hint = f" (did you mean '{close[0]}'?)" if close else "; resnet18, resnet34 and resnet50 are three"
+            hint = did_you_mean(name, CLASSIFIERS) or "; resnet18, resnet34 and resnet50 are three"
             raise ValueError(f"torchvision has no classifier of this name{hint}")
         return name
 

@@ -90,7 +90,7 @@ def test_without_a_home_nothing_is_kept():
 
 
 def test_what_was_forgotten_is_removed(place):
-    for name, age_s in {"old": checkpoints.KEPT_S + 60, "new": 60}.items():
+    for name, age_s in {"old": checkpoints.MAX_AGE_S + 60, "new": 60}.items():
         checkpoint = Checkpoint(place)
         checkpoint.open(name * 16)
         checkpoint.save(STATE)
