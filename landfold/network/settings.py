@@ -57,7 +57,7 @@ class TrainSettings(Settings):
     """weights that are used: those of the last step, their exponential moving average over the steps, or the mean of
     those at the end of the last epochs"""
     ema_decay: float = Field(gt=0, lt=1)
-    """ema: share of the average that a step keeps"""
+    """ema: decay, the share of the average that remains after a step"""
     average_epochs: int = Field(ge=1, le=1_000_000)
     """last: how many epochs"""
     early_stopping: int | None = Field(ge=1, le=1_000_000)

@@ -463,7 +463,7 @@ def test_page_of_a_database_has_its_uri_from_the_environment(tmp_path, monkeypat
 
 def test_a_training_that_goes_on_shows_the_epochs_before_it_was_stopped(tmp_path, monkeypatch):
     from landfold.network.callbacks import TrainingCallbacks
-    from landfold.network.checkpoints import checkpointing
+    from landfold.network.checkpoints import Checkpoint
     from tests.network.tiny import trained
 
     folder = make_root(tmp_path / "project")
@@ -471,7 +471,7 @@ def test_a_training_that_goes_on_shows_the_epochs_before_it_was_stopped(tmp_path
 
     def training(on_epoch=lambda row: None):
         with (
-            checkpointing(tmp_path / "states") as checkpoint,
+            Checkpoint(tmp_path / "states") as checkpoint,
             tracking.live_run(ON, "meadows", name="fold_0", fold=0, k=K, params={}, workspace=folder) as live,
         ):
             callbacks = TrainingCallbacks(on_epoch=lambda row: (live.log(row), on_epoch(row)))
