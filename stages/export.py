@@ -21,9 +21,9 @@ from rasterio.crs import CRS
 
 from landfold.core.digests import file_sha256, model_digest
 from landfold.core.files import read_json, write_json, writing_folder
-from landfold.folds.assignment import fold_of_zone
+from landfold.folds.lists import fold_of_zone, read_assignment
+from landfold.folds.merging import written_zones
 from landfold.folds.settings import ZoneSettings
-from landfold.folds.zones import written_zones
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import Applicability
@@ -73,7 +73,7 @@ def main(params: Params) -> str:
 
 def _held_out(zones: ZoneSettings, folds: Path, crs: CRS) -> Callable[[Grid], np.ndarray]:
     """Tells of the cells of a grid which fold held out their zone."""
-    assigned = pandas.read_parquet(folds / "patches.parquet")
+    assigned = read_assignment(folds)
     areas = geopandas.read_file(folds / "zones.gpkg", layer="zones")
     zone_of = written_zones(zones, pandas.read_parquet("data/patches.parquet"), assigned["zone"], areas).at
     return partial(fold_of_cells, crs=crs, zone_of=zone_of, fold_of_zone=fold_of_zone(assigned))

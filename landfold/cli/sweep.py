@@ -21,9 +21,18 @@ PARAMS = Path("params.yaml")
 TRIES = 100
 """Draws for each experiment; if they do not give enough different ones, the values are too few."""
 
-SAME_PATCHES = set(
-    ["indices", "normalize", "model", "train", "machine", "export", "audit", "track", "colours", "ingest.bands"]
-)
+SAME_PATCHES = {
+    "indices",
+    "normalize",
+    "model",
+    "train",
+    "machine",
+    "export",
+    "audit",
+    "track",
+    "colours",
+    "ingest.bands",
+}
 """Sections, and a setting of another one, that do not change which patches are scored, nor their classes and folds."""
 
 _ABOUT = """\

@@ -24,7 +24,7 @@ from landfold.deploy.scenejob import PredictOptions, PredictRequest, Progress, S
 from landfold.maps.export import MAP_ROOMS, MapModels
 from landfold.maps.inference import check_stride
 from landfold.maps.settings import ExportSettings
-from landfold.patches.delivery import stand_in
+from landfold.patches.delivery import isolate_file
 from landfold.scenes.sensors import SceneFiles, find_scenes
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
@@ -147,7 +147,7 @@ def _find(paths: Sequence[Path], request: PredictRequest, stack: ExitStack) -> I
                 raise PredictError(
                     f"{path}: not found; give a scene (a .SAFE folder, an archive, a GeoTIFF, ...) or a folder"
                 )
-            folder = stack.enter_context(stand_in(path))
+            folder = stack.enter_context(isolate_file(path))
             scenes = _scenes(folder, request.card, request.options)
         except (LandfoldError, OSError) as error:
             yield _failed(str(path), error, folder, path, start)

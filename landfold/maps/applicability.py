@@ -26,6 +26,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
 from landfold.core.errors import LandfoldError
+from landfold.folds.lists import read_fold_list
 from landfold.geo.raster import Raster
 from landfold.patches.features import cell_features, patch_features
 
@@ -129,7 +130,8 @@ class Applicability:
             normalized: the folder of the normalized scenes.
         """
         table = pandas.read_parquet(patches)
-        sides = [pandas.read_parquet(folds / f"fold_{fold}.parquet").set_index("patch")["side"] for fold in range(k)]
+        lists = [read_fold_list(folds / f"fold_{fold}.parquet", table["patch"]) for fold in range(k)]
+        sides = [fold.set_index("patch")["side"] for fold in lists]
         return cls.of(patch_features(table, normalized), table["label"].to_numpy(), sides)
 
     def dissimilarity(self, values: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:

@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 
 from landfold.core.files import read_json
 from landfold.core.settings import validate
-from landfold.folds.assignment import read_index
+from landfold.folds.lists import read_index
 from landfold.geo.grid import Grid
 from landfold.network.card import ModelCard
 from landfold.network.errors import ModelError

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rasterio.crs import CRS
 
 from landfold.core.files import read_json
-from landfold.folds.assignment import read_index
+from landfold.folds.lists import read_index
 from landfold.geo.raster import Raster
 from landfold.maps.colours import ColourSettings
 from landfold.report.charts import (

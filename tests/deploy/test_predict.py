@@ -32,7 +32,7 @@ from landfold.deploy import scenejob
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import read_card
 from landfold.deploy.compatibility import differences_from_training
-from landfold.folds.assignment import FoldError
+from landfold.folds.split import FoldError
 from landfold.geo.bands import Radiometry
 from landfold.params import read_params
 from tests import factories

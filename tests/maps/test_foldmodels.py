@@ -4,7 +4,7 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from landfold.folds.zones import grid_zones
+from landfold.folds.zones import Blocks
 from landfold.geo.grid import Grid
 from landfold.maps.foldmodels import fold_of_cells
 from landfold.maps.inference import map_grid
@@ -12,7 +12,7 @@ from tests import factories
 
 
 def zone_of(x, y):
-    return grid_zones(x, y, block_size_m=240, origin_m=(0, 0))
+    return Blocks(240, (0, 0)).at(x, y)
 
 
 def test_fold_of_cells_is_that_of_the_zone_under_the_centre():
