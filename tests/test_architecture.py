@@ -34,7 +34,7 @@ OBSERVERS = {"console", "params", "tracking", "cli"}
 them without depending on them; `tests/pipeline/test_observers.py` shows that the bytes are the same."""
 
 ONLY_IN = {
-    "torch": {"network", "maps.inference", "maps.export", "deploy.bundle", "deploy.onnx_export", "cli.doctor.machine"},
+    "torch": {"network", "deploy.bundle", "deploy.onnx_export", "cli.doctor.machine"},
     "torchvision": {"network"},
     "lightning_fabric": {"network"},
     "mlflow": {"tracking", "deploy.registry", "deploy.serving"},
