@@ -1,36 +1,86 @@
-"""Which model owns which section of params.yaml, for those who judge the file as a whole."""
+"""params.yaml as a whole: which model owns which section, and one check of all of them."""
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from landfold.core.settings import Settings, SettingsError, validate
+from pydantic import PrivateAttr
 
-OWNERS = {
-    "project": "landfold.geo.settings:ProjectSettings",
-    "dataset": "landfold.fetch.settings:DatasetSettings",
-    "ingest": "landfold.scenes.ingest:IngestSettings",
-    "indices": "landfold.scenes.indices:IndexSettings",
-    "normalize": "landfold.scenes.normalize:NormalizeSettings",
-    "labels": "landfold.patches.labels:LabelSettings",
-    "patches": "landfold.patches.cut:PatchSettings",
-    "zones": "landfold.folds.zones:ZoneSettings",
-    "audit": "landfold.audit.audit:AuditSettings",
-    "model": "landfold.network.model:ModelSettings",
-    "train": "landfold.network.recipe:TrainSettings",
-    "evaluate": "landfold.scores.settings:EvaluateSettings",
-    "export": "landfold.maps.export:ExportSettings",
-    "track": "landfold.tracking:TrackSettings",
-    "colours": "landfold.maps.colours:ColourSettings",
-    "card": "landfold.deploy.modelcard:CardSettings",
-}
-"""Section: module and model. Imported only when needed, since torch takes seconds."""
+from landfold.audit.settings import AuditSettings
+from landfold.core.settings import Settings, SettingsError, read, validate
+from landfold.deploy.settings import CardSettings
+from landfold.fetch.settings import DatasetSettings
+from landfold.folds.settings import ZoneSettings
+from landfold.geo.settings import ProjectSettings
+from landfold.maps.colours import ColourSettings
+from landfold.maps.settings import ExportSettings
+from landfold.network.settings import MachineSettings, ModelSettings, TrainSettings
+from landfold.patches.settings import LabelSettings, PatchSettings
+from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
+from landfold.scores.settings import EvaluateSettings
+from landfold.tracking.settings import TrackSettings
 
 
-def owner(section: str) -> type[Settings]:
-    """The settings model of a section."""
-    module, _, name = OWNERS[section].partition(":")
-    return getattr(import_module(module), name)
+class Params(Settings):
+    """All sections of params.yaml, in the order of the pipeline."""
+
+    project: ProjectSettings
+    """what all stages share"""
+    dataset: DatasetSettings
+    """the default data set"""
+    ingest: IngestSettings
+    """how scenes are read"""
+    indices: IndexSettings
+    """spectral indices"""
+    normalize: NormalizeSettings
+    """percentiles of each scene"""
+    labels: LabelSettings
+    """what the labels are"""
+    patches: PatchSettings
+    """how patches are cut"""
+    zones: ZoneSettings
+    """zones and folds"""
+    audit: AuditSettings
+    """the audit of the folds"""
+    model: ModelSettings
+    """the network"""
+    train: TrainSettings
+    """how it is trained"""
+    machine: MachineSettings
+    """where it runs"""
+    evaluate: EvaluateSettings
+    """intervals of the scores"""
+    export: ExportSettings
+    """the maps"""
+    colours: ColourSettings
+    """colours of the classes"""
+    track: TrackSettings
+    """records in MLflow"""
+    card: CardSettings
+    """what the model card adds"""
+
+    _content: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The file as plain data, as it is written."""
+        return self._content
+
+
+OWNERS: dict[str, type[Settings]] = {name: field.annotation for name, field in Params.model_fields.items()}
+"""Section: its model."""
+
+
+def read_params(path: Path = Path("params.yaml")) -> Params:
+    """Read params.yaml once and check it whole, so that no stage starts with a fault of a later one.
+
+    Raises:
+        SettingsError: naming every setting that is missing, unknown or has an unusable value.
+    """
+    content = read(path)
+    params = validate(content, Params, where=f"{path}:")
+    params._content = content
+    return params
 
 
 def faults(content: Mapping[str, Any], sections: Iterable[str], *, where: str) -> list[str]:
@@ -41,7 +91,7 @@ def faults(content: Mapping[str, Any], sections: Iterable[str], *, where: str) -
             lines.append(f"{where}: section '{section}' is missing")
             continue
         try:
-            validate(content[section], owner(section), where=f"{where}: {section}")
+            validate(content[section], OWNERS[section], where=f"{where}: {section}")
         except SettingsError as error:
             lines += str(error).splitlines()
     return lines

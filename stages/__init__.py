@@ -12,8 +12,9 @@ from pathlib import Path
 
 from landfold.console.progress import bar
 from landfold.core.errors import LandfoldError
+from landfold.params import Params, read_params
 
-__all__ = ["PARAMS", "bar", "run"]
+__all__ = ["PARAMS", "Params", "bar", "run"]
 
 PARAMS = Path("params.yaml")
 
@@ -22,12 +23,15 @@ PARAMS = Path("params.yaml")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def run(main: Callable[[], str]) -> None:
-    """Run a stage: its closing line on success; one clear error and exit code 1 on a user's fault."""
+def run(main: Callable[[Params], str]) -> None:
+    """Run a stage on params.yaml, which is read once and checked whole: a wrong value of any section is refused now.
+
+    Prints the stage's closing line on success, one clear error on a user's mistake, and then ends with exit code 1.
+    """
     stage = Path(sys.argv[0]).stem
     start = time.perf_counter()
     try:
-        summary = main()
+        summary = main(read_params(PARAMS))
     except LandfoldError as error:
         sys.exit(f"{stage}: {error}")
     except OSError as error:

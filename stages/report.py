@@ -10,13 +10,12 @@ Refuses: a part that is missing.
 import sys
 from pathlib import Path
 
-from landfold.core import settings
 from landfold.core.files import writing
 from landfold.maps.colours import ColourSettings
 from landfold.report.page import page
 from landfold.report.pictures import CHARTS, PICTURES, draw
 from landfold.report.result import ReportError, Sources, read_report_data
-from stages import PARAMS, run
+from stages import Params, run
 
 REPORT, PLOTS = Path("metrics/report.html"), Path("metrics/plots")
 
@@ -24,10 +23,9 @@ WITHOUT_EFFECT = ("machine", "track")
 """Sections of params.yaml that change no number: the page does not show them, and they do not rerun this stage."""
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Read, draw, render, write."""
-    k = settings.value(PARAMS, "zones.k")
-    colours = settings.load(PARAMS, "colours", ColourSettings)
+    k, colours = params.zones.k, params.colours
     sources = Sources(
         metrics=Path("metrics"),
         scenes=Path("data/scenes"),
@@ -41,8 +39,8 @@ def main() -> str:
     )
     if names := sys.argv[1:]:
         return _some(names, sources, colours)
-    params = {name: values for name, values in settings.read(PARAMS).items() if name not in WITHOUT_EFFECT}
-    result = read_report_data(sources, params)
+    sections = {name: values for name, values in params.content.items() if name not in WITHOUT_EFFECT}
+    result = read_report_data(sources, sections)
     figures = {name: draw(name, sources, colours) for name in (*PICTURES, *CHARTS)}
     for name in PICTURES:
         _write(PLOTS / f"{name}.png", figures[name])

@@ -10,30 +10,27 @@ is told of, and the next `dvc repro` completes the record.
 from pathlib import Path
 from typing import Any
 
-from landfold.core import settings
 from landfold.core.files import read_json
 from landfold.tracking.completion import complete
 from landfold.tracking.library import TrackingError, UnreachableStoreError
 from landfold.tracking.result import Result
-from landfold.tracking.settings import TrackSettings
-from stages import PARAMS, run
+from stages import PARAMS, Params, run
 
 SUMMARY, SCORES, REPORT = Path("metrics/summary.json"), Path("metrics/scores.json"), Path("metrics/report.html")
 PIPELINE = [Path("dvc.yaml"), Path("dvc.lock")]
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Name the result, complete its record; light imports only, since this runs at every `dvc repro`."""
-    track = settings.load(PARAMS, "track", TrackSettings)
+    track = params.track
     if not track.enabled:
         return "off (track.enabled: false)"
-    params = settings.read(PARAMS)
-    k, folds = settings.value(PARAMS, "zones.k"), settings.value(PARAMS, "zones.folds")
+    k, folds = params.zones.k, params.zones.folds
     if not SUMMARY.is_file():
         raise TrackingError(f"{SUMMARY}: not found; run `dvc repro`, so that evaluate writes it")
     result = Result(
-        experiment=settings.value(PARAMS, "project.name"),
-        params={section: values for section, values in params.items() if section != "track"},
+        experiment=params.project.name,
+        params={section: values for section, values in params.content.items() if section != "track"},
         summary=_read(SUMMARY),
         scores=_read(SCORES),
         scenes=_read(Path("data/scenes/report.json")),

@@ -12,21 +12,18 @@ from pathlib import Path
 
 import geopandas
 
-from landfold.core import settings
 from landfold.core.files import write_json, writing_folder
 from landfold.folds.assignment import cautions, check_folds, fold_patches, summarize, write_folds
-from landfold.folds.settings import ZoneSettings
 from landfold.folds.zones import in_test_region, read_areas
-from landfold.geo.settings import ProjectSettings
-from stages import PARAMS, run
+from stages import Params, run
 
 RAW = Path("data/raw")
 
 
-def main() -> str:
+def main(params: Params) -> str:
     """Zone, assign, split, write, check what is written."""
-    zones = settings.load(PARAMS, "zones", ZoneSettings)
-    crs = settings.load(PARAMS, "project", ProjectSettings).metric_crs
+    zones = params.zones
+    crs = params.project.metric_crs
     patches = geopandas.read_parquet("data/patches.parquet")
     test = in_test_region(patches, zones, RAW, crs)
     folding = fold_patches(patches, zones, test, read_areas(zones, RAW, crs))

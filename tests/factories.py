@@ -20,10 +20,11 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from landfold.core.digests import file_sha256
-from landfold.geo import raster
 from landfold.geo.bands import Radiometry
 from landfold.geo.grid import Grid
+from landfold.geo.writer import create
 
+ROOT = Path(__file__).parents[1]
 CRS_UTM33 = CRS.from_epsg(32633)
 ORIGIN_X, ORIGIN_Y = 399_960.0, 5_800_020.0
 """Upper left corner of every synthetic scene, metres; a multiple of 60 m, as Sentinel-2's are."""
@@ -98,7 +99,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "export": {
         "stride_px": 8,
         "offsets": 1,
-        "flips_and_turns": False,
+        "flips_and_rotations": False,
         "min_valid": 0.5,
         "layers": [],
         "applicability": False,
@@ -106,15 +107,24 @@ PARAMS: dict[str, dict[str, Any]] = {
         "mosaic": "confidence",
     },
 }
-"""Sections of a tiny project; `params` changes single values."""
+"""What a tiny project has otherwise than the repository."""
 
 BAND_VALUES = {"B02": 800, "B03": 1000, "B04": 1200, "B08": 3000}
 """Base numbers of the four bands of `small_scene`; each adds its own mixture of row and column."""
 
 
+def whole(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The repository's own settings, with these sections over them, key by key."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in sections.items():
+        partial = isinstance(values, Mapping) and section != "colours"
+        content[section] = content[section] | copy.deepcopy(dict(values)) if partial else values
+    return content
+
+
 def params(**changes: Any) -> dict[str, Any]:
-    """PARAMS with changes such as ``zones__k=3``."""
-    content = copy.deepcopy(PARAMS)
+    """All settings of a tiny project, with changes such as ``zones__k=3``."""
+    content = whole(PARAMS)
     for name, value in changes.items():
         section, key = name.split("__")
         content[section][key] = value
@@ -236,7 +246,7 @@ def write_raster(
     values = np.stack(list(channels.values()))
     grid = grid or make_grid(*values.shape[1:])
     own = [radiometry] * len(channels) if radiometry else None
-    with raster.create(path, grid, list(channels), dtype=str(values.dtype), radiometry=own, nodata=nodata) as writer:
+    with create(path, grid, list(channels), dtype=str(values.dtype), radiometry=own, nodata=nodata) as writer:
         for window in grid.blocks():
             rows, columns = window.toslices()
             writer.write(window, values[:, rows, columns], None if valid is None else valid[rows, columns])

@@ -19,6 +19,8 @@ from pathlib import Path
 import psutil
 import yaml
 
+from tests import factories
+
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 900
 """No step takes a twentieth of it on an idle machine."""
@@ -181,23 +183,24 @@ import sys
 import time
 from pathlib import Path
 
-from landfold import settings, tracking
-from landfold.files import digest, write_json, writing_folder
+from landfold import tracking
+from landfold.core.digests import digest
+from landfold.core.files import write_json, writing_folder
+from landfold.params import read_params
 
-PARAMS = Path("params.yaml")
-fold, k = int(sys.argv[1]), settings.value(PARAMS, "zones.k")
-train, rate = settings.read(PARAMS)["train"], settings.value(PARAMS, f"train.fold_{fold}")
+params = read_params()
+fold, k, train = int(sys.argv[1]), params.zones.k, params.train
+rate = (train.learning_rate, train.weight_decay)[fold]
 folder = Path(f"models/k{k}/fold_{fold}")
 shared = {"patches_digest": digest(Path("data/raw")), "statistics_digest": "s", "fold_digest": f"f{fold}"}
-card = {"model": {"backbone": "none"}, "train": {"epochs": train["epochs"], "rate": rate}}
+card = {"model": {"backbone": "none"}, "train": {"epochs": train.epochs, "rate": rate}}
 flat = tracking.flatten(card)
-on = settings.load(PARAMS, "track", tracking.TrackSettings)
+on = params.track
 if os.environ.get("UNTRACKED"):
     on = on.model_copy(update={"enabled": False})
-name = settings.value(PARAMS, "project.name")
-with tracking.live_run(on, name, name=f"fold_{fold}", fold=fold, k=k, params=flat) as live:
+with tracking.live_run(on, params.project.name, name=f"fold_{fold}", fold=fold, k=k, params=flat) as live:
     rows = ["epoch,learning_rate,train_loss,train_accuracy,validation_loss,validation_accuracy"]
-    for epoch in range(1, train["epochs"] + 1):
+    for epoch in range(1, train.epochs + 1):
         values = [epoch, rate, 1 / epoch, 1 - 1 / epoch, 1 / epoch, fold / 10]
         rows.append(",".join(map(str, values)))
         live.log(dict(zip(rows[0].split(","), values)))
@@ -216,7 +219,7 @@ with tracking.live_run(on, name, name=f"fold_{fold}", fold=fold, k=k, params=fla
 SCORER = '''"""What stage evaluate does for this test: a score that tells the settings of all folds."""
 from pathlib import Path
 
-from landfold.files import read_json, write_json
+from landfold.core.files import read_json, write_json
 
 cards = [read_json(path) for path in sorted(Path("models").glob("k*/fold_*/model.json"))]
 rates = sum(card["train"]["rate"] for card in cards)
@@ -225,12 +228,12 @@ write_json(Path("metrics/summary.json"), {"zoned": {"accuracy": {"pooled": rates
 
 PIPELINE = {
     "train": {
-        "foreach": "${zones.folds}",
+        "foreach": {"0": "learning_rate", "1": "weight_decay"},
         "do": {
-            "cmd": "python trainer.py ${item}",
+            "cmd": "python trainer.py ${key}",
             "deps": ["data/raw", "trainer.py"],
-            "params": ["train.epochs", "zones.k", "train.fold_${item}"],
-            "outs": ["models/k${zones.k}/fold_${item}"],
+            "params": ["train.epochs", "zones.k", "train.${item}"],
+            "outs": ["models/k${zones.k}/fold_${key}"],
         },
     },
     "evaluate": {
@@ -266,13 +269,12 @@ def repository(folder: Path) -> Project:
 def small_project(folder: Path) -> Project:
     """A repository with two folds and stub trainings, committed; nothing has run."""
     project = repository(folder)
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params = {
-        "project": settings["project"],
-        "zones": {"k": 2, "folds": [0, 1]},
-        "train": {"epochs": 3, "fold_0": 0.1, "fold_1": 0.1},
-        "track": settings["track"],
-    }
+    params = factories.whole(
+        {
+            "zones": {"k": 2, "folds": [0, 1]},
+            "train": {"epochs": 3, "learning_rate": 0.1, "weight_decay": 0.1, "schedule": "constant"},
+        }
+    )
     for name, content in (("params.yaml", params), ("dvc.yaml", {"stages": PIPELINE})):
         (folder / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     (folder / "trainer.py").write_text(TRAINER, encoding="utf-8")

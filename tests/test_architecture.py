@@ -46,10 +46,8 @@ ONLY_IN = {
 """Libraries that are slow to import: the rooms and modules that may import them."""
 
 PIXELS_IN = {
-    "geo": {"rasterio", "rasterio.shutil"},
-    "scenes.ingest": {"rasterio.vrt", "rasterio.warp"},
+    "geo": {"rasterio", "rasterio.shutil", "rasterio.vrt"},
     "patches.labels.vectors": {"rasterio.features"},
-    "patches.labels.rasters": {"rasterio.vrt"},
     "maps.polygons": {"rasterio.features"},
     "report.page": {"rasterio"},
 }
@@ -84,7 +82,7 @@ def test_rooms_import_in_one_direction(path):
 
 
 def test_modules_do_not_import_each_other_in_a_circle():
-    """At import time; landfold.scenes.sensors.scenes looks up its readers when it is called."""
+    """At import time; landfold.scenes.sensors.scene_files looks up its readers when it is called."""
     graph = {name_of(path): imported_modules(path, inside_functions=False) for path in FILES}
     done, trail = set(), []
 
@@ -118,15 +116,15 @@ def test_pixels_are_read_and_written_in_one_room(path):
     used |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     pixels = {name for name in used if name and name.split(".")[0] == "rasterio"} - PIXEL_FREE
     allowed = set().union(*(parts for place, parts in PIXELS_IN.items() if is_within(name_of(path), [place])))
-    assert pixels <= allowed, "go through landfold.geo.raster"
+    assert pixels <= allowed, "go through landfold.geo"
 
 
 @pytest.mark.parametrize("stage", ["fetch", "ingest", "indices", "normalize", "patches", "zones", "audit", "evaluate"])
 def test_only_networks_load_torch(stage):
     """Through any chain of imports, the check of params.yaml included: these stages start without its seconds."""
-    files = closure(stage)
     heavy = {"torch", "torchvision", "lightning_fabric", "mlflow"}
-    assert [file for file in files if heavy & {n.split(".")[0] for n in imported_names(ROOT / file)}] == []
+    names = {file: imported_names(ROOT / file, inside_functions=False) for file in closure(stage)}
+    assert [file for file, imported in names.items() if heavy & {name.split(".")[0] for name in imported}] == []
 
 
 def test_one_stage_draws():
@@ -164,6 +162,18 @@ def test_a_stage_depends_on_its_script_and_the_rooms_that_it_uses(script, deps):
     files = [file for file in closure(script, without=OBSERVERS) if file.startswith("landfold/")]
     used = {room_of(name_of(ROOT / file)) for file in files}
     assert listed == {f"stages/{script}.py", *(f"landfold/{room}" for room in used - {""})}
+
+
+@pytest.mark.parametrize("stage", ["ingest", "indices", "normalize", "patches", "train", "export"])
+def test_work_that_is_kept_is_of_the_code_that_its_stage_depends_on(stage):
+    """The scene cache and checkpoints are found by a digest of code: of the rooms that dvc.yaml names."""
+    (deps,) = [deps for script, deps in (parameters.values for parameters in pipeline()) if script == stage][:1]
+    rooms = {dep.removeprefix("landfold/") for dep in deps if dep.startswith("landfold/")}
+    module = {"train": "landfold.network.checkpoints", "export": "landfold.maps.export"}.get(stage, f"stages.{stage}")
+    tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
+    values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
+    named = values["CODE"].args if "CODE" in values else values["ROOMS"].elts
+    assert {node.value for node in named} | ({"report"} & rooms) == rooms
 
 
 def test_every_script_is_in_the_pipeline():

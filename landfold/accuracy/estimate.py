@@ -6,7 +6,6 @@ sampling the same formulae are those of post-stratification by map class (Card 1
 Engineering and Remote Sensing 48; Cochran 1977, Sampling Techniques, section 5A.9).
 """
 
-import difflib
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from typing import Any
 import geopandas
 import numpy as np
 import pandas
-import pyogrio
 from scipy.stats import norm
 
-from landfold.core.errors import LandfoldError, first_ten
+from landfold.core.errors import LandfoldError, did_you_mean, first_ten
+from landfold.geo.vector import POINTS, check_attribute, check_features, check_rows, read_layer
 from landfold.maps.classmap import NODATA, ClassMap, Survey
-from landfold.patches.labels.vectors import PARQUET
 from landfold.patches.settings import value_text
 
 DESIGNS = {
@@ -240,48 +238,23 @@ def read_points(path: Path, layer: str | None = None) -> geopandas.GeoDataFrame:
     """Points with a CRS, one a feature, no two at one place.
 
     Raises:
-        AccuracyError: for anything else, and for Landfold's own patches.
+        AccuracyError: for Landfold's own patches, and for points that share their place.
+        VectorError: for a file that cannot be read, and for features that are no points with a CRS.
     """
-    table = _table(path, layer)
+    table = read_layer(path, layer, setting="--layer", geometry="Point")
     _refuse_patches(path, table)
-    if not isinstance(table, geopandas.GeoDataFrame):
-        raise AccuracyError(f"{path}: a table without geometry; expected points, of a GeoPackage or GeoJSON, say")
-    if table.crs is None:
-        raise AccuracyError(f"{path}: the file has no CRS, and none is guessed; save it with the CRS of the points")
-    if table.empty:
-        raise AccuracyError(f"{path}: no features; expected reference points")
+    check_features(path, table, "reference points")
     kinds = table.geometry.geom_type
-    wrong = ~kinds.isin(["Point", "MultiPoint"]) | table.geometry.is_empty | (table.geometry.count_coordinates() != 1)
-    if wrong.any():
-        raise AccuracyError(
-            f"{path}: {int(wrong.sum())} features are not single points (row {first_ten(table.index[wrong])}); "
-            "expected one point for each place that was drawn"
-        )
+    wrong = ~kinds.isin(POINTS) | table.geometry.is_empty | (table.geometry.count_coordinates() != 1)
+    check_rows(path, wrong, "features are not single points", "expected one point for each place that was drawn")
     table = table.explode(ignore_index=True)
-    twice = table.geometry.duplicated(keep=False)
-    if twice.any():
-        raise AccuracyError(
-            f"{path}: {int(twice.sum())} points share their place with another (row {first_ten(table.index[twice])}); "
-            "counted twice they would narrow the intervals: keep one reference class for each place"
-        )
+    check_rows(
+        path,
+        table.geometry.duplicated(keep=False),
+        "points share their place with another",
+        "counted twice they would narrow the intervals: keep one reference class for each place",
+    )
     return table
-
-
-def _table(path: Path, layer: str | None) -> pandas.DataFrame:
-    """The features of a file; a plain table for a Parquet file without geometry."""
-    try:
-        if path.suffix.lower() in PARQUET:
-            table = pandas.read_parquet(path)
-            return geopandas.read_parquet(path) if "geometry" in table else table
-        kinds = {str(name): kind for name, kind in pyogrio.list_layers(path) if kind is not None}
-    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
-        raise AccuracyError(f"{path}: not a vector file that can be read ({error})") from None
-    if layer is not None and layer not in kinds:
-        raise AccuracyError(f"{path}: no layer '{layer}'; the file has {', '.join(kinds) or 'none with geometry'}")
-    of_points = [name for name, kind in kinds.items() if "Point" in kind]
-    if layer is None and len(kinds) > 1 and len(of_points) != 1:
-        raise AccuracyError(f"{path}: {len(kinds)} layers ({first_ten(list(kinds))}); choose one with --layer")
-    return geopandas.read_file(path, layer=layer or next(iter(of_points or kinds), None))
 
 
 def _refuse_patches(path: Path, table: pandas.DataFrame) -> None:
@@ -297,35 +270,22 @@ def _refuse_patches(path: Path, table: pandas.DataFrame) -> None:
 
 def _reference(path: Path, points: geopandas.GeoDataFrame, attribute: str, names: Sequence[str]) -> np.ndarray:
     """Place in ``names`` of each point's value of an attribute."""
-    _check_attribute(path, points, attribute, "--attribute")
+    check_attribute(path, points, attribute, "--attribute")
     texts = points[attribute].map(value_text, na_action="ignore").str.strip()
-    empty = texts.isna() | (texts == "")
-    if empty.any():
-        raise AccuracyError(
-            f"{path}: {int(empty.sum())} of {len(points)} points have no '{attribute}' "
-            f"(row {first_ten(points.index[empty])}); interpret them too: leaving out those that are hard to tell "
-            "flatters the map"
-        )
+    check_rows(
+        path,
+        texts.isna() | (texts == ""),
+        f"of {len(points)} points have no '{attribute}'",
+        "interpret them too: without those that are hard to tell the accuracy comes out too high",
+    )
     unknown = sorted(set(texts) - set(names))
     if unknown:
-        close = {text: difflib.get_close_matches(text, names, n=1) for text in unknown}
-        told = [f"'{text}'" + (f" (did you mean '{match[0]}'?)" if match else "") for text, match in close.items()]
+        told = [f"'{text}'{did_you_mean(text, names)}" for text in unknown]
         raise AccuracyError(
             f"{path}: '{attribute}' has values that are no class of the map: {first_ten(told)}; its classes are "
             f"{', '.join(names)}"
         )
     return texts.map({name: place for place, name in enumerate(names)}).to_numpy(np.int64)
-
-
-def _check_attribute(path: Path, points: geopandas.GeoDataFrame, name: str, option: str) -> None:
-    columns = [str(column) for column in points.columns if column != points.geometry.name]
-    if name not in columns:
-        close = difflib.get_close_matches(name, columns, n=1)
-        suggestion = f" (did you mean '{close[0]}'?)" if close else ""
-        raise AccuracyError(
-            f"{path}: no attribute '{name}'{suggestion}; the file has {', '.join(columns) or 'none'}: choose one with "
-            f"{option}"
-        )
 
 
 # The design

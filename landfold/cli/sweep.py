@@ -6,7 +6,6 @@ of twenty does not fail one by one.
 """
 
 import copy
-import difflib
 import itertools
 import math
 import random
@@ -19,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from landfold.core.errors import LandfoldError
+from landfold.core.errors import LandfoldError, did_you_mean
 from landfold.core.settings import read
 from landfold.params import faults
 
@@ -189,11 +188,10 @@ def _sample(spaces: Sequence[Space], count: int, seed: int) -> list[tuple[str, .
 def _known(content: Mapping[str, Any], name: str) -> None:
     """Refuse a setting that params.yaml does not have, as DVC would."""
     place: Any = content
-    for i, part in enumerate(name.split(".")):
+    for part in name.split("."):
         if not isinstance(place, Mapping) or part not in place:
-            close = difflib.get_close_matches(part, list(place) if isinstance(place, Mapping) else [], n=1)
-            meant = ".".join([*name.split(".")[:i], *close])
-            raise SweepError(f"{name}: no such setting in params.yaml" + (f" (did you mean {meant}?)" if close else ""))
+            hint = did_you_mean(part, place if isinstance(place, Mapping) else ())
+            raise SweepError(f"{name}: no such setting in params.yaml{hint}")
         place = place[part]
     if isinstance(place, Mapping):
         raise SweepError(f"{name}: a section, not a setting; known are {', '.join(f'{name}.{key}' for key in place)}")

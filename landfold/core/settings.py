@@ -1,35 +1,23 @@
-"""Strict loading of one section of params.yaml into the settings model of its owner."""
+"""Strict settings: YAML into models that refuse what is unknown, missing or of another type."""
 
 import difflib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import YAMLError
 
 from landfold.core.errors import LandfoldError
 
-SECTIONS = (
-    "project",
-    "dataset",
-    "ingest",
-    "indices",
-    "normalize",
-    "labels",
-    "patches",
-    "zones",
-    "audit",
-    "model",
-    "train",
-    "evaluate",
-    "export",
-    "track",
-    "colours",
-    "card",
-)
+MAX_BYTES = 2**20
+"""No params.yaml is longer; a longer file is another one."""
+
+LONGEST = 200
+"""Characters of a value that a message repeats."""
 
 
 class SettingsError(LandfoldError):
@@ -37,110 +25,130 @@ class SettingsError(LandfoldError):
 
 
 class Settings(BaseModel):
-    """Base of every settings model: unknown keys refused, immutable, documented by its fields.
+    """Base of every settings model: unknown keys refused, types strict, numbers finite, immutable.
 
-    A field has no default: params.yaml shows every value that is in force.
+    A field has no default: params.yaml shows every value that is in force. Its docstring is what a message says of it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, allow_inf_nan=False
+    )
 
-
-class _Loader(yaml.SafeLoader):
-    """Numbers and keys as in YAML 1.2.
-
-    YAML 1.1 reads ``1e-5``, as ``dvc exp run -S`` may write it, as text, and PyYAML takes the last of equal keys.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, unless it has a key twice."""
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:
-                raise yaml.YAMLError(f"'{name}' is on line {lines[name]} and again on line {line}; keep one")
-            lines[name] = line
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)
 
 Model = TypeVar("Model", bound=Settings)
 
+AsTuple = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+"""For fields that are tuples: YAML and JSON have lists alone."""
+
+Point = Annotated[tuple[float, float], AsTuple]
+"""x and y, metres."""
+
+Box = Annotated[tuple[float, float, float, float], AsTuple]
+"""x_min, y_min, x_max, y_max, metres."""
+
 
 def read(path: Path) -> dict[str, Any]:
-    """Read params.yaml as plain data.
+    """Read params.yaml as plain data, by the rules of YAML 1.2 as DVC does: ``1e-5`` is a number and ``no`` is text.
 
     Raises:
-        SettingsError: if it is absent, is not YAML, or has an unknown section.
+        SettingsError: if it is absent, no UTF-8, no YAML, or holds what is no plain data.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        if path.stat().st_size > MAX_BYTES:
+            raise SettingsError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a file of settings")
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{path}: not found; run this from the root of the repository") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML: {error}") from None
+    except IsADirectoryError:
+        raise SettingsError(f"{path}: a folder; expected a file of settings") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8 at byte {error.start}; save it in that encoding") from None
+    except DuplicateKeyError as error:
+        raise SettingsError(f"{path}: not valid YAML: {_duplicate(error)}") from None
+    except (YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{path}: not valid YAML: {' '.join(str(error).split())[:LONGEST]}") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: nested too deeply; expected sections with settings") from None
     if not isinstance(content, dict):
-        raise SettingsError(f"{path}: expected sections such as 'ingest:', found {content!r}")
-    for section in content:
-        if section not in SECTIONS:
-            raise SettingsError(f"{path}: unknown section '{section}'{_suggestion(str(section), SECTIONS)}")
+        raise SettingsError(f"{path}: expected sections such as 'ingest:', found {_shown(content)}")
+    try:
+        _check_plain(content, f"{path}: ")
+    except RecursionError:
+        raise SettingsError(f"{path}: nested too deeply, or in itself; expected sections with settings") from None
     return content
 
 
-def load(path: Path, section: str, model: type[Model]) -> Model:
-    """Load one section of params.yaml.
+def _duplicate(error: DuplicateKeyError) -> str:
+    mark = error.problem_mark
+    key = mark.buffer[mark.pointer :].partition(":")[0].strip()
+    return f"'{key}' stands twice in one section, the second time on line {mark.line + 1}; keep one"
 
-    Raises:
-        SettingsError: naming every key that is missing, unknown or has an unusable value.
-    """
-    content = read(path)
-    if section not in content:
-        raise SettingsError(f"{path}: section '{section}' is missing")
-    return validate(content[section], model, where=f"{path}: {section}")
+
+def _check_plain(content: Any, name: str) -> None:
+    """Refuse a date, a set, bytes and keys that are no text, which YAML knows and no setting is."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if not isinstance(key, str):
+                raise SettingsError(f"{name}{_shown(key)}: a key must be text; put it in quotes")
+            _check_plain(value, f"{name}{key}.")
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            _check_plain(value, f"{name}{number}.")
+    elif content is not None and type(content) not in (str, int, float, bool):
+        kind = "a date" if hasattr(content, "year") else f"a {type(content).__name__}"
+        raise SettingsError(f"{name.rstrip('.')}: found {content}, {kind}; put it in quotes if it is text")
 
 
 def value(path: Path, name: str) -> Any:
-    """One value of params.yaml by its dotted name, such as ``zones.k``.
-
-    For a stage that needs a single value of a section whose owner has validated it upstream, and that
-    dvc.yaml therefore lists by the same name.
+    """One value of params.yaml by its dotted name, such as ``zones.k``, for those who read no other.
 
     Raises:
         SettingsError: if there is no such value.
     """
-    found: Any = read(path)
+    place: Any = read(path)
     for part in name.split("."):
-        if not isinstance(found, dict) or part not in found:
+        if not isinstance(place, dict) or part not in place:
             raise SettingsError(f"{path}: {name}: missing")
-        found = found[part]
-    return found
+        place = place[part]
+    return place
 
 
 def validate(values: Any, model: type[Model], *, where: str) -> Model:
-    """Turn plain data into a settings model; ``where`` opens each line of the error."""
+    """Turn plain data into a settings model.
+
+    Args:
+        values: plain data, as of YAML or JSON.
+        model: what it must fit.
+        where: opens each line of the error: ``params.yaml: ingest`` for a section, ``params.yaml:`` for the whole file.
+
+    Raises:
+        SettingsError: a line for each setting that is missing, unknown or has an unusable value.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(e, model, where) for e in error.errors())) from None
+        raise SettingsError("\n".join(_explain(fault, model, where) for fault in error.errors())) from None
 
 
 def _explain(error: Any, model: type[Settings], where: str) -> str:
     location = error["loc"]
-    name = ".".join([where, *(str(part) for part in location)])
+    place = ".".join(str(part) for part in location)
+    name = f"{where} {place}" if where.endswith(":") else ".".join([where, place] if place else [where])
     model, field = _innermost(model, location)
     meaning = f" ({' '.join(field.description.split())})" if field and field.description else ""
     if error["type"] == "extra_forbidden":
         known = list(model.model_fields)
-        return f"{name}: unknown setting{_suggestion(str(location[-1]), known)}; known are {', '.join(known)}"
+        return f"{name}: unknown setting{suggestion(str(location[-1]), known)}; known are {', '.join(known)}"
     if error["type"] == "missing":
         return f"{name}: missing; add it{meaning}"
-    found = f"found {error['input']!r}: " if not isinstance(error["input"], dict) else ""
+    shown = f"found {_shown(error['input'])}: " if not isinstance(error["input"], dict) else ""
     message = error["msg"].removeprefix("Value error, ")
-    return f"{name}: {found}{message}{meaning}"
+    return f"{name}: {shown}{message}{meaning}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _innermost(model: type[Settings], location: Sequence[Any]) -> tuple[type[Settings], FieldInfo | None]:
@@ -154,6 +162,7 @@ def _innermost(model: type[Settings], location: Sequence[Any]) -> tuple[type[Set
     return model, field
 
 
-def _suggestion(name: str, known: object) -> str:
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What a name may have been meant to be, for a message; nothing where no known name is like it."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -29,8 +29,9 @@ from landfold.core.settings import validate
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import BundleCard
 from landfold.deploy.fitness import PredictError, check_bands, check_units, foreign, other_pixels
+from landfold.geo.dataset import open_dataset
 from landfold.geo.grid import GridError
-from landfold.geo.raster import Raster, opened
+from landfold.geo.raster import Raster
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.export import ROOMS as MAP_ROOMS
 from landfold.maps.export import write_scene_map
@@ -333,7 +334,7 @@ def _metric(text: str) -> CRS:
 
 def _own_crs(scene: SceneFiles, card: BundleCard) -> CRS | None:
     file = scene.bands[card.bands[0]]
-    with opened(file.source or file.path) as dataset:
+    with open_dataset(file.source or file.path) as dataset:
         return dataset.crs
 
 
@@ -385,6 +386,6 @@ def _shares(path: Path, classes: Sequence[str]) -> dict[str, float]:
     counts = np.zeros(len(classes) + 1, dtype=np.int64)
     with Raster.open(path) as raster:
         for window in raster.grid.blocks():
-            counts += np.bincount(raster.stored(window).ravel(), minlength=len(counts))
+            counts += np.bincount(raster.read_raw(window).ravel(), minlength=len(counts))
     total = max(1, int(counts[1:].sum()))
     return {name: round(int(count) / total, 6) for name, count in zip(classes, counts[1:], strict=True)}

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from landfold.core.settings import Settings
+from landfold.core.settings import Box, Point, Settings
 
 
 def _below_raw(path: str) -> str:
@@ -30,11 +30,11 @@ class ZoneSettings(Settings):
     }
     """kind: the fields that it needs"""
 
-    k: int = Field(ge=2)
+    k: int = Field(ge=2, le=1000)
     """number of folds"""
     folds: list[int]
     """0, 1, ..., k * repeats - 1: DVC makes one training stage of each entry; fold i belongs to repeat i // k"""
-    repeats: int = Field(ge=1)
+    repeats: int = Field(ge=1, le=1000)
     """times that all patches are folded: with blocks elsewhere, other clusters, or zones dealt anew"""
     kind: Literal["grid", "hexagon", "scene", "label", "kmeans", "polygons"]
     """grid: square blocks; hexagon: hexagons; scene: each scene is a zone; label: labels.zone_attribute names it;
@@ -42,7 +42,7 @@ class ZoneSettings(Settings):
     block_size_m: float | None = Field(gt=0)
     """grid: side of a block in metres; hexagon: its width from flat to flat; larger than the range over which
     the ground resembles itself"""
-    origin_m: tuple[float, float] | None
+    origin_m: Point | None
     """grid: x and y in project.crs of a corner where four blocks meet; hexagon: centre of one;
     zones never move when data is added"""
     clusters: int | None = Field(ge=2)
@@ -59,7 +59,7 @@ class ZoneSettings(Settings):
     balanced of many random assignments"""
     tries: int | None = Field(ge=1)
     """balanced: number of random assignments"""
-    test_region: tuple[float, float, float, float] | RawPath | None
+    test_region: Box | RawPath | None
     """ground whose patches no fold trains on or validates: [x_min, y_min, x_max, y_max] in project.crs, or a
     vector file of polygons below data/raw"""
     buffer_m: float = Field(ge=0)

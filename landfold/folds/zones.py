@@ -6,7 +6,7 @@ patch by itself: more data never moves a zone. Clusters are made of the patches:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +14,14 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas
-import pyogrio
 import shapely
 from rasterio.crs import CRS
 from scipy.spatial import KDTree
 from sklearn.cluster import KMeans
 
-from landfold.core.errors import LandfoldError
+from landfold.core.errors import LandfoldError, first_ten
 from landfold.folds.settings import ZoneSettings
+from landfold.geo.vector import are_polygons, check_attribute, check_features, check_rows, read_layer
 
 ROW_HEIGHT = np.sqrt(3) / 2
 """Distance between two rows of hexagons that are 1 wide from flat to flat."""
@@ -32,8 +32,6 @@ Quasirandom Sequences). Its multiples, modulo 1, fill the square evenly however 
 
 TOUCH_TOLERANCE = 1e-6
 """Of a footprint's area: what a border may share with a region that was brought from another CRS."""
-
-POLYGONS = {"Polygon", "MultiPolygon"}
 
 
 class ZoneError(LandfoldError):
@@ -149,7 +147,7 @@ class Areas(Zones):
         names = patches["patch"].to_numpy()
         if len(twice):
             raise ZoneError(
-                f"zones.file: {len(twice)} patch centres are inside two zones (patch {_first(names[twice])}); "
+                f"zones.file: {len(twice)} patch centres are inside two zones (patch {first_ten(names[twice])}); "
                 "mend the polygons so that they do not overlap"
             )
         found = self.at(patches["x"].to_numpy(), patches["y"].to_numpy())
@@ -157,7 +155,7 @@ class Areas(Zones):
         if len(outside):
             raise ZoneError(
                 f"zones.file: {len(outside)} of {len(found)} patch centres are in no zone (patch "
-                f"{_first(names[outside])}); add polygons for them, or leave their labels out"
+                f"{first_ten(names[outside])}); add polygons for them, or leave their labels out"
             )
         return found
 
@@ -272,7 +270,7 @@ def _label_values(patches: pandas.DataFrame) -> np.ndarray:
     if len(without):
         raise ZoneError(
             f"{len(without)} of {len(patches)} patches lie on label polygons without a value of labels.zone_attribute "
-            f"(patch {_first(without)}); give the polygons one, or choose another zones.kind"
+            f"(patch {first_ten(without)}); give the polygons one, or choose another zones.kind"
         )
     return patches["zone_value"].to_numpy(object)
 
@@ -348,12 +346,8 @@ def read_areas(settings: ZoneSettings, raw: Path, crs: CRS) -> geopandas.GeoData
         return None
     path, name = raw / settings.file, settings.attribute
     table = _read_polygons(path, "zones.file", crs)
-    if name not in table:
-        columns = ", ".join(str(column) for column in table.columns if column != table.geometry.name)
-        raise ZoneError(f"{path}: no attribute '{name}' (zones.attribute); the file has {columns}")
-    empty = table.index[table[name].isna()]
-    if len(empty):
-        raise ZoneError(f"{path}: {len(empty)} polygons have no value of '{name}' (row {_first(empty)}); give them one")
+    check_attribute(path, table, name, "zones.attribute")
+    check_rows(path, table[name].isna(), f"polygons have no value of '{name}' (zones.attribute)", "give them one")
     values = table[name].map(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
     return geopandas.GeoDataFrame({"zone": values.astype(str)}, geometry=table.geometry.to_numpy(), crs=crs)
 
@@ -389,29 +383,10 @@ def _read_polygons(path: Path, setting: str, crs: CRS) -> geopandas.GeoDataFrame
     """A vector file of valid polygons, in ``crs``."""
     if not path.exists():
         raise ZoneError(f"{path}: not found; {setting} names a vector file below data/raw")
-    try:
-        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        layers = [] if parquet else [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
-        if len(layers) > 1:
-            raise ZoneError(f"{path}: {len(layers)} layers ({', '.join(layers)}); save the one for {setting} alone")
-        table = geopandas.read_parquet(path) if parquet else geopandas.read_file(path, layer=next(iter(layers), None))
-    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
-        raise ZoneError(f"{path}: not a vector file that can be read ({error}); see {setting}") from None
-    if not isinstance(table, geopandas.GeoDataFrame) or table.empty:
-        raise ZoneError(f"{path}: no feature with a geometry; expected polygons ({setting})")
-    if table.crs is None:
-        raise ZoneError(f"{path}: the file has no CRS, and none is guessed; save it with its CRS ({setting})")
-    shapes = table.geometry
-    wrong = table.index[~shapes.geom_type.isin(POLYGONS) | shapes.is_empty | ~shapes.is_valid]
-    if len(wrong):
-        raise ZoneError(f"{path}: {len(wrong)} features are not valid polygons (row {_first(wrong)}); mend them")
+    table = read_layer(path, setting=None)
+    check_features(path, table, f"polygons ({setting})")
+    check_rows(path, ~are_polygons(table), "features are not valid polygons", f"repair them ({setting})")
     moved = table.to_crs(crs)
-    lost = moved.index[~np.isfinite(moved.geometry.bounds.to_numpy()).all(axis=1)]
-    if len(lost):
-        raise ZoneError(f"{path}: {len(lost)} polygons cannot be brought into project.crs (row {_first(lost)})")
+    lost = ~np.isfinite(moved.geometry.bounds).all(axis=1)
+    check_rows(path, lost, "polygons have no place in project.crs", f"correct their CRS or leave them out ({setting})")
     return moved
-
-
-def _first(names: Sequence[object]) -> str:
-    """Names for an error: enough to find the fault."""
-    return ", ".join(str(name) for name in list(names)[:5]) + (", ..." if len(names) > 5 else "")

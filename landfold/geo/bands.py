@@ -29,6 +29,9 @@ STANDARD_NAMES = {
     "T2": "thermal infrared 2",
 }
 
+THERMAL = ("T", "T1", "T2")
+"""Bands that hold no reflectance."""
+
 # Sentinel-2 User Handbook, section 1.5 (spectral bands of the MultiSpectral Instrument).
 SENTINEL2 = {
     "B01": "A",

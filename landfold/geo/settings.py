@@ -1,10 +1,13 @@
-"""What all stages share: the project's metric CRS and its seed."""
+"""Section ``project`` of params.yaml."""
+
+from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from landfold.core.settings import Settings
+
+if TYPE_CHECKING:
+    from rasterio.crs import CRS
 
 
 class ProjectSettings(Settings):
@@ -18,15 +21,20 @@ class ProjectSettings(Settings):
     @field_validator("crs")
     @classmethod
     def _metric(cls, text: str) -> str:
+        from pyproj import CRS  # rasterio takes seconds to import, and every stage checks this
+        from pyproj.exceptions import CRSError
+
         try:
             crs = CRS.from_user_input(text)
         except CRSError as error:
             raise ValueError(f"not a CRS that PROJ knows ({error})") from None
-        if not crs.is_projected or crs.linear_units_factor[1] != 1.0:
+        if not crs.is_projected or {axis.unit_conversion_factor for axis in crs.axis_info[:2]} != {1.0}:
             raise ValueError("zones and buffers are in metres: choose a projected CRS in metres")
         return text
 
     @property
-    def metric_crs(self) -> CRS:
+    def metric_crs(self) -> "CRS":
         """The project's CRS."""
+        from rasterio.crs import CRS
+
         return CRS.from_user_input(self.crs)

@@ -12,8 +12,9 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError, first_ten
-from landfold.geo.grid import Grid, describe_crs
-from landfold.geo.raster import opened
+from landfold.geo.crs import describe_crs, is_metric, is_true_to_scale
+from landfold.geo.dataset import open_dataset
+from landfold.geo.grid import Grid
 
 NODATA = -1
 """Place of a cell without a class; places of classes count from 0 in the order of their numbers."""
@@ -49,7 +50,7 @@ class ClassMap:
             GridError: without a CRS or a transform.
             ClassMapError: if it is no class map, has no names, or areas cannot be computed in its CRS.
         """
-        with opened(path) as dataset:
+        with open_dataset(path) as dataset:
             if dataset.count != 1 or not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
                 raise ClassMapError(
                     f"{path}: {dataset.count} band(s) of {dataset.dtypes[0]}; expected a class map, one band of whole "
@@ -120,21 +121,11 @@ class Survey:
     digest: str
 
 
-def areas_are_true(crs: CRS) -> bool:
-    """Whether a cell's width times its height is its ground in m2: in a projected CRS in metres but Mercator."""
-    return crs.is_projected and crs.linear_units_factor[1] == 1.0 and not _is_mercator(crs)
-
-
-def _is_mercator(crs: CRS) -> bool:
-    """Its areas grow with 1/cos2 of the latitude: 2.6 times at 52 degrees."""
-    return crs.to_epsg() == 3857 or crs.to_dict().get("proj") in ("merc", "webmerc")
-
-
 def _check_areas(path: Path, crs: CRS) -> None:
-    if areas_are_true(crs):
+    if is_true_to_scale(crs):
         return
     kind = "geographic" if crs.is_geographic else f"in units of {crs.linear_units}"
-    if crs.is_projected and crs.linear_units_factor[1] == 1.0:
+    if is_metric(crs):
         kind = "Mercator, which is not true to areas"
     raise ClassMapError(
         f"{path}: the CRS, {describe_crs(crs)}, is {kind}; areas need a projected one in metres: make the map on a "

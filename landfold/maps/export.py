@@ -27,7 +27,8 @@ from landfold.core.errors import LandfoldError
 from landfold.folds.assignment import read_index
 from landfold.geo.bands import Radiometry
 from landfold.geo.grid import Grid
-from landfold.geo.raster import Raster, RasterWriter, create_cog
+from landfold.geo.raster import Raster
+from landfold.geo.writer import RasterWriter, create_cog
 from landfold.maps.applicability import METHOD, Applicability, survey
 from landfold.maps.inference import map_grid, slide
 from landfold.maps.polygons import write_polygons
@@ -48,7 +49,7 @@ NO_PERCENT = 255
 ROOMS = ("core", "geo", "patches", "folds", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
-NUMBERS = {"stride_px", "offsets", "flips_and_turns", "min_valid"}
+NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid"}
 """Settings that bear on the numbers in a raster; the others say which files there are."""
 
 
@@ -150,7 +151,11 @@ def write_scene_map(
         else:
             own = stack.enter_context(sheet.open("padded", "disagreement"))
         for strip in slide(
-            raster, models, settings.stride_px, offsets=settings.offsets, flips_and_turns=settings.flips_and_turns
+            raster,
+            models,
+            settings.stride_px,
+            offsets=settings.offsets,
+            flips_and_rotations=settings.flips_and_rotations,
         ):
             data = strip.valid >= max(settings.min_valid, np.finfo(float).tiny)
             averaged = strip.probabilities.mean(axis=0)
@@ -305,7 +310,7 @@ def _map_applicability(
         classes = stack.enter_context(Raster.open(sheets[0].path("class")))
         bands = ["dissimilarity", "applicable"]
         writers = [stack.enter_context(sheet.floats("applicability", bands, **told)) for sheet in sheets]
-        data = lambda window: classes.stored(window)[0] != NO_CLASS  # noqa: E731
+        data = lambda window: classes.read_raw(window)[0] != NO_CLASS  # noqa: E731
         for part in survey(raster, area, folds, data, size_px=size_px, stride_px=settings.stride_px):
             cells += int(np.isfinite(part.own).sum())
             for i, (writer, values) in enumerate(zip(writers, (part.own, part.ensemble), strict=False)):

@@ -89,7 +89,7 @@ def slide(
     stride_px: int,
     *,
     offsets: int = 1,
-    flips_and_turns: bool = False,
+    flips_and_rotations: bool = False,
 ) -> Iterator[Strip]:
     """Predict a normalized scene with every model, a few rows of cells at a time.
 
@@ -98,7 +98,7 @@ def slide(
         models: of the same classes and size of windows.
         stride_px: side of a cell in pixels of the scene.
         offsets: a cell has so many windows in each direction; its probabilities are their mean.
-        flips_and_turns: each window is shown in its eight flips and turns, and the mean taken.
+        flips_and_rotations: test-time augmentation: the mean over the eight flips and rotations (D4) of each window.
 
     Raises:
         InferenceError: the scene's channels are not those that a model was trained on, models differ, or
@@ -123,7 +123,7 @@ def slide(
             # row by row: all windows of a strip at once would be its pixels (size / stride)^2 times
             windows = _windows(values[:, y:, x:], size, stride_px)[:rows, :columns]
             found = found + np.stack(
-                [[_probabilities(model, cells, flips_and_turns) for cells in windows] for model in models]
+                [[_probabilities(model, cells, flips_and_rotations) for cells in windows] for model in models]
             )
             missing += 1 - _windows(data[None, y:, x:], size, stride_px)[:rows, :columns].mean(axis=(2, 3, 4))
         own = data[lead : lead + rows * stride_px, lead : lead + columns * stride_px]
@@ -146,9 +146,9 @@ def _check_models(raster: Raster, models: Sequence[Classifier]) -> None:
             )
 
 
-def _probabilities(model: Classifier, windows: np.ndarray, flips_and_turns: bool) -> np.ndarray:
-    """Of windows (n, channel, size, size), or the mean of those of their eight flips and turns."""
-    if not flips_and_turns:
+def _probabilities(model: Classifier, windows: np.ndarray, flips_and_rotations: bool) -> np.ndarray:
+    """Of windows (n, channel, size, size), or the mean over their eight flips and rotations."""
+    if not flips_and_rotations:
         return model.probabilities(windows)
     sides = (windows, windows[..., ::-1])
     shown = [np.rot90(side, turn, axes=(2, 3)) for side in sides for turn in range(4)]
@@ -163,7 +163,7 @@ def _padded(raster: Raster, top: int, bottom: int, left: int, right: int) -> tup
     at = np.ix_(rows - top_row, columns - left_column)
     y, x = np.arange(top, bottom)[:, None], np.arange(left, right)
     inside = (y >= 0) & (y < raster.grid.height) & (x >= 0) & (x < raster.grid.width)
-    return raster.stored(window)[:, at[0], at[1]], raster.valid(window)[at] & inside
+    return raster.read_raw(window)[:, at[0], at[1]], raster.read_mask(window)[at] & inside
 
 
 def _reflected(first: int, last: int, size: int) -> np.ndarray:

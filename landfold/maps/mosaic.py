@@ -7,20 +7,19 @@ in: the nearest one, so that no class and no confidence is made up by interpolat
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from math import ceil, floor
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyproj
 import shapely
-from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError
-from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX, Grid
-from landfold.geo.raster import Raster, create_cog
+from landfold.geo.grid import Grid
+from landfold.geo.lattice import bounds_in, cells_under, lattice_over, shared_lattice
+from landfold.geo.raster import Raster
+from landfold.geo.writer import create_cog
 from landfold.maps.stac import write_item
 from landfold.maps.style import NO_CLASS, write_class_styles, write_share_style
 
@@ -75,7 +74,8 @@ def write_mosaic(
             [stack.enter_context(Raster.open(folder / f"{scene}_{part}.tif")) for part in ("class", "confidence")]
             for scene in scenes
         ]
-        grid = _common([pair[0].grid for pair in pairs]) or _lattice([pair[0].grid for pair in pairs], crs, cell_m)
+        grids = [pair[0].grid for pair in pairs]
+        grid = shared_lattice(grids) or lattice_over(bounds_in(crs, *grids), crs, cell_m)
         if grid.height * grid.width > MOST_CELLS:
             raise MosaicError(
                 f"a mosaic of all scenes has {grid.width} x {grid.height} cells, most of them empty; "
@@ -92,7 +92,7 @@ def write_mosaic(
             create_cog(folder / f"{NAME}_confidence.tif", grid, ["confidence"], dtype="float32", nodata=np.nan,
                        tags=tags, overview_resampling="average")
         )  # fmt: skip
-        reaches = [shapely.box(*_bounds(pair[0].grid, grid.crs)) for pair in pairs]
+        reaches = [shapely.box(*bounds_in(grid.crs, scene)) for scene in grids]
         for window in grid.blocks():
             ground = grid.footprint(window)
             near = [pair for pair, reach in zip(pairs, reaches, strict=True) if reach.intersects(ground)]
@@ -113,7 +113,7 @@ def _block(
     best = np.zeros((window.height, window.width), dtype=dtype)
     confidence = np.full(best.shape, np.nan, dtype=np.float32)
     for classes, sureness in pairs:
-        rows, columns = _cells(grid.part(window), classes.grid)
+        rows, columns = cells_under(grid.part(window), classes.grid)
         inside = (rows >= 0) & (rows < classes.grid.height) & (columns >= 0) & (columns < classes.grid.width)
         if not inside.any():
             continue
@@ -122,58 +122,8 @@ def _block(
         source = Window(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
         at = rows - top, columns - left
         found, sure = np.zeros_like(best), np.full_like(confidence, np.nan)
-        found[inside] = classes.stored(source)[0][at]
-        sure[inside] = sureness.stored(source, ["confidence"])[0][at]
+        found[inside] = classes.read_raw(source)[0][at]
+        sure[inside] = sureness.read_raw(source, ["confidence"])[0][at]
         wins = (found > 0) & ((best == 0) | (sure > confidence) if rule == "confidence" else best == 0)
         best[wins], confidence[wins] = found[wins], sure[wins]
     return best, confidence
-
-
-def _cells(part: Grid, scene: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the scene's cells in which the centres of a grid lie, (y, x) int64; -1 where in none."""
-    columns, rows = np.meshgrid(np.arange(part.width) + 0.5, np.arange(part.height) + 0.5)
-    x, y = part.transform @ (columns, rows)
-    if part.crs != scene.crs:
-        x, y = _between(part.crs, scene.crs).transform(x, y)
-    known = np.isfinite(x) & np.isfinite(y)  # a place outside a CRS's own area has none in it
-    column, row = ~scene.transform @ (np.where(known, x, 0), np.where(known, y, 0))
-    return tuple(np.where(known, np.floor(place), -1).astype(np.int64) for place in (row, column))
-
-
-def _between(source: CRS, target: CRS) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
-
-
-def _common(grids: Sequence[Grid]) -> Grid | None:
-    """The lattice of all grids, over the ground of all; None where they have none in common."""
-    first = grids[0]
-    places = []
-    for grid in grids:
-        if grid.crs != first.crs:
-            return None
-        here = ~first.transform @ grid.transform
-        corners = [here @ corner for corner in ((0, 0), (grid.width, grid.height))]
-        wanted = [(round(here.c), round(here.f)), (round(here.c) + grid.width, round(here.f) + grid.height)]
-        if not np.allclose(corners, wanted, rtol=0, atol=ALIGNMENT_TOLERANCE_PX):
-            return None
-        places += wanted
-    left, top = np.min(places, axis=0)
-    right, bottom = np.max(places, axis=0)
-    return first.part(Window(int(left), int(top), int(right - left), int(bottom - top)))
-
-
-def _lattice(grids: Sequence[Grid], crs: CRS, cell_m: float) -> Grid:
-    """The lattice of a CRS, with cells at multiples of their size, over the ground of all grids."""
-    bounds = [_bounds(grid, crs) for grid in grids]
-    left, bottom = (floor(edge / cell_m) for edge in np.min(bounds, axis=0)[:2])
-    right, top = (ceil(edge / cell_m) for edge in np.max(bounds, axis=0)[2:])
-    return Grid(crs, Affine(cell_m, 0, left * cell_m, 0, -cell_m, top * cell_m), top - bottom, right - left)
-
-
-def _bounds(grid: Grid, crs: CRS) -> tuple[float, float, float, float]:
-    """x_min, y_min, x_max, y_max of a grid in a CRS."""
-    if grid.crs == crs:
-        return grid.bounds
-    outline = grid.footprint(grid.whole)
-    points = shapely.get_coordinates(shapely.segmentize(outline, outline.length / 400))
-    return shapely.multipoints(np.transpose(_between(grid.crs, crs).transform(*points.T))).bounds

@@ -21,10 +21,11 @@ from rasterio.features import shapes
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError
-from landfold.geo.grid import Grid, describe_crs
+from landfold.geo.crs import describe_crs, is_true_to_scale
+from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.geo.vector import write_flatgeobuf, write_geojson, write_geopackage
-from landfold.maps.classmap import ClassMap, areas_are_true
+from landfold.maps.classmap import ClassMap
 from landfold.maps.regions import NOTHING, Regions, Runs, find_regions
 from landfold.maps.settings import PolygonSettings
 
@@ -148,7 +149,7 @@ def _own(runs: Runs, regions: Regions, raster: Raster) -> tuple[np.ndarray, np.n
     cells, known, total = (np.zeros(len(regions.cells)) for _ in range(3))
     for window in _strips(raster.grid):
         part = runs.of_rows(window.row_off, window.row_off + window.height)
-        values = raster.read(window, ["confidence"]).ravel().astype(np.float64)
+        values = raster.read_reflectance(window, ["confidence"]).ravel().astype(np.float64)
         first = runs.starts[part] - window.row_off * runs.width
         own, region = is_own[part], regions.of_run[part][is_own[part]]
         for sums, cell in ((known, np.isfinite(values)), (total, np.nan_to_num(values))):
@@ -187,7 +188,7 @@ def _place(outlines: np.ndarray, grid: Grid, *, every_corner: bool) -> np.ndarra
 
 def _measure(outlines: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Area in m2 and perimeter in m of each outline."""
-    if areas_are_true(grid.crs):
+    if is_true_to_scale(grid.crs):
         placed = _place(outlines, grid, every_corner=False)
         return shapely.area(outlines) * abs(grid.transform.determinant), shapely.length(placed)
     crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())

@@ -30,8 +30,8 @@ class ExportSettings(Settings):
     """side of a map cell in pixels of the scene; even when patches.size_px is"""
     offsets: int = Field(ge=1)
     """n x n windows a cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""
-    flips_and_turns: bool
-    """whether to average over the eight flips and turns of each window"""
+    flips_and_rotations: bool
+    """test-time augmentation: whether to average over the eight flips and rotations (D4) of each window"""
     min_valid: float = Field(ge=0, le=1)
     """a cell with a smaller share of valid pixels is nodata"""
     layers: list[Literal["margin", "entropy", "probabilities"]]

@@ -20,7 +20,9 @@ from pystac.extensions.classification import SCHEMA_URI_PATTERN
 from pystac.extensions.projection import SCHEMA_URI as PROJECTION
 
 from landfold.core.files import write_json
+from landfold.geo.crs import WGS84
 from landfold.geo.grid import Grid
+from landfold.geo.lattice import outline
 from landfold.geo.raster import Raster
 from landfold.maps.style import NO_CLASS
 
@@ -85,11 +87,7 @@ def write_item(
 
 def to_degrees(grid: Grid) -> shapely.Geometry:
     """The ground of a grid in longitude and latitude of WGS 84; two polygons where it crosses the antimeridian."""
-    outline = grid.footprint(grid.whole)
-    outline = shapely.segmentize(outline, outline.length / 4 / EDGES)
-    project = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True).transform
-    points = shapely.get_coordinates(outline)
-    x, y = project(points[:, 0], points[:, 1])
+    x, y = outline(grid, WGS84, pieces=EDGES)
     if max(x) - min(x) <= 180:
         whole = shapely.Polygon(list(zip(x, y, strict=True)))
         return _tidy(whole)

@@ -86,7 +86,7 @@ def cut_patches(
         return ScenePatches(_table(scene, grid, labels, settings, project_crs, found), 1, dropped)
     with labels.on(scene, grid) as there:
         for row in rows:
-            valid_px = _sums(raster.valid(Window(0, int(row), grid.width, size)).sum(axis=0), columns, size)
+            valid_px = _sums(raster.read_mask(Window(0, int(row), grid.width, size)).sum(axis=0), columns, size)
             core = Window(0, int(row) + settings.margin_px, grid.width, settings.core_px)
             counts = _sums(there.counts(core), columns + settings.margin_px, settings.core_px)
             majority = counts.argmax(axis=0)

@@ -9,12 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from landfold.core.errors import LandfoldError
+from landfold.geo.vector import GEOPARQUET
 from landfold.patches.labels.rasters import RASTERS
-from landfold.patches.labels.vectors import GDAL_VECTORS, PARQUET
+from landfold.patches.labels.vectors import GDAL_VECTORS
 from landfold.scenes.sensors import find_scenes
-from landfold.scenes.sensors.scenes import SceneError, SceneFiles
+from landfold.scenes.sensors.scene_files import SceneError, SceneFiles
 
-LABEL_SUFFIXES = {"vector": GDAL_VECTORS | PARQUET, "table": {".csv"}, "raster": RASTERS}
+LABEL_SUFFIXES = {"vector": GDAL_VECTORS | GEOPARQUET, "table": {".csv"}, "raster": RASTERS}
 """Suffixes of files that may be labels, by what they are."""
 
 _PART = re.compile(

@@ -105,7 +105,7 @@ def full_windows(raster: Raster, *, size_px: int, stride_px: int, max_invalid: f
     for row in range(0, len(tops) if len(lefts) else 0, at_once):
         part = tops[row : row + at_once]
         strip = Window(0, int(part[0]), grid.width, int(part[-1] - part[0]) + size_px)
-        valid = raster.valid(strip).astype(np.int64)
+        valid = raster.read_mask(strip).astype(np.int64)
         y, x = part - part[0], lefts
         invalid_px = size_px**2 - _sums(valid, [y, y + size_px], [x, x + size_px])
         found[row : row + at_once] = invalid_px / size_px**2 <= max_invalid
@@ -130,11 +130,11 @@ def _statistics(raster: Raster, tops: np.ndarray, lefts: np.ndarray, size_px: in
     grid = raster.grid
     first, last = max(0, int(tops[0])), min(grid.height, int(tops[-1]) + size_px)
     window = Window(0, first, grid.width, last - first)
-    valid = raster.valid(window)
+    valid = raster.read_mask(window)
     y = [np.clip(edge - first, 0, last - first) for edge in (tops, tops + size_px)]
     x = [np.clip(edge, 0, grid.width) for edge in (lefts, lefts + size_px)]
     counts = _sums(valid.astype(np.int64), y, x)
-    stored = raster.stored(window)
+    stored = raster.read_raw(window)
     at_once = max(1, TOGETHER_PX // valid.size)
     features = []
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is promised

@@ -1,13 +1,13 @@
 """Sections ``dataset``, ``ingest``, ``indices`` and ``normalize`` of params.yaml."""
 
-from difflib import get_close_matches
 from math import isfinite
 from typing import Literal, Self
 
 import spyndex
 from pydantic import Field, field_validator, model_validator
 
-from landfold.core.settings import Settings
+from landfold.core.errors import did_you_mean
+from landfold.core.settings import Box, Settings
 from landfold.geo.bands import STANDARD_NAMES
 
 
@@ -44,7 +44,7 @@ class IngestSettings(Settings):
     """a scene that is not in project.crs and north-up is refused (error), is warped onto one lattice in project.crs
     (reproject; Landsat's grids lie half a pixel off it), or stays on its own grid, which must be north-up and in
     metres (keep)"""
-    area: tuple[float, float, float, float] | None
+    area: Box | None
     """x_min, y_min, x_max, y_max in metres of project.crs: only the pixels that meet this ground are read and
     written; a scene in another CRS (keep) is cut to the rectangle around it; null: whole scenes"""
     resolution_m: float = Field(gt=0)
@@ -80,7 +80,7 @@ class IngestSettings(Settings):
 
     @field_validator("area")
     @classmethod
-    def _encloses(cls, area: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+    def _encloses(cls, area: Box | None) -> Box | None:
         if area is not None and not (all(map(isfinite, area)) and area[0] < area[2] and area[1] < area[3]):
             raise ValueError("expected [x_min, y_min, x_max, y_max] in metres, each minimum below its maximum")
         return area
@@ -103,8 +103,7 @@ class IndexSettings(Settings):
     def _known(cls, names: list[str]) -> list[str]:
         for name in names:
             if name not in spyndex.indices:
-                close = get_close_matches(name.upper(), list(spyndex.indices), n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
+                hint = did_you_mean(name, spyndex.indices)
                 raise ValueError(f"'{name}' is not in the Awesome Spectral Indices list{hint}")
         if len(set(names)) < len(names):
             raise ValueError("an index is named twice")

@@ -383,7 +383,7 @@ def test_memory(root, monkeypatch):
     memory = namedtuple("memory", "available")
     monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory(5_000_000_000))
     says(machine.memory(opened(root)), "warning", "5.0 GB available, one training takes about 5.5 GB")
-    change_params(root, "train", cache_gb=1)
+    change_params(root, "machine", cache_gb=1)
     says(machine.memory(opened(root)), "ok", "about 2.5 GB a training", "-j ")
 
 
@@ -393,7 +393,7 @@ def test_memory(root, monkeypatch):
         ({}, False, None, "ok", "none here"),
         ({"device": "cpu"}, True, None, "ok", "not asked for"),
         ({"precision": "bf16-mixed"}, False, None, "warning", "bf16-mixed, but training is on the CPU"),
-        ({"device": "cuda"}, False, [], "error", "train.device is cuda, but torch finds no GPU"),
+        ({"device": "cuda"}, False, [], "error", "machine.device is cuda, but torch finds no GPU"),
         ({}, True, [], "warning", "there is an NVIDIA driver, but torch finds no GPU"),
         ({"device": "cuda", "devices": 2}, True, ["H200"], "error", "train.devices is 2, but torch finds 1"),
         ({"device": "cuda", "precision": "bf16-mixed"}, True, ["H200"], "ok", "H200; precision bf16-mixed"),
@@ -403,7 +403,10 @@ def test_gpu(root, monkeypatch, train, driver, found, level, words):
     """``found`` None: torch is not even asked."""
     monkeypatch.setattr(machine, "_has_driver", lambda: driver)
     monkeypatch.setattr(machine, "gpus", lambda: found if found is not None else pytest.fail("torch was asked"))
-    change_params(root, "train", **train)
+    change_params(root, "train", **{name: value for name, value in train.items() if name != "device"})
+    content = yaml.safe_load((root / "params.yaml").read_text())
+    content["machine"]["device"] = train.get("device", "auto")
+    (root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     says(machine.gpu(opened(root)), level, words)
 
 

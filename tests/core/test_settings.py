@@ -1,4 +1,5 @@
 import ast
+import copy
 import importlib
 import pkgutil
 import re
@@ -9,9 +10,9 @@ import yaml
 from pydantic import Field, ValidationError
 
 import landfold
-from landfold.core import settings
-from landfold.core.settings import SECTIONS, Settings, SettingsError, load, read, validate, value
-from tests.factories import params, write_params
+from landfold.core.settings import Settings, SettingsError, read, validate, value
+from landfold.params import OWNERS, Params, faults, read_params
+from tests.factories import write_params
 
 ROOT = Path(__file__).parents[2]
 USERS_OWN_KEYS = {"colours"}
@@ -35,7 +36,7 @@ GOOD = {"size_px": 4, "rate": 0.5, "names": ["a"]}
 def crop(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
-    return load(path, "patches", Crop)
+    return validate(read(path)["patches"], Crop, where=f"{path}: patches")
 
 
 def test_a_section_becomes_a_model(tmp_path):
@@ -129,15 +130,22 @@ def test_a_section_without_content_is_refused_under_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("patchs: {}\n", r"unknown section 'patchs' \(did you mean 'patches'\?\)"),
-        ("5: {}\n", "unknown section '5'"),
+        ("5: {}\n", "5: a key must be text; put it in quotes"),
         ("- a\n", "expected sections"),
         ("", "expected sections"),
         ("a: [\n", "not valid YAML"),
-        ("zones: {}\n", "section 'patches' is missing"),
-        ("zones: {}\npatches:\n  rate: 1\n  size_px: 3\n  rate: 2\n", "'rate' is on line 3 and again on line 5; keep"),
-        ("patches: {rate: 1, rate: 1}\n", "not valid YAML: 'rate' is on line 1 and again on line 1; keep one"),
-        ("zones: {k: 1}\npatches: {}\nzones: {k: 2}\n", "'zones' is on line 1 and again on line 3; keep one"),
+        ("zones: {}\npatches:\n  rate: 1\n  size_px: 3\n  rate: 2\n", "'rate' stands twice .*second time on line 5"),
+        ("patches: {rate: 1, rate: 1}\n", "'rate' stands twice in one section, the second time on line 1; keep one"),
+        ("zones: {k: 1}\npatches: {}\nzones: {k: 2}\n", "'zones' stands twice .*second time on line 3; keep one"),
+        ("zones: {day: 2020-01-01}\n", r"zones\.day: found 2020-01-01, a date; put it in quotes"),
+        ("zones: {k: !!int abc}\n", "not valid YAML: invalid literal for int"),
+        ("zones: {k: !!python/object:os.system x}\n", "not valid YAML: could not determine a constructor"),
+        ("zones: {k: !!set {x}}\n", r"zones\.k: found \{'x'\}, a set"),
+        ("zones: {k: !!binary YQ==}\n", r"zones\.k: found b'a', a bytes"),
+        ("zones: {[1, 2]: 3}\n", r"zones\.\(1, 2\): a key must be text"),
+        ("zones: " + "[" * 5000, "nested too deeply"),
+        ("zones: &itself {k: *itself}\n", "nested too deeply, or in itself"),
+        ("zones: {k: 1}\x00\n", "not valid YAML: unacceptable character"),
     ],
 )
 def test_a_file_of_another_shape_is_refused(tmp_path, text, message):
@@ -147,7 +155,49 @@ def test_a_file_of_another_shape_is_refused(tmp_path, text, message):
 
 def test_an_absent_file_says_where_to_run(tmp_path):
     with pytest.raises(SettingsError, match=r"params\.yaml: not found; run this from the root"):
-        load(tmp_path / "params.yaml", "patches", Crop)
+        read(tmp_path / "params.yaml")
+    with pytest.raises(SettingsError, match="a folder; expected a file of settings"):
+        read(tmp_path)
+
+
+def test_another_encoding_and_a_huge_file_are_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes("zones: {kind: gr\u00fcn}\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match="not UTF-8 at byte 16; save it in that encoding"):
+        read(path)
+    path.write_text("zones:\n" + "# long\n" * 200_000)
+    with pytest.raises(SettingsError, match="larger than 1 MiB"):
+        read(path)
+
+
+def test_numbers_are_those_of_yaml_1_2(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("zones: {time: 1:30, answer: no, octal: 0o17, padded: 08}\n")
+    assert read(path) == {"zones": {"time": "1:30", "answer": "no", "octal": 15, "padded": 8}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size_px": True}, "found True: Input should be a valid integer"),
+        ({"size_px": 4.0}, "found 4.0: Input should be a valid integer"),
+        ({"rate": "1"}, "found '1': Input should be a valid number"),
+        ({"rate": False}, "found False: Input should be a valid number"),
+        ({"rate": float("nan")}, "found nan: Input should be a finite number"),
+        ({"rate": float("inf")}, "found inf: Input should be a finite number"),
+        ({"names": ("a",)}, "found \\('a',\\): Input should be a valid list"),
+        ({"names": ["a", 2]}, "found 2: Input should be a valid string"),
+    ],
+)
+def test_types_are_strict_and_numbers_finite(change, message):
+    with pytest.raises(SettingsError, match=message):
+        validate(GOOD | change, Crop, where="patches")
+
+
+def test_a_long_value_is_not_repeated_whole():
+    with pytest.raises(SettingsError, match="size_px") as caught:
+        validate(GOOD | {"size_px": "x" * 10_000}, Crop, where="patches")
+    assert len(str(caught.value)) < 400
 
 
 def test_one_value_is_found_by_its_dotted_name(tmp_path):
@@ -167,30 +217,73 @@ def test_settings_are_immutable():
 
 def owners():
     """Every settings model of the package, by the section that its docstring names."""
-    found = {}
+    models = {}
     for module in pkgutil.walk_packages(landfold.__path__, "landfold."):
         path = Path(importlib.util.find_spec(module.name).origin)
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             section = isinstance(node, ast.ClassDef) and re.match(r"Section ``(\w+)``", ast.get_docstring(node) or "")
             if section:
-                found[section[1]] = (module.name, node.name)
-    return found
+                models[section[1]] = getattr(importlib.import_module(module.name), node.name)
+    return models
 
 
-@pytest.mark.parametrize("section", sorted(owners()))
-def test_the_repositorys_own_settings_load_and_are_all_documented(section):
-    module, name = owners()[section]
-    model = getattr(importlib.import_module(module), name)
-    load(ROOT / "params.yaml", section, model)
+def test_every_section_has_the_owner_that_its_docstring_names():
+    assert owners() == OWNERS
+
+
+def test_the_repositorys_own_settings_load():
+    assert read_params(ROOT / "params.yaml").content == read(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize("model", [Params, *OWNERS.values()], ids=lambda model: model.__name__)
+def test_settings_are_documented_and_have_no_hidden_defaults(model):
     for field, info in model.model_fields.items():
-        assert info.description, f"{name}.{field} has no docstring"
-        assert info.is_required(), f"{name}.{field} has a default that params.yaml would not show"
+        assert info.description, f"{field} has no docstring"
+        assert info.is_required(), f"{field} has a default that params.yaml would not show"
 
 
-def test_the_repositorys_sections_are_known_and_owned():
-    sections = list(read(ROOT / "params.yaml"))
-    assert set(sections) <= set(SECTIONS)
-    assert set(sections) <= set(owners())
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected sections"),
+        ("patchs: {}\n", r"params\.yaml: patchs: unknown setting \(did you mean 'patches'\?\)"),
+        ("patches:\n", r"params\.yaml: patches: found None: "),
+        ("zones: {}\n", r"params\.yaml: ingest: missing; add it"),
+    ],
+)
+def test_the_file_is_checked_whole(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        read_params(path)
+
+
+def leaves(content, place=()):
+    """Every value of params.yaml that is neither a section nor a list of several, by its path."""
+    if isinstance(content, dict) and content:
+        for key, value in content.items():
+            yield from leaves(value, (*place, key))
+    else:
+        yield place
+
+
+OWN = read(ROOT / "params.yaml")
+STRANGE = [True, -1, 0.5, 10**30, float("nan"), float("inf"), "x", [], {}, {"x": 1}, [[1]], "\x00", None, 2**63]
+
+
+@pytest.mark.parametrize("place", list(leaves(OWN)), ids=".".join)
+def test_a_wrong_value_anywhere_is_refused_by_its_name(place):
+    """Whatever is put in the place of a setting is taken or refused in sentences that name it, never a traceback."""
+    messages = []
+    for strange in STRANGE:
+        content = copy.deepcopy(OWN)
+        section = content
+        for key in place[:-1]:
+            section = section[key]
+        section[place[-1]] = strange
+        messages += faults(content, OWN, where="params.yaml")
+    assert all(message.startswith(f"params.yaml: {place[0]}") for message in messages), messages
+    assert len(messages) >= 6
 
 
 def test_every_setting_has_a_comment():
@@ -215,7 +308,4 @@ def test_every_setting_has_a_comment():
 
 
 def test_the_tests_own_settings_load(tmp_path):
-    path = write_params(tmp_path)
-    for section in params():
-        module, name = owners()[section]
-        assert settings.load(path, section, getattr(importlib.import_module(module), name))
+    assert read_params(write_params(tmp_path)).zones.k == 2

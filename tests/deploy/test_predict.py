@@ -34,6 +34,7 @@ from landfold.deploy.bundlecard import read_card
 from landfold.deploy.fitness import foreign
 from landfold.folds.assignment import FoldError
 from landfold.geo.bands import Radiometry
+from landfold.params import read_params
 from tests import factories
 from tests.network.test_model import SETTINGS as MODEL
 from tests.network.test_training import SETTINGS as TRAIN
@@ -67,15 +68,15 @@ def deliver(folder: Path, name: str = SCENE, *, ground_m=(900.0, 1240.0), **chan
 def run_stages(patch, *, folds=(0, 1)):
     steps = [stages.ingest, stages.indices, stages.normalize, stages.patches, stages.zones, stages.audit]
     for stage in steps:
-        stage.main()
+        stage.main(read_params())
     for fold in folds:
         patch.setattr(sys, "argv", ["stages/train.py", str(fold)])
-        stages.train.main()
+        stages.train.main(read_params())
         factories_random = Path(f"models/random/k2/fold_{fold}")
         factories_random.mkdir(parents=True)
         (factories_random / "off.json").write_text('{"audit.network": false}')
     for stage in (stages.evaluate, stages.export, stages.package):
-        stage.main()
+        stage.main(read_params())
 
 
 @pytest.fixture(scope="module")
@@ -410,7 +411,7 @@ def leaves(content) -> list[float]:
 def test_the_model_folder_is_the_same_bytes_again_and_knows_what_it_came_from(project, model, monkeypatch):
     monkeypatch.chdir(project)
     before = factories.tree(model)
-    assert "models/landfold, 2 networks" in stages.package.main()
+    assert "models/landfold, 2 networks" in stages.package.main(read_params())
     assert factories.tree(model) == before
     assert set(before) == {
         "README.md", "applicability.safetensors", "fold_0.safetensors", "fold_1.safetensors", "model.json",
@@ -445,7 +446,7 @@ def test_a_stale_fold_is_not_packaged(project, model, monkeypatch):
     index.write_text(json.dumps(content | {"digests": content["digests"] | {"1": "0" * 64}}))
     try:
         with pytest.raises(FoldError, match=r"fold_1/model\.json: fold 1 is stale"):
-            stages.package.main()
+            stages.package.main(read_params())
     finally:
         index.write_text(kept)
     assert factories.tree(model) == before

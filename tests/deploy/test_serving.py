@@ -138,7 +138,7 @@ def through_files(bundle, scene, folder):
         for strip in slide(raster, bundle.models, STRIDE_PX):
             mean = strip.probabilities.mean(axis=0)
             cells[strip.window.toslices()] = np.where(strip.valid[..., None] >= card.export.min_valid, mean, 0)
-        pixels = raster.stored(raster.grid.whole)
+        pixels = raster.read_raw(raster.grid.whole)
     return SceneStatistics.load(folder / "s.json"), pixels, cells
 
 

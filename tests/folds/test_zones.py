@@ -20,6 +20,7 @@ from landfold.folds.zones import (
     zone_polygon,
     zone_table,
 )
+from landfold.geo.vector import VectorError
 from tests.factories import CRS_UTM33, footprint_table, params
 
 
@@ -308,9 +309,7 @@ def test_patches_in_no_polygon_or_in_two_are_counted_and_named(tmp_path):
     with pytest.raises(ZoneError, match=r"2 patch centres are inside two zones \(patch s/1, s/2\); mend the polygons"):
         rule.of(patches_at(beside((10, 10), (55, 55), (55, 45))))
     outside = [(200 + i, 10) for i in range(7)]
-    with pytest.raises(
-        ZoneError, match=r"7 of 8 patch centres are in no zone \(patch s/1, s/2, .*, s/5, \.\.\.\); add"
-    ):
+    with pytest.raises(ZoneError, match=r"7 of 8 patch centres are in no zone \(patch s/1, s/2, .*, s/7\); add"):
         rule.of(patches_at(beside((10, 10), *outside)))
 
 
@@ -328,7 +327,7 @@ def test_a_file_that_names_no_zones_is_refused(tmp_path):
         ({"attribute": "id"}, r"no attribute 'id' \(zones\.attribute\); the file has name"),
         ({"file": "other.gpkg"}, r"other\.gpkg: not found; zones\.file names a vector file below data/raw"),
     ):
-        with pytest.raises(ZoneError, match=message):
+        with pytest.raises((ZoneError, VectorError), match=message):
             read_areas(settings.model_copy(update=changes), tmp_path, CRS_UTM33)
     cases = {
         "bow.gpkg": (
@@ -342,15 +341,15 @@ def test_a_file_that_names_no_zones_is_refused(tmp_path):
         "free.shp": (HALVES, None, ("a", "b"), r"free\.shp: the file has no CRS, and none is guessed"),
     }
     for name, (shapes, crs, names, message) in cases.items():
-        with pytest.raises(ZoneError, match=message):
+        with pytest.raises(VectorError, match=message):
             read_areas(write_zones(tmp_path / name, shapes, crs=crs, names=names), tmp_path, CRS_UTM33)
     (tmp_path / "text.gpkg").write_text("no polygons")
-    with pytest.raises(ZoneError, match=r"text\.gpkg: not a vector file that can be read"):
+    with pytest.raises(VectorError, match=r"text\.gpkg: not a vector file that can be read"):
         read_areas(settings.model_copy(update={"file": "text.gpkg"}), tmp_path, CRS_UTM33)
     geopandas.GeoDataFrame({"name": ["a", "b"]}, geometry=HALVES, crs=CRS_UTM33).to_file(
         tmp_path / "zones.gpkg", layer="b"
     )
-    with pytest.raises(ZoneError, match=r"zones\.gpkg: 2 layers \(zones, b\); save the one for zones\.file alone"):
+    with pytest.raises(VectorError, match=r"zones\.gpkg: 2 layers \(zones, b\); save one of them to a file of its own"):
         read_areas(settings, tmp_path, CRS_UTM33)
     assert read_areas(zone_settings(), tmp_path, CRS_UTM33) is None
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def load(tmp_path, text):
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    return settings.load(path, "colours", ColourSettings)
+    return settings.validate(settings.read(path)["colours"], ColourSettings, where=f"{path}: colours")
 
 
 def test_colours_come_in_the_order_asked_for(tmp_path):

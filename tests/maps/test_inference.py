@@ -133,7 +133,7 @@ def test_offsets_are_the_mean_of_the_windows_shifted(scene):
         assert padded[row, column] == pytest.approx(1 - np.mean([data[place] for place in places]), abs=1e-6)
 
 
-def test_with_flips_and_turns_the_map_of_a_turned_scene_is_the_map_turned(tmp_path):
+def test_with_flips_and_rotations_the_map_of_a_turned_scene_is_the_map_turned(tmp_path):
     random = np.random.default_rng(0)
     values = random.random((2, 64, 48)).astype(np.float32)
     model = make_classifier(3, channels=CHANNELS)
@@ -147,7 +147,7 @@ def test_with_flips_and_turns_the_map_of_a_turned_scene_is_the_map_turned(tmp_pa
         for averaged in (False, True):
             channels = dict(zip(CHANNELS, there(values), strict=True))
             path = factories.write_raster(tmp_path / "s.tif", channels)
-            found[way, averaged] = back(run(path, [model], 8, flips_and_turns=averaged)[0][0])
+            found[way, averaged] = back(run(path, [model], 8, flips_and_rotations=averaged)[0][0])
     for way in ("turned", "mirrored"):
         assert np.allclose(found["as it is", True], found[way, True], atol=1e-6)
         assert not np.allclose(found["as it is", False], found[way, False], atol=1e-3)

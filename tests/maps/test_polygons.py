@@ -20,8 +20,8 @@ from rasterio.features import rasterize
 from scipy import ndimage
 
 from landfold.core.settings import SettingsError, validate
+from landfold.geo.dataset import RasterError
 from landfold.geo.grid import Grid
-from landfold.geo.raster import RasterError
 from landfold.maps.classmap import ClassMapError
 from landfold.maps.polygons import LAYER, PolygonError, trace, write_polygons
 from landfold.maps.regions import NOTHING, Runs, find_regions

@@ -5,7 +5,8 @@ import torch
 
 from landfold.geo.raster import Raster
 from landfold.geo.windows import WindowError
-from landfold.network.dataset import DatasetError, Examples, load_windows, map_windows, read_fold
+from landfold.network.dataset import Examples, load_windows, read_fold
+from landfold.network.errors import DatasetError
 from tests import factories
 
 SIZE = 16
@@ -111,7 +112,7 @@ def test_a_file_that_is_asked_for_is_written_and_mapped_by_others(tmp_path):
     held, _ = load_windows(places(TABLE), tmp_path)
     file = tmp_path / "windows"
     load_windows(places(TABLE), tmp_path, file=file)
-    assert np.array_equal(map_windows(file, held.shape), held)
+    assert np.array_equal(np.memmap(file, np.float32, "r", shape=held.shape), held)
 
 
 def test_each_scene_is_opened_once(tmp_path, monkeypatch):
@@ -133,7 +134,7 @@ def test_too_little_memory_names_the_setting(tmp_path, monkeypatch):
         return real(shape, *arguments, **options)
 
     monkeypatch.setattr(np, "empty", full)
-    with pytest.raises(DatasetError, match=r"the patches take 0.0 GB, .*lower train.cache_gb \(2\)"):
+    with pytest.raises(DatasetError, match=r"the patches take 0.0 GB, .*lower machine.cache_gb \(2\)"):
         load_windows(places([("a", 0, 0)]), tmp_path, cache_gb=2)
 
 

@@ -4,8 +4,8 @@ import pytest
 import shapely
 
 from landfold.folds.assignment import FoldError
+from landfold.network.errors import TrainingError
 from landfold.network.inner import inner_split
-from landfold.network.recipe import TrainingError
 
 
 def blocks(rows: int = 6, columns: int = 8, *, side_m: float = 10.0) -> pandas.DataFrame:

@@ -48,7 +48,7 @@ def table(places, scenes="one", size_px=SIZE_PX):
 def brute_force(path, top, left, size):
     """Mean and standard deviation of each channel over the valid pixels of a window, by numpy; and their number."""
     with Raster.open(path) as raster:
-        values = raster.read(raster.grid.whole).astype(np.float64)
+        values = raster.read_reflectance(raster.grid.whole).astype(np.float64)
     part = values[:, max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)]
     inside = part.reshape(len(part), -1)
     inside = inside[:, ~np.isnan(inside[0])]
@@ -144,13 +144,13 @@ def test_the_strips_do_not_show(tmp_path, monkeypatch):
 def test_a_scene_is_read_once_from_top_to_bottom(tmp_path, monkeypatch):
     scene(tmp_path)
     read = []
-    stored = Raster.stored
+    read_raw = Raster.read_raw
 
     def watched(self, window: Window, names=None):
         read.append((window.row_off, window.height))
-        return stored(self, window, names)
+        return read_raw(self, window, names)
 
-    monkeypatch.setattr(Raster, "stored", watched)
+    monkeypatch.setattr(Raster, "read_raw", watched)
     patch_features(table([(r, c) for c in range(0, 109, 4) for r in range(0, 78, 12)]), tmp_path)
     assert len(read) == 2, "one read for each strip, not one for each patch"
     assert read == sorted(read)

@@ -51,7 +51,7 @@ def test_pull_then_repro(origin: Project) -> None:
 
 def test_repro_pull_runs_what_a_change_needs_and_no_more(origin: Project) -> None:
     there = clone(origin, "fourth")
-    there.set(train__fold_1=0.2)
+    there.set(train__weight_decay=0.2)
     output = there("dvc repro --pull evaluate", UNTRACKED="1")
     assert ran(output) == ["train@1", "evaluate"]
     made, expected = tree(there.folder / "models/k2"), tree(origin.folder / "models/k2")
@@ -63,13 +63,13 @@ def test_repro_pull_runs_what_a_change_needs_and_no_more(origin: Project) -> Non
 
 
 def test_an_experiment_is_shared(origin: Project) -> None:
-    origin("dvc exp run -q --temp -n steeper -S train.fold_1=0.3 evaluate", UNTRACKED="1")
+    origin("dvc exp run -q --temp -n steeper -S train.weight_decay=0.3 evaluate", UNTRACKED="1")
     origin("dvc exp push origin steeper")
     there = clone(origin, "fifth")
     assert "steeper" in there("dvc exp list --name-only origin")
     there("dvc exp pull origin steeper")
     there("dvc exp apply steeper")
-    assert "fold_1: 0.3" in there("git diff params.yaml")
+    assert "weight_decay: 0.3" in there("git diff params.yaml")
     cards = [read_json(there.folder / f"models/k2/fold_{fold}/model.json") for fold in range(K)]
     assert [card["train"]["rate"] for card in cards] == [0.1, 0.3]
     assert ran(there("dvc repro evaluate")) == []

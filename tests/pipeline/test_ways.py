@@ -85,11 +85,11 @@ def test_deleted_database(project: Project) -> None:
 
 def test_experiment_run_a_setting_back_and_applied(project: Project) -> None:
     before = results(project)
-    output = project("dvc exp run -n steeper -S train.fold_1=0.3")
+    output = project("dvc exp run -n steeper -S train.weight_decay=0.3")
     assert ran(output) == ["train@1", "evaluate", "track"]
     (found,) = added(project, before)
     assert found == Recorded("steeper", ONE_LIVE)
-    project.set(train__fold_1=0.1)
+    project.set(train__weight_decay=0.1)
     assert ran(project("dvc repro")) == ["track"]
     project("git reset -q --hard")
     project("dvc exp apply steeper")
@@ -99,7 +99,7 @@ def test_experiment_run_a_setting_back_and_applied(project: Project) -> None:
 
 def test_temporary_experiment(project: Project) -> None:
     before = results(project)
-    project("dvc exp run --temp -n aside -S train.fold_1=0.4")
+    project("dvc exp run --temp -n aside -S train.weight_decay=0.4")
     assert added(project, before) == [Recorded("aside", ONE_LIVE)]
     assert project("git status --porcelain") == ""
 
@@ -107,7 +107,7 @@ def test_temporary_experiment(project: Project) -> None:
 def test_two_queued_experiments_at_once(project: Project) -> None:
     before = results(project)
     for name, rate in (("third", 0.51), ("fourth", 0.52)):
-        project(f"dvc exp run --queue -n {name} -S train.fold_1={rate}")
+        project(f"dvc exp run --queue -n {name} -S train.weight_decay={rate}")
     assert added(project, before) == []
     project.run_queue(workers=2)
     found = sorted(added(project, before), key=lambda result: result.name)
@@ -119,7 +119,7 @@ def test_two_queued_experiments_at_once(project: Project) -> None:
 
 def test_killed_in_the_middle(project: Project, tmp_path: Path) -> None:
     before = results(project)
-    project.set(train__fold_1=0.6)
+    project.set(train__weight_decay=0.6)
     hold = tmp_path / "hold"
     hold.mkdir()
     with project.begun("dvc repro", HOLD=str(hold)) as process:
@@ -135,7 +135,7 @@ def test_killed_in_the_middle(project: Project, tmp_path: Path) -> None:
 
 def test_tracking_server_down(project: Project) -> None:
     before = results(project)
-    project.set(train__fold_1=0.7)
+    project.set(train__weight_decay=0.7)
     with dead_port() as port:
         output = project("dvc repro", MLFLOW_TRACKING_URI=f"http://anna:geheim@127.0.0.1:{port}")
     assert ran(output) == ["train@1", "evaluate", "track"]

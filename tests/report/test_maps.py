@@ -6,7 +6,8 @@ import pytest
 import shapely
 from matplotlib.image import imread
 
-from landfold.geo.raster import Raster, create
+from landfold.geo.raster import Raster
+from landfold.geo.writer import create
 from landfold.report.figures import png
 from landfold.report.maps import OUTSIDE, Imagery, class_map, error_map, fold_map
 from tests.factories import make_grid, write_raster

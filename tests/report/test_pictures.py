@@ -10,7 +10,7 @@ from PIL import Image
 from landfold.folds.assignment import write_folds
 from landfold.folds.split import FoldError, split_fold
 from landfold.folds.zones import Blocks, grid_zones, zone_table
-from landfold.geo.raster import create
+from landfold.geo.writer import create
 from landfold.maps.colours import ColourSettings
 from landfold.report import pictures
 from landfold.report.pictures import CHARTS, PICTURES, draw

@@ -6,19 +6,18 @@ import numpy as np
 import pandas
 import pytest
 import shapely
+import yaml
 
 from landfold.core.files import write_json
 from landfold.folds.assignment import TEST, FoldError, Split, column, split_fold, write_folds
 from landfold.folds.zones import Blocks, grid_zones, zone_table
+from landfold.params import read_params
 from landfold.scores.predictions import EvaluationError
 from stages import evaluate, run
-from tests.factories import tree
+from tests.factories import tree, whole
 
 CLASSES = ["water", "farm"]
-PARAMS = """
-zones: {k: 2, folds: [0, 1]}
-evaluate: {bootstrap: 200, seed: 0}
-"""
+PARAMS = {"zones": {"k": 2, "folds": [0, 1]}, "evaluate": {"bootstrap": 200, "seed": 0}}
 
 
 def certain(table, *, confidence=0.75):
@@ -31,7 +30,7 @@ def certain(table, *, confidence=0.75):
 def project(tmp_path, monkeypatch):
     """Four zones in a row of 8 patches, folds 0 1 0 1; fold 0 errs in one farm patch, fold 1 never."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole(PARAMS)))
     column, row = np.meshgrid(np.arange(16), np.arange(2))
     x, y = 330050.0 + 100 * column.ravel(), 5814050.0 + 100 * row.ravel()
     zone = grid_zones(x, y, block_size_m=400, origin_m=(0, 0))
@@ -92,7 +91,7 @@ def edit_card(project, fold, **changes):
 
 
 def test_writes_scores_plots_and_predictions(project):
-    line = evaluate.main()
+    line = evaluate.main(read_params())
     summary = json.loads((project / "metrics/summary.json").read_text())
     accuracy = summary["zoned"]["accuracy"]
     assert (summary["patches"], summary["zones"]) == (32, 4)
@@ -128,7 +127,7 @@ def test_writes_scores_plots_and_predictions(project):
 
 
 def test_the_summary_has_plain_numbers_beside_the_headline(project):
-    evaluate.main()
+    evaluate.main(read_params())
     zoned = json.loads((project / "metrics/summary.json").read_text())["zoned"]
     assert {name: value for name, value in zoned.items() if not isinstance(value, dict)} == {
         "weighted_f1": round((32 / 33 + 30 / 31) / 2, 4),
@@ -144,7 +143,7 @@ def test_the_summary_has_plain_numbers_beside_the_headline(project):
 
 
 def test_the_tables_lie_in_a_file_of_their_own(project):
-    evaluate.main()
+    evaluate.main(read_params())
     scores = json.loads((project / "metrics/scores.json").read_text())
     assert scores["confusion"] == [[16, 0], [1, 15]]
     assert [row["patches"] for row in scores["per_zone"]] == [8] * 4
@@ -160,7 +159,7 @@ def test_the_tables_lie_in_a_file_of_their_own(project):
 
 
 def test_few_zones_are_warned_of_in_print_and_in_the_tables(project, capsys):
-    evaluate.main()
+    evaluate.main(read_params())
     (warning,) = json.loads((project / "metrics/scores.json").read_text())["warnings"]
     assert warning.startswith("4 zones: intervals over fewer than 10 zones are too narrow")
     assert capsys.readouterr().out == f"evaluate: warning: {warning}\n"
@@ -178,32 +177,32 @@ def test_few_zones_are_warned_of_in_print_and_in_the_tables(project, capsys):
 def test_refuses_probabilities_that_are_none(project, change, fault):
     replace_predictions(project, 1, change(predictions(project, 1)))
     with pytest.raises(EvaluationError, match=rf"fold_1/predictions.parquet: .*{fault}"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_a_second_run_writes_the_same_bytes(project):
     def content():
         return tree(project / "metrics") | tree(project / "data")
 
-    evaluate.main()
+    evaluate.main(read_params())
     first = content()
-    evaluate.main()
+    evaluate.main(read_params())
     assert content() == first
 
 
 def test_a_fold_left_over_from_a_larger_k_is_not_read(project):
-    evaluate.main()
+    evaluate.main(read_params())
     before = (project / "metrics/summary.json").read_bytes()
     (project / "models/k2/fold_2").mkdir()
-    evaluate.main()
+    evaluate.main(read_params())
     assert (project / "metrics/summary.json").read_bytes() == before
 
 
 def test_predictions_in_another_order_score_the_same(project):
-    evaluate.main()
+    evaluate.main(read_params())
     before = {p.name: p.read_bytes() for p in (project / "metrics").rglob("*.*")}
     replace_predictions(project, 0, predictions(project, 0).sample(frac=1, random_state=1))
-    evaluate.main()
+    evaluate.main(read_params())
     assert {p.name: p.read_bytes() for p in (project / "metrics").rglob("*.*")} == before
 
 
@@ -211,25 +210,26 @@ def test_predictions_in_another_order_score_the_same(project):
 def test_refuses_a_fold_that_is_missing_or_incomplete(project, name):
     (project / "models/k2/fold_1" / name).unlink()
     with pytest.raises(EvaluationError, match=rf"fold_1/{name}: not found, so fold 1 is missing.*train@1"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_refuses_a_k_without_folds(project):
-    (project / "params.yaml").write_text(PARAMS.replace("k: 2, folds: [0, 1]", "k: 3, folds: [0, 1, 2]"))
+    changed = whole(PARAMS | {"zones": {"k": 3, "folds": [0, 1, 2]}})
+    (project / "params.yaml").write_text(yaml.safe_dump(changed))
     with pytest.raises(FoldError, match=r"data/folds/k3/index.json: not found, so there are no folds .*repro zones"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_refuses_a_model_of_another_split(project):
     edit_card(project, 1, fold_digest="0123456789abcdef")
     with pytest.raises(FoldError, match=r"fold_1/model.json: fold 1 is stale: .*0123456789ab, but .*train@1"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_refuses_other_classes_than_the_first_fold(project):
     edit_card(project, 1, classes=["farm", "water"])
     with pytest.raises(EvaluationError, match=r"fold 1 has the classes farm, water, but fold 0 has water, farm; run"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_refuses_other_classes_than_the_first_fold(project):
 def test_refuses_predictions_that_are_not_the_validation_patches(project, change, found):
     replace_predictions(project, 0, change(predictions(project, 0), predictions(project, 1)))
     with pytest.raises(EvaluationError, match=rf"expected the 16 held-out patches of fold 0, each once, {found}"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_refuses_predictions_of_other_labels(project):
@@ -252,7 +252,7 @@ def test_refuses_predictions_of_other_labels(project):
     table.loc[0, "label"] = "farm"
     replace_predictions(project, 0, table)
     with pytest.raises(EvaluationError, match=r"fold 0 is stale: 1 patches had another label .*scene/0/0, then farm"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_refuses_a_prediction_outside_the_classes(project):
@@ -260,25 +260,25 @@ def test_refuses_a_prediction_outside_the_classes(project):
     table.loc[0, "predicted"] = "lava"
     replace_predictions(project, 0, table)
     with pytest.raises(EvaluationError, match=r"fold 0 has the class lava, which its model.json does not list"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_refuses_folds_of_other_patches(project):
     table = geopandas.read_parquet("data/patches.parquet")
     table[1:].to_parquet("data/patches.parquet", index=False)
     with pytest.raises(EvaluationError, match=r"k2/patches.parquet: 32 patches, but .* has 31, and 1 are in one of"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_refuses_an_index_that_leaves_a_fold_out(project):
     path = project / "data/folds/k2/index.json"
     write_json(path, json.loads(path.read_text()) | {"folds": [0]})
     with pytest.raises(EvaluationError, match=r"lists the folds \[0\], but .* has 16 patches in others; run"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_a_refusal_is_one_line_and_leaves_the_earlier_metrics(project, monkeypatch):
-    evaluate.main()
+    evaluate.main(read_params())
     before = (project / "metrics/summary.json").read_bytes()
     (project / "models/k2/fold_0/model.json").unlink()
     monkeypatch.setattr(sys, "argv", ["stages/evaluate.py"])
@@ -309,13 +309,13 @@ def give_random_models(project, wrong=()):
 
 
 def test_the_network_s_own_gap_is_paired_over_the_patches(project):
-    off = evaluate.main()
+    off = evaluate.main(read_params())
     assert "Random" not in off
     assert set(json.loads((project / "metrics/summary.json").read_text())) == {
         *("zoned", "over_baseline", "patches", "zones")
     }
     give_random_models(project)
-    line = evaluate.main()
+    line = evaluate.main(read_params())
     summary = json.loads((project / "metrics/summary.json").read_text())
     assert summary["random"]["accuracy"] == {"pooled": 1.0, "low": 1.0, "high": 1.0}
     gap = summary["gap"]["accuracy"]
@@ -325,7 +325,7 @@ def test_the_network_s_own_gap_is_paired_over_the_patches(project):
     chance = "a difference that may be chance, +0.031 (+0.000 to +0.094)"
     assert f"Random CV gives the network an accuracy of 1.000, spatial CV 0.969: {chance}. " in line
     give_random_models(project, wrong=["scene/0/1"])
-    evaluate.main()
+    evaluate.main(read_params())
     gap = json.loads((project / "metrics/summary.json").read_text())["gap"]["accuracy"]
     assert gap == {"pooled": 0.0, "low": 0.0, "high": 0.0}, "the same patches are wrong"
 
@@ -335,7 +335,7 @@ def test_refuses_random_models_of_another_split(project):
     path = project / "models/random/k2/fold_1/model.json"
     write_json(path, json.loads(path.read_text()) | {"fold_digest": "0123456789abcdef"})
     with pytest.raises(FoldError, match=r"random/k2/fold_1/model.json: fold 1 is stale: .*--single-item random@1"):
-        evaluate.main()
+        evaluate.main(read_params())
 
 
 def test_repeats_are_pooled_one_by_one_and_averaged(project):
@@ -363,12 +363,12 @@ def test_repeats_are_pooled_one_by_one_and_averaged(project):
     with pytest.raises(
         EvaluationError, match=r"baseline.parquet: its 32 predictions and the network's 64 differ in 32 patches.*audit"
     ):
-        evaluate.main()
+        evaluate.main(read_params())
     rows = [table.assign(repeat=r, fold=table[column("fold", r)], predicted_zoned=table["label"]) for r in (0, 1)]
     pandas.concat(rows).assign(zoned_m=400.0)[
         ["patch", "label", "repeat", "fold", "predicted_zoned", "zoned_m"]
     ].to_parquet("data/audit/baseline.parquet")
-    evaluate.main()
+    evaluate.main(read_params())
     summary = json.loads((project / "metrics/summary.json").read_text())
     assert (summary["patches"], summary["zones"]) == (32, 4)
     assert summary["zoned"]["accuracy"]["pooled"] == round((1 + 28 / 32) / 2, 4)
@@ -376,7 +376,7 @@ def test_repeats_are_pooled_one_by_one_and_averaged(project):
 
 
 def test_a_test_region_is_scored_by_the_mean_of_all_folds_and_by_nothing_else(project):
-    evaluate.main()
+    evaluate.main(read_params())
     before = json.loads((project / "metrics/summary.json").read_text())
     table = geopandas.read_parquet("data/patches.parquet")
     more = table[:4].assign(patch=[f"far/0/{i}" for i in range(4)], label=["water", "farm", "water", "farm"])
@@ -386,12 +386,12 @@ def test_a_test_region_is_scored_by_the_mean_of_all_folds_and_by_nothing_else(pr
     test = pandas.DataFrame({"patch": more["patch"], "zone": ["t1", "t1", "t2", "t2"], "fold": TEST})
     pandas.concat([assigned, test]).to_parquet(path, index=False)
     with pytest.raises(EvaluationError, match=r"fold_0/test.parquet: not found, so fold 0 is missing"):
-        evaluate.main()
+        evaluate.main(read_params())
     for fold, certain in ((0, 0.9), (1, 0.6)):  # fold 1 alone would call all of it farm
         water = np.array([certain, 0.2, certain, certain]) if fold == 0 else np.full(4, 1 - certain)
         columns = {"label": more["label"], "predicted": "farm", "p_water": water, "p_farm": 1 - water}
         pandas.DataFrame({"patch": more["patch"]} | columns).to_parquet(project / f"models/k2/fold_{fold}/test.parquet")
-    line = evaluate.main()
+    line = evaluate.main(read_params())
     summary = json.loads((project / "metrics/summary.json").read_text())
     found = summary.pop("test")
     assert summary == before

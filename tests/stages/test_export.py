@@ -12,6 +12,7 @@ from landfold.core.files import write_json
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.network.model import ModelError
+from landfold.params import read_params
 from stages import export
 from tests import factories
 from tests.stages.test_train import SCENE, project, project_again, run_train
@@ -45,7 +46,7 @@ def default(trained):
     """The maps of the default settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(trained)
-        export.main()
+        export.main(read_params())
     return {part: read(trained / f"data/maps/{SCENE}_{part}.tif")[0] for part in ("class", "confidence")}
 
 
@@ -63,7 +64,7 @@ def read(path):
 
 
 def test_products_exist_align_with_the_scene_and_show_what_is_there(root):
-    line = export.main()
+    line = export.main(read_params())
     assert line == "1 scenes mapped in cells of 80 m"
     assert sorted(path.name for path in (root / "data/maps").iterdir()) == PRODUCTS
     assert not (root / "metrics").exists(), "the stage report draws"
@@ -88,7 +89,7 @@ def test_products_exist_align_with_the_scene_and_show_what_is_there(root):
 
 def test_the_map_says_what_each_fold_said_of_the_patches_it_held_out(root):
     project_again(root, export__stride_px=16)
-    export.main()
+    export.main(read_params())
     honest = read(root / f"data/maps/{SCENE}_class.tif")[0][0]
     confidence, padded = read(root / f"data/maps/{SCENE}_confidence.tif")[0][:2]
     table = pandas.concat([pandas.read_parquet(root / f"models/k2/fold_{i}/predictions.parquet") for i in (0, 1)])
@@ -106,9 +107,9 @@ def test_the_map_says_what_each_fold_said_of_the_patches_it_held_out(root):
 
 
 def test_a_second_run_writes_the_same_bytes(root):
-    export.main()
+    export.main(read_params())
     first = factories.tree(root / "data/maps")
-    export.main()
+    export.main(read_params())
     assert factories.tree(root / "data/maps") == first
 
 
@@ -118,18 +119,18 @@ def test_a_second_run_writes_the_same_bytes(root):
         ("stride_px", 4, "class"),
         ("min_valid", 0.1, "class"),
         ("offsets", 2, "confidence"),
-        ("flips_and_turns", True, "confidence"),
+        ("flips_and_rotations", True, "confidence"),
         ("layers", ["margin"], "confidence"),
     ],
 )
 def test_every_setting_changes_the_map(root, default, name, value, part):
     project_again(root, **{f"export__{name}": value})
-    export.main()
+    export.main(read_params())
     assert not np.array_equal(read(root / f"data/maps/{SCENE}_{part}.tif")[0], default[part], equal_nan=True)
 
 
 def test_the_rasters_and_the_item_tell_what_they_were_made_from(root):
-    export.main()
+    export.main(read_params())
     known = {
         "MODEL_SHA256": model_digest(file_sha256(root / f"models/k2/fold_{i}/model.safetensors") for i in (0, 1)),
         "STATISTICS_SHA256": file_sha256(root / f"data/statistics/{SCENE}.json"),
@@ -148,12 +149,12 @@ def test_several_scenes_have_a_mosaic(root):
     """The second lies a whole number of cells east of the first, upon the first's eastern third."""
     first = root / f"data/normalized/{SCENE}.tif"
     with Raster.open(first) as raster:
-        values = dict(zip(raster.names, raster.stored(raster.grid.whole), strict=True))
+        values = dict(zip(raster.names, raster.read_raw(raster.grid.whole), strict=True))
     second = root / "data/normalized/second.tif"
     factories.write_raster(second, values, grid=factories.make_grid(90, 120, x_px=80), valid=np.ones((90, 120), bool))
     write_json(root / "data/statistics/second.json", {})
     try:
-        assert export.main() == "2 scenes mapped in cells of 80 m"
+        assert export.main(read_params()) == "2 scenes mapped in cells of 80 m"
         (classes, *_), grid = read(root / "data/maps/mosaic_class.tif")
         confidence = read(root / "data/maps/mosaic_confidence.tif")[0][0]
         assert not (root / "data/maps/second_stac.json").exists()  # its date is not known
@@ -163,7 +164,7 @@ def test_several_scenes_have_a_mosaic(root):
             for part in ("class", "confidence")
         ]
         project_again(root, export__mosaic="none")
-        export.main()
+        export.main(read_params())
         assert not (root / "data/maps/mosaic_class.tif").exists()
     finally:
         second.unlink()
@@ -179,10 +180,10 @@ def test_several_scenes_have_a_mosaic(root):
 
 
 def test_applicability_adds_its_files_and_changes_no_other(root):
-    export.main()
+    export.main(read_params())
     plain = factories.tree(root / "data/maps")
     project_again(root, export__applicability=True)
-    line = export.main()
+    line = export.main(read_params())
     first = factories.tree(root / "data/maps")
     added = [f"{SCENE}_applicability.tif", f"{SCENE}_ensemble_applicability.tif", "applicability.json"]
     assert sorted(path.name for path in (root / "data/maps").iterdir()) == sorted([*PRODUCTS, *added])
@@ -206,14 +207,14 @@ def test_applicability_adds_its_files_and_changes_no_other(root):
         f"1 scenes mapped in cells of 80 m; {100 * outside['outside']:.1f} % of the ground is outside the area of "
         "applicability"
     )
-    export.main()
+    export.main(read_params())
     assert factories.tree(root / "data/maps") == first
 
 
 def test_a_cell_on_a_patch_is_in_the_area_of_the_ensemble(root):
     """The cell's window is the patch's, which is a training patch of some fold."""
     project_again(root, export__stride_px=16, export__applicability=True)
-    export.main()
+    export.main(read_params())
     ensemble = read(root / f"data/maps/{SCENE}_ensemble_applicability.tif")[0]
     patches = pandas.read_parquet(root / "data/patches.parquet")
     cells = [(p.row // 16, p.column // 16) for p in patches.itertuples() if p.row % 16 == 0 and p.column % 16 == 0]
@@ -224,7 +225,7 @@ def test_a_cell_on_a_patch_is_in_the_area_of_the_ensemble(root):
 
 def test_a_refusal_is_one_line_and_leaves_the_earlier_maps(root, stage, monkeypatch):
     monkeypatch.chdir(root)
-    export.main()
+    export.main(read_params())
     before = factories.tree(root / "data/maps")
     project_again(root, export__stride_px=5)
     assert "export.stride_px is 5, but windows are 16 px" in stage(export, refused=True)
@@ -248,6 +249,6 @@ def test_refuses_a_fold_that_was_not_trained(root):
     away = folder.rename(root / "away")
     try:
         with pytest.raises(ModelError, match=r"fold_1/model.safetensors: not found; expected a folder"):
-            export.main()
+            export.main(read_params())
     finally:
         away.rename(folder)

@@ -5,12 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from landfold.core import settings
+from landfold.params import read_params
 from landfold.scenes.indices import write_indices
 from landfold.scenes.ingest import ingest_scene
 from landfold.scenes.normalize import normalize_scene
 from landfold.scenes.sensors import find_scenes
-from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
 from tests.factories import CRS_UTM33, make_grid, write_band, write_params
 
 GROWTH_MB = 1.0
@@ -35,9 +34,8 @@ def peak_mb(work):
 
 def peaks_of(folder, side_px):
     params = write_params(folder, ingest__bands=["R", "N"], indices__names=["NDVI"])
-    ingest = settings.load(params, "ingest", IngestSettings)
-    indices = settings.load(params, "indices", IndexSettings)
-    normalize = settings.load(params, "normalize", NormalizeSettings)
+    read = read_params(params)
+    ingest, indices, normalize = read.ingest, read.indices, read.normalize
     scene, bands, extra = deliver(folder, side_px), folder / "bands.tif", folder / "indices.tif"
     works = {
         "ingest": lambda: ingest_scene(scene, ingest, CRS_UTM33, bands),

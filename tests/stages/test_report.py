@@ -4,17 +4,19 @@ import pytest
 import yaml
 
 from landfold.core.files import write_json
+from landfold.params import read_params
 from landfold.report.pictures import PICTURES
 from stages import report, run
-from tests.factories import leftovers, tree
+from tests.factories import leftovers, tree, whole
 from tests.imports import ROOT
 from tests.report.test_pictures import write_all
 
 PARAMS = {
     "project": {"name": "meadows"},
-    "zones": {"k": 2},
+    "zones": {"k": 2, "folds": [0, 1]},
     "colours": {"water": "#2f7fd1"},
     "track": {"enabled": True},
+    "machine": {"device": "cpu"},
 }
 
 
@@ -34,28 +36,28 @@ def few(monkeypatch):
 
 
 def write_params(folder, **changes):
-    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | changes))
+    (folder / "params.yaml").write_text(yaml.safe_dump(whole(PARAMS | changes)))
 
 
 def page(project):
-    report.main()
+    report.main(read_params())
     return (project / "metrics/report.html").read_text(encoding="utf-8")
 
 
 def test_writes_all_pictures_and_one_page_with_equal_bytes(project):
-    assert report.main().startswith("metrics/report.html, 0.")
+    assert report.main(read_params()).startswith("metrics/report.html, 0.")
     first = tree(project)
     assert sorted(path.name for path in (project / "metrics/plots").iterdir()) == sorted(
         ["history.csv", *(f"{name}.png" for name in PICTURES)]
     )
-    report.main()
+    report.main(read_params())
     assert tree(project) == first
     assert leftovers(project) == []
 
 
 def test_single_pictures_can_be_drawn(project, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["stages/report.py", "folds", "gap"])
-    assert report.main() == "metrics/plots/folds.png, metrics/plots/gap.png"
+    assert report.main(read_params()) == "metrics/plots/folds.png, metrics/plots/gap.png"
     assert sorted(path.name for path in (project / "metrics/plots").iterdir()) == [
         "folds.png",
         "gap.png",
@@ -80,7 +82,7 @@ def test_colours_are_those_of_the_maps(project):
 @pytest.mark.usefixtures("few")
 def test_settings_in_force_are_told_except_those_that_change_no_number(project):
     before = page(project)
-    write_params(project, track={"enabled": False})
+    write_params(project, track={"enabled": False}, machine={"device": "cuda"})
     assert page(project) == before
     write_params(project, project={"name": "lakes"})
     assert page(project) != before

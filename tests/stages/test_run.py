@@ -17,21 +17,23 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def _named(monkeypatch):
+def _named(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path)
     monkeypatch.setattr(sys, "argv", ["stages/some.py"])
 
 
 def raising(error):
-    def main():
+    def main(params):
         raise error
 
     return main
 
 
 def test_success_prints_one_line_with_the_time(capsys):
-    stages.run(lambda: "3 scenes")
+    stages.run(lambda params: f"{params.zones.k} folds")
     out, err = capsys.readouterr()
-    assert out.startswith("some: 3 scenes (")
+    assert out.startswith("some: 2 folds (")
     assert out.endswith(" s)\n")
     assert err == ""
 

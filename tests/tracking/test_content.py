@@ -460,20 +460,20 @@ def test_page_of_a_database_has_its_uri_from_the_environment(tmp_path, monkeypat
 
 
 def test_a_training_that_goes_on_shows_the_epochs_before_it_was_stopped(tmp_path, monkeypatch):
-    from landfold.network.checkpoints import keeping
-    from landfold.network.training import Ears
-    from tests.network.test_training import trained
+    from landfold.network.callbacks import TrainingCallbacks
+    from landfold.network.checkpoints import checkpointing
+    from tests.network.tiny import trained
 
     folder = make_root(tmp_path / "project")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def training(on_epoch=lambda row: None):
         with (
-            keeping(tmp_path / "kept") as checkpoint,
+            checkpointing(tmp_path / "states") as checkpoint,
             tracking.live_run(ON, "meadows", name="fold_0", fold=0, k=K, params={}, workspace=folder) as live,
         ):
-            ears = Ears(on_epoch=lambda row: (live.log(row), on_epoch(row)))
-            result = trained(epochs=3, checkpoint=checkpoint, ears=ears)
+            callbacks = TrainingCallbacks(on_epoch=lambda row: (live.log(row), on_epoch(row)))
+            result = trained(epochs=3, checkpoint=checkpoint, callbacks=callbacks)
             live.finish("abc")
             return result
 

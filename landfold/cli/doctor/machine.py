@@ -163,7 +163,7 @@ def memory(checkout: Checkout) -> Finding:
             "memory",
             "warning",
             f"{_size(free)} available, one training takes about {_size(need)}",
-            "lower train.cache_gb (patches then lie in a temporary file) or train.batch_size, or close programs",
+            "lower machine.cache_gb (patches then lie in a temporary file) or train.batch_size, or close programs",
         )
     cores = os.cpu_count() or 1
     return Finding(
@@ -174,19 +174,19 @@ def memory(checkout: Checkout) -> Finding:
 
 
 def _training_bytes(checkout: Checkout) -> int:
-    """Windows of all patches in float32, or train.cache_gb if that is less, and a constant."""
+    """Windows of all patches in float32, or machine.cache_gb if that is less, and a constant."""
     try:
         patches = json.loads((checkout.root / "metrics/patches.json").read_text(encoding="utf-8"))["kept"]
         channels = len(checkout.param("ingest.bands", [])) + len(checkout.param("indices.names", []))
         windows = patches * channels * checkout.param("patches.size_px", 0) ** 2 * 4
-        return TRAINING_BYTES + round(min(windows, checkout.param("train.cache_gb", 0) * 1e9))
+        return TRAINING_BYTES + round(min(windows, checkout.param("machine.cache_gb", 0) * 1e9))
     except (OSError, ValueError, KeyError, TypeError):
         return TRAINING_BYTES
 
 
 def gpu(checkout: Checkout) -> Finding:
-    """What train.device, devices and precision ask for is here. torch is imported only to look for a GPU."""
-    device, precision = checkout.param("train.device", "auto"), checkout.param("train.precision", "32-true")
+    """What machine.device and train.devices and precision ask for is here. torch is imported only to look for a GPU."""
+    device, precision = checkout.param("machine.device", "auto"), checkout.param("train.precision", "32-true")
     count = checkout.param("train.devices", 1)
     if device == "cpu" or (device == "auto" and not _has_driver()):
         if precision != "32-true":
@@ -200,13 +200,13 @@ def gpu(checkout: Checkout) -> Finding:
     names = gpus()
     if not names and (device == "cuda" or _has_driver()):
         level, found = (
-            ("error", "train.device is cuda") if device == "cuda" else ("warning", "there is an NVIDIA driver")
+            ("error", "machine.device is cuda") if device == "cuda" else ("warning", "there is an NVIDIA driver")
         )
         return Finding(
             "GPU",
             level,
             f"{found}, but torch finds no GPU",
-            "set train.device to cpu, or install a driver that torch's CUDA takes",
+            "set machine.device to cpu, or install a driver that torch's CUDA takes",
         )
     if isinstance(count, int) and count > len(names):
         return Finding(

@@ -14,8 +14,9 @@ from landfold.core.errors import LandfoldError, first_ten
 from landfold.core.settings import Settings
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import BundleCard
-from landfold.geo import raster
 from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster
+from landfold.geo.writer import create
 from landfold.maps.inference import map_grid, slide
 from landfold.scenes.normalize import ChannelStatistics, SceneStatistics
 
@@ -166,12 +167,12 @@ def _scene(bundle: Bundle, scene: np.ndarray, statistics: SceneStatistics | None
     grid = Grid(CRS.from_epsg(3857), Affine.scale(card.resolution_m, -card.resolution_m), *invalid.shape)
     cells = map_grid(grid, export.stride_px)
     found = np.zeros((*cells.shape, len(card.classes)), dtype=np.float32)
-    averaging = {"offsets": export.offsets, "flips_and_turns": export.flips_and_turns}
+    averaging = {"offsets": export.offsets, "flips_and_rotations": export.flips_and_rotations}
     with tempfile.TemporaryDirectory(prefix="landfold-") as folder:
         path = Path(folder) / "scene.tif"
-        with raster.create(path, grid, card.channels, dtype="float32") as writer:
+        with create(path, grid, card.channels, dtype="float32") as writer:
             writer.write(grid.whole, channels, ~invalid)
-        with raster.Raster.open(path) as source:
+        with Raster.open(path) as source:
             for strip in slide(source, bundle.models, export.stride_px, **averaging):
                 mapped = strip.valid >= max(export.min_valid, np.finfo(float).tiny)
                 mean = strip.probabilities.mean(axis=0)

@@ -10,12 +10,12 @@ import geopandas
 import numpy as np
 import pandas
 import shapely
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.vrt import WarpedVRT
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from landfold.geo import raster
+from landfold.geo.dataset import open_dataset, reading, warped
 from landfold.geo.grid import Grid
+from landfold.geo.lattice import outline
 from landfold.patches.labels.classes import Labels, PixelLabels
 from landfold.patches.labels.files import one_file
 from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings
@@ -23,8 +23,6 @@ from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings
 RASTERS = {".tif", ".tiff", ".gtif", ".vrt", ".img", ".jp2", ".png", ".asc"}
 TOLERANCE_PX = 0.001
 """Error of the warp in pixels of the labels. GDAL's default is an eighth; 0 fails in rasterio 1.4."""
-BORDER_POINTS = 20
-"""Vertices on each side of the raster's outline, so that it stays true when it is reprojected."""
 
 
 class RasterOnGrid(PixelLabels):
@@ -43,7 +41,7 @@ class RasterOnGrid(PixelLabels):
             LabelError: a value that the settings do not list, under this window.
             RasterError: the file cannot be read.
         """
-        with raster.reading(self.path):
+        with reading(self.path):
             stored = self.reader.read(1, window=window)
             labelled = self._mask(window) > 0
         if self.nodata is not None:
@@ -85,19 +83,15 @@ class LabelRaster(Labels):
     @contextmanager
     def on(self, scene: str, grid: Grid) -> Iterator[RasterOnGrid]:
         """The raster on a scene's grid: as it is where the grids are the same, warped elsewhere."""
-        with raster.opened(self.path) as dataset:
+        with open_dataset(self.path) as dataset:
             if self.grid.difference(grid) is None:
                 yield RasterOnGrid(dataset, self.settings, self.path, nodata=dataset.nodata)
                 return
             votes = self.settings.resampling == "mode"
-            with WarpedVRT(
+            with warped(
                 dataset,
-                crs=grid.crs,
-                transform=grid.transform,
-                height=grid.height,
-                width=grid.width,
-                resampling=Resampling[self.settings.resampling],
-                src_nodata=None if votes else dataset.nodata,
+                grid,
+                self.settings.resampling,
                 nodata=None if votes else dataset.nodata,  # GDAL alters values that only happen to equal it
                 add_alpha=(votes or dataset.nodata is None) and ColorInterp.alpha not in dataset.colorinterp,
                 tolerance=TOLERANCE_PX,
@@ -107,9 +101,7 @@ class LabelRaster(Labels):
     @property
     def ground(self) -> geopandas.GeoSeries:
         """The outline of the raster."""
-        outline = self.grid.footprint(self.grid.whole)
-        outline = shapely.segmentize(outline, outline.length / 4 / BORDER_POINTS)
-        return geopandas.GeoSeries([outline], crs=self.grid.crs)
+        return geopandas.GeoSeries([shapely.Polygon(outline(self.grid, self.grid.crs).T)], crs=self.grid.crs)
 
 
 def read_raster(folder: Path, settings: LabelSettings) -> LabelRaster:
@@ -121,7 +113,7 @@ def read_raster(folder: Path, settings: LabelSettings) -> LabelRaster:
         RasterError: the file cannot be read.
     """
     path = one_file(folder, RASTERS, "label raster (GeoTIFF, ...)")
-    with raster.opened(path) as dataset:
+    with open_dataset(path) as dataset:
         if dataset.crs is None:
             raise LabelError(f"{path}: the label raster has no CRS, and none is guessed; assign the right one")
         bands = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]

@@ -14,7 +14,7 @@ from landfold.geo.grid import Grid
 from landfold.patches.labels.classes import Labels, PixelLabels
 from landfold.patches.labels.files import one_file
 from landfold.patches.settings import LabelError, LabelSettings
-from landfold.scenes.sensors.scenes import SceneFiles
+from landfold.scenes.sensors.scene_files import SceneFiles
 
 
 class OneClass(PixelLabels):

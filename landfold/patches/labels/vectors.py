@@ -8,7 +8,6 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
-import pyogrio
 import shapely
 from rasterio.crs import CRS
 from rasterio.features import rasterize
@@ -17,11 +16,20 @@ from rasterio.windows import transform as window_transform
 
 from landfold.core.errors import first_ten
 from landfold.geo.grid import Grid
+from landfold.geo.vector import (
+    GEOPARQUET,
+    POINTS,
+    POLYGONS,
+    are_polygons,
+    check_attribute,
+    check_features,
+    check_rows,
+    read_layer,
+)
 from landfold.patches.labels.classes import Labels, PixelLabels, SceneLabels
 from landfold.patches.labels.files import one_file
 from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings, value_text
 
-PARQUET = {".parquet", ".geoparquet"}
 GDAL_VECTORS = {
     *(".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".gml", ".kml", ".kmz", ".gpx"),
     *(".tab", ".mif", ".sqlite", ".gdb", ".zip"),
@@ -158,18 +166,16 @@ def read_polygons(folder: Path, settings: LabelSettings) -> LabelPolygons:
     """Read the one vector file in ``folder``.
 
     Raises:
-        LabelError: no file or several, no CRS, no such layer or attribute, a value that is absent or that the
-            settings do not list, or a geometry that is no valid polygon and may not or cannot be mended
-            (their rows are named).
+        LabelError: no file or several, or a value that the settings do not list.
+        VectorError: no CRS, no such layer or attribute, a value that is absent, or a geometry that is no valid
+            polygon and may not or cannot be mended (their rows are named).
     """
     path, polygons, values = _read(folder, settings)
     polygons, warnings, mended = _mend(path, polygons) if settings.invalid == "mend" else (polygons, (), 0)
-    shapes = polygons.geometry
-    wrong = ~shapes.geom_type.isin(["Polygon", "MultiPolygon"]) | shapes.is_empty | ~shapes.is_valid
-    _refuse(
+    check_rows(
         path,
-        polygons[wrong],
-        "not valid polygons",
+        ~are_polygons(polygons),
+        "features are not valid polygons",
         "set labels.invalid: mend, or mend them, for example with 'Fix geometries' in QGIS"
         if settings.invalid == "refuse"
         else "and nothing of them is left when mended: delete them or digitize them anew",
@@ -183,19 +189,19 @@ def read_points(folder: Path, settings: LabelSettings) -> LabelPoints:
     """Read the one vector file in ``folder``; a MultiPoint counts as its points.
 
     Raises:
-        LabelError: as for `read_polygons`, and for a geometry that is no point.
+        LabelError, VectorError: as for `read_polygons`, and for a geometry that is no point.
     """
     path, points, _ = _read(folder, settings)
     shapes = points.geometry
-    wrong = ~shapes.geom_type.isin(["Point", "MultiPoint"]) | shapes.is_empty
-    _refuse(path, points[wrong], "not points", "delete them, or set labels.kind: polygons")
+    wrong = ~shapes.geom_type.isin(POINTS) | shapes.is_empty
+    check_rows(path, wrong, "features are not points", "delete them, or set labels.kind: polygons")
     return LabelPoints(points.explode(ignore_index=True).astype({"label": "uint8"}), settings.names)
 
 
 def _mend(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDataFrame, tuple[str, ...], int]:
     """Make polygons valid, keeping their area and no stray lines; a warning that names the rows."""
     shapes = polygons.geometry
-    broken = shapes.geom_type.isin(["Polygon", "MultiPolygon"]) & ~shapes.is_valid
+    broken = shapes.geom_type.isin(POLYGONS) & ~shapes.is_valid
     if not broken.any():
         return polygons, (), 0
     fixed = shapely.make_valid(shapes[broken].values, method="structure", keep_collapsed=False)
@@ -210,23 +216,15 @@ def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDat
 
     With ``zone_attribute`` also zone_value, and the values that its numbers mean.
     """
-    path = one_file(folder, GDAL_VECTORS | PARQUET, "vector file of labels (GeoPackage, GeoJSON, Shapefile, ...)")
-    table = _open(path, settings.layer)
-    if not isinstance(table, geopandas.GeoDataFrame):
-        raise LabelError(f"{path}: a table without geometry; expected {settings.kind}")
-    if table.crs is None:
-        raise LabelError(f"{path}: the file has no CRS, and none is guessed; save it with the CRS it was digitized in")
+    path = one_file(folder, GDAL_VECTORS | GEOPARQUET, "vector file of labels (GeoPackage, GeoJSON, Shapefile, ...)")
+    table = read_layer(path, settings.layer, setting="labels.layer")
+    check_features(path, table, settings.kind)
     for setting in ("attribute", "zone_attribute"):
         name = getattr(settings, setting)
-        if name is not None and name not in table:
-            columns = ", ".join(str(c) for c in table.columns if c != table.geometry.name)
-            raise LabelError(f"{path}: no attribute '{name}' (labels.{setting}); the file has {columns}")
-    empty = table[settings.attribute].isna()
-    if empty.any():
-        raise LabelError(
-            f"{path}: {int(empty.sum())} {settings.kind} have no value of '{settings.attribute}' (labels.attribute), "
-            f"row {first_ten(table.index[empty])}; give them one or delete them"
-        )
+        if name is not None:
+            check_attribute(path, table, name, f"labels.{setting}")
+    fault = f"{settings.kind} have no value of '{settings.attribute}' (labels.attribute)"
+    check_rows(path, table[settings.attribute].isna(), fault, "give them one or delete them")
     number_of = settings.numbers(table[settings.attribute].unique(), path)
     columns = {"label": table[settings.attribute].map(number_of)}
     values: tuple[str | None, ...] = ()
@@ -239,27 +237,6 @@ def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDat
     if table.empty:
         raise LabelError(f"{path}: no feature is left; the file is empty, or labels.exclude leaves all of them out")
     return path, table, values
-
-
-def _open(path: Path, layer: str | None) -> geopandas.GeoDataFrame:
-    try:
-        if path.suffix.lower() in PARQUET:
-            if layer is not None:
-                raise LabelError(f"{path}: this format has no layers; set labels.layer to null, not '{layer}'")
-            return geopandas.read_parquet(path)
-        layers = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
-        if layer is None and len(layers) > 1:
-            raise LabelError(f"{path}: {len(layers)} layers ({', '.join(layers)}); choose one with labels.layer")
-        if layer is not None and layer not in layers:
-            raise LabelError(f"{path}: no layer '{layer}' (labels.layer); the file has {', '.join(layers) or 'none'}")
-        return geopandas.read_file(path, layer=layer or next(iter(layers), None))
-    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
-        raise LabelError(f"{path}: not a vector file that can be read ({error})") from None
-
-
-def _refuse(path: Path, wrong: geopandas.GeoDataFrame, what: str, remedy: str) -> None:
-    if len(wrong):
-        raise LabelError(f"{path}: {len(wrong)} features are {what} (row {first_ten(wrong.index)}); {remedy}")
 
 
 def overlap_area(polygons: geopandas.GeoDataFrame) -> float:

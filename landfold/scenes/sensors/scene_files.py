@@ -1,4 +1,4 @@
-"""What was delivered: scenes, and the file and band index of each of their bands."""
+"""Scenes as delivered: the file and band index of each of their bands and masks."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,22 +8,44 @@ from typing import Literal
 from urllib.parse import unquote
 
 from landfold.core.errors import LandfoldError
-from landfold.geo import raster
 from landfold.geo.bands import Radiometry
+from landfold.geo.remote import is_remote, redact_url
 
 
 class SceneError(LandfoldError):
     """A scene that is not usable as it was delivered."""
 
 
-@dataclass(frozen=True)
-class BandFile:
-    """One band of a scene: its standard name, the sensor's own name, and where it is stored.
+class _Stored:
+    """Where a band or a mask is stored."""
 
-    ``source`` is what GDAL opens when it is not ``path`` itself: a member of the zip archive, or a URL of the list,
-    that ``path`` then is.
-    ``radiometry`` and ``nodata`` are what the product's metadata says; None where it says nothing, and the
-    file's own tags or the settings decide.
+    path: Path
+    source: str | None
+
+    @property
+    def location(self) -> Path | str:
+        """What GDAL opens."""
+        return self.source or self.path
+
+    @property
+    def shown(self) -> str:
+        """The name of the file, or of the member of an archive, for messages and reports."""
+        name = PurePosixPath(redact_url(str(self.location))).name
+        return unquote(name) if is_remote(self.location) else name
+
+
+@dataclass(frozen=True)
+class BandFile(_Stored):
+    """One band of a scene.
+
+    Attributes:
+        name: standard name, such as ``R``.
+        native_name: the sensor's own name, such as ``B04``.
+        path: the file, or the archive or the list of URLs that holds the band.
+        index: number of the band in the file, from 1.
+        source: what GDAL opens if not ``path``: a member of an archive, or a URL.
+        radiometry: as the product's metadata gives it; None where the file's tags or the settings decide.
+        nodata: as the product's metadata gives it; None where the file's tags or the settings decide.
     """
 
     name: str
@@ -34,34 +56,31 @@ class BandFile:
     radiometry: Radiometry | None = None
     nodata: float | None = None
 
-    @property
-    def shown(self) -> str:
-        """The name of the file, or of the member of an archive, for messages and reports."""
-        return _file_name(self.source or self.path)
-
 
 @dataclass(frozen=True)
-class MaskFile:
-    """A raster that tells which pixels not to use: its kind decides what its numbers mean."""
+class MaskFile(_Stored):
+    """A raster that says which pixels not to use; its kind decides what its numbers mean."""
 
     kind: Literal["scl", "qa_pixel", "fmask", "file"]
     path: Path
     index: int = 1
     source: str | None = None
 
-    @property
-    def shown(self) -> str:
-        """The name of the file, or of the member of an archive, for messages and reports."""
-        return _file_name(self.source or self.path)
-
 
 @dataclass(frozen=True)
 class SceneFiles:
-    """One acquisition as delivered. ``acquired`` is an ISO date, where the names or the metadata tell it.
+    """One acquisition as delivered.
 
-    ``folder`` is where it lies: a folder, or the one file that holds or names all of it (an archive, a list of URLs).
-    ``processing`` is what the product says of its own making (level, baseline). A scene with a ``fault`` was found
-    but cannot be used: it has no bands, and the fault is the message to refuse it with.
+    Attributes:
+        name: of the scene, unique among all.
+        sensor: such as ``sentinel2`` or ``landsat8``; "unknown" where nothing says.
+        folder: where it lies: a folder, or the one file that holds or lists all of it (an archive, a list of URLs).
+        bands: by standard name.
+        acquired: ISO date, from the metadata or the names; None where neither has one.
+        masks: at most one of a kind.
+        warnings: for the user.
+        processing: what the product says of how it was made (level, baseline).
+        fault: why the scene cannot be used; it then has no bands. None for a usable scene.
     """
 
     name: str
@@ -82,11 +101,6 @@ class SceneFiles:
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".gtif", ".jp2")
 """Names of files that may hold bands, in lower case."""
-
-
-def _file_name(path: Path | str) -> str:
-    name = PurePosixPath(raster.without_secrets(str(path))).name
-    return unquote(name) if raster.is_remote(path) else name
 
 
 _CALENDAR = re.compile(r"(?<!\d)(\d{8})(?:T\d{6})?(?!\d)")
