@@ -27,7 +27,7 @@ from benchmarks import memory, onnx
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.geo.writer import create
-from landfold.maps.inference import slide
+from landfold.maps.inference import predict_windows
 from landfold.network.card import ModelCard
 from landfold.network.checkpoints import checkpointing, training_fingerprint
 from landfold.network.dataset import Examples, load_windows
@@ -286,7 +286,7 @@ def bench_map(folder: Path) -> None:
 
     def ours() -> None:
         with Raster.open(path) as opened:
-            for _ in slide(opened, [classifier], 8):
+            for _ in predict_windows(opened, [classifier], 8):
                 pass
 
     report(

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import geopandas
 
-from landfold.audit.audit import audit, prediction_points, read_splits, zone_size_m
+from landfold.audit.audit import audit, read_splits, zone_size_m
+from landfold.audit.baseline import band_statistics_baseline
+from landfold.audit.distances import prediction_locations
 from landfold.core.files import write_json, writing_folder
 from landfold.patches.features import patch_features
+from landfold.scores.settings import EvaluateSettings
 from stages import Params, run
 
 NORMALIZED = Path("data/normalized")
@@ -28,7 +31,8 @@ def main(params: Params) -> str:
         table,
         patch_features(table, NORMALIZED).to_numpy(),
         read_splits(folds, table),
-        prediction_points(
+        band_statistics_baseline(chosen),
+        locations=prediction_locations(
             NORMALIZED,
             table,
             stride_px=params.patches.stride_px,
@@ -37,7 +41,7 @@ def main(params: Params) -> str:
             seed=chosen.seed,
         ),
         zone_size_m=zone_size_m(geopandas.read_file(folds / "zones.gpkg", layer="zones")),
-        settings=chosen,
+        resampling=EvaluateSettings(bootstrap=chosen.bootstrap, seed=chosen.seed),
     )
     with writing_folder(Path("data/audit")) as folder:
         result.predictions.to_parquet(folder / "baseline.parquet", index=False)

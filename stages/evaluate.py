@@ -24,7 +24,8 @@ PREDICTIONS, PLOTS = Path("data/predictions.parquet"), Path("metrics/plots")
 
 def main(params: Params) -> str:
     """Read every fold, score, write."""
-    evaluate, k = params.evaluate, params.zones.k
+    evaluate = params.evaluate
+    k = params.zones.k
     pool = read_predictions(
         Path(f"models/k{k}"),
         Path(f"models/random/k{k}"),

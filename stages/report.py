@@ -25,7 +25,8 @@ WITHOUT_EFFECT = ("machine", "track")
 
 def main(params: Params) -> str:
     """Read, draw, render, write."""
-    k, colours = params.zones.k, params.colours
+    k = params.zones.k
+    colours = params.colours
     sources = Sources(
         metrics=Path("metrics"),
         scenes=Path("data/scenes"),
@@ -39,8 +40,8 @@ def main(params: Params) -> str:
     )
     if names := sys.argv[1:]:
         return _some(names, sources, colours)
-    sections = {name: values for name, values in params.content.items() if name not in WITHOUT_EFFECT}
-    result = read_report_data(sources, sections)
+    shown = {name: values for name, values in params.content.items() if name not in WITHOUT_EFFECT}
+    result = read_report_data(sources, shown)
     figures = {name: draw(name, sources, colours) for name in (*PICTURES, *CHARTS)}
     for name in PICTURES:
         _write(PLOTS / f"{name}.png", figures[name])

@@ -13,7 +13,7 @@ from typing import Any
 from landfold.core.files import read_json
 from landfold.tracking.completion import complete
 from landfold.tracking.library import TrackingError, UnreachableStoreError
-from landfold.tracking.result import Result
+from landfold.tracking.result import TrackedResult
 from stages import PARAMS, Params, run
 
 SUMMARY, SCORES, REPORT = Path("metrics/summary.json"), Path("metrics/scores.json"), Path("metrics/report.html")
@@ -28,7 +28,7 @@ def main(params: Params) -> str:
     k, folds = params.zones.k, params.zones.folds
     if not SUMMARY.is_file():
         raise TrackingError(f"{SUMMARY}: not found; run `dvc repro`, so that evaluate writes it")
-    result = Result(
+    result = TrackedResult(
         experiment=params.project.name,
         params={section: values for section, values in params.content.items() if section != "track"},
         summary=_read(SUMMARY),

@@ -13,8 +13,11 @@ from pathlib import Path
 import geopandas
 
 from landfold.core.files import write_json, writing_folder
-from landfold.folds.assignment import cautions, check_folds, fold_patches, summarize, write_folds
-from landfold.folds.zones import in_test_region, read_areas
+from landfold.folds.assignment import fold_patches
+from landfold.folds.check import check_folds
+from landfold.folds.lists import write_folds
+from landfold.folds.summary import fold_summary, fold_warnings
+from landfold.folds.zones import in_test_region, read_polygon_zones
 from stages import Params, run
 
 RAW = Path("data/raw")
@@ -26,20 +29,20 @@ def main(params: Params) -> str:
     crs = params.project.metric_crs
     patches = geopandas.read_parquet("data/patches.parquet")
     test = in_test_region(patches, zones, RAW, crs)
-    folding = fold_patches(patches, zones, test, read_areas(zones, RAW, crs))
+    folds = fold_patches(patches, zones, test, read_polygon_zones(zones, RAW, crs))
     with writing_folder(Path(f"data/folds/k{zones.k}")) as folder:
-        write_folds(folder, folding.table, folding.splits, *folding.zones, randoms=folding.randoms)
+        write_folds(folder, folds)
         check_folds(folder, patches, zones, test)
-    told, summary = cautions(folding, zones), summarize(folding.table, folding.splits, repeats=zones.repeats)
-    write_json(Path("metrics/folds.json"), summary | {"cautions": told})
+    warnings, summary = fold_warnings(folds, zones), fold_summary(folds)
+    write_json(Path("metrics/folds.json"), summary | {"cautions": warnings})
     flagged = [f"fold {fold}: {', '.join(part['flags'])}" for fold, part in summary["folds"].items() if part["flags"]]
-    for caution in (*told, *flagged):
-        print(f"zones: warning: {caution}")
-    dropped = sum(int(split.buffer.sum()) for split in folding.splits)
+    for warning in (*warnings, *flagged):
+        print(f"zones: warning: {warning}")
+    dropped = sum(int(split.buffer.sum()) for split in folds.spatial)
     repeated = f", {zones.repeats} times" if zones.repeats > 1 else ""
     held_out = f"; {int(test.sum())} patches in the test region" if test.any() else ""
     return (
-        f"{len(folding.zones[0])} zones in {zones.k} folds{repeated}; {dropped} patches in buffers, over all folds"
+        f"{len(folds.zones[0])} zones in {zones.k} folds{repeated}; {dropped} patches in buffers, over all folds"
         f"{held_out}; no shared ground"
     )
 

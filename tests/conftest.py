@@ -5,6 +5,9 @@ import sys
 import threading
 from pathlib import Path
 
+# Commands of the environment that runs the tests (dvc, mlflow, landfold) are found without activating it.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
 # Side by side, each worker has a core: threads of torch beyond that take it from the other. Before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")

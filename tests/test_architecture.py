@@ -172,7 +172,7 @@ def test_work_that_is_kept_is_of_the_code_that_its_stage_depends_on(stage):
     module = {"train": "landfold.network.checkpoints", "export": "landfold.maps.export"}.get(stage, f"stages.{stage}")
     tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
     values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
-    named = values["CODE"].args if "CODE" in values else values["ROOMS"].elts
+    named = values["CODE"].args if "CODE" in values else values.get("ROOMS", values.get("MAP_ROOMS")).elts
     assert {node.value for node in named} | ({"report"} & rooms) == rooms
 
 

@@ -1,4 +1,4 @@
-"""The command ``landfold``: what can be asked without running the pipeline."""
+"""The command ``landfold``: everything beside the pipeline itself, which `dvc repro` runs."""
 
 import argparse
 import os
@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from landfold import __version__
-from landfold.cli import accuracy, deploy, experiments, inspect, predict
+from landfold.cli import accuracy, deploy, doctor, inspect, predict, sweep
 from landfold.core.errors import LandfoldError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is returned."""
+    """Run the command; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"landfold {options.command}: interrupted; nothing is half-written", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough, as head does
+    except BrokenPipeError:  # the reader of the output has ended, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -32,11 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="landfold",
-        description="Land-cover maps with honest accuracy from multi-band satellite scenes.",
+        description="Land-cover maps from multi-band satellite scenes, with accuracy from spatial cross-validation.",
         epilog="The pipeline itself is run by `dvc repro`. `landfold COMMAND --help` tells more.",
     )
     parser.add_argument("--version", action="version", version=f"landfold {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (inspect, experiments, accuracy, predict, deploy):
+    for module in (inspect, doctor, sweep, accuracy, predict, deploy):
         module.add(commands)
     return parser

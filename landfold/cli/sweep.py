@@ -1,44 +1,104 @@
-"""Many experiments from one line: a grid or a random sample of settings, queued with DVC.
+"""`landfold sweep`: queue experiments whose settings are drawn at random. DVC queues grids by itself."""
 
-DVC queues grids by itself (``-S train.epochs=5,10``). What is added here: draws at random, names that tell
-the values, and a look at every value by the settings that own it before anything is queued, so that a queue
-of twenty does not fail one by one.
-"""
-
+import argparse
 import copy
-import itertools
+import json
 import math
 import random
 import re
+import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from landfold.core.errors import LandfoldError, did_you_mean
-from landfold.core.settings import read
-from landfold.params import faults
+
+PARAMS = Path("params.yaml")
 
 TRIES = 100
-"""Draws for each experiment wanted, before a space is called too small for so many different ones."""
+"""Draws for each experiment; if they do not give enough different ones, the values are too few."""
 
-COMPARABLE = {"indices", "normalize", "model", "train", "export", "audit", "track", "colours", "ingest.bands"}
-"""Sections, and settings of others, that leave alone which patches are scored, on which classes and folds."""
+SAME_PATCHES = {
+    "indices",
+    "normalize",
+    "model",
+    "train",
+    "machine",
+    "export",
+    "audit",
+    "track",
+    "colours",
+    "ingest.bands",
+}
+"""Sections, and a setting of another one, that do not change which patches are scored, nor their classes and folds."""
+
+_ABOUT = """\
+Queue N experiments with settings drawn at random. The settings' owners check all values before anything is queued.
+`dvc queue start` then runs them."""
+
+_EPILOG = """\
+NAME=VALUES  a setting of params.yaml by its dotted name, and one of
+  none,sqrt        one of these values
+  0:0.5            a number between the two, evenly distributed; a whole number if both are
+  log:1e-4:1e-2    the same, evenly distributed over orders of magnitude
+
+example:
+  landfold sweep -n 20 train.learning_rate=log:1e-4:1e-2 model.dropout=0:0.5 train.class_weights=none,sqrt
+
+All combinations of listed values are queued by DVC itself:
+  dvc exp run --queue -S 'train.learning_rate=0.0003,0.001,0.003' -S 'model.blocks=3,4'"""
 
 
 class SweepError(LandfoldError):
     """A sweep that cannot be queued."""
 
 
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "sweep",
+        help="queue experiments with settings drawn at random",
+        description=_ABOUT,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("values", metavar="NAME=VALUES", nargs="+", help="a setting and its values (see below)")
+    parser.add_argument("-n", metavar="N", dest="count", type=int, help="number of experiments")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and queue nothing")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw, check, print and queue; the exit code is returned."""
+    if options.count is None:
+        grid = ["dvc", "exp", "run", "--queue", *(part for text in options.values for part in ("-S", text))]
+        raise SweepError(f"-n N is missing; for all combinations of listed values use DVC itself: {shlex.join(grid)}")
+    drawn = draw(PARAMS, options.values, count=options.count, seed=options.seed)
+    existing = existing_names()
+    experiments = [experiment for experiment in drawn if experiment.name not in existing]
+    for warning in incomparable(drawn[0].changes):
+        print(f"landfold sweep: {warning}", file=sys.stderr)
+    for experiment in experiments:
+        print(shlex.join(experiment.command), flush=True)
+        if not options.dry_run:
+            queue(experiment)
+    if not options.dry_run:
+        skipped = len(drawn) - len(experiments)
+        remark = f", {skipped} exist already" if skipped else ""
+        print(f"{len(experiments)} experiments queued{remark}; run them by: dvc queue start", flush=True)
+    return 0
+
+
 @dataclass(frozen=True)
 class Space:
-    """What one setting may be: listed values, or a range evenly or by orders of magnitude."""
+    """The values of one setting: a list, or a range ``low`` to ``high``."""
 
     name: str
-    values: tuple[str, ...] = ()
+    values: tuple[Any, ...] = ()
     low: float = 0.0
     high: float = 0.0
     logarithmic: bool = False
@@ -51,91 +111,154 @@ class Space:
         Raises:
             SweepError: if it is none of these.
         """
-        name, equals, given = text.partition("=")
-        if not (name and equals and given):
+        name, _, given = text.partition("=")
+        if not (name and given):
             raise SweepError(f"'{text}': expected NAME=VALUES, such as train.learning_rate=0.0003,0.001")
-        ends = given.removeprefix("log:").split(":")
-        if len(ends) == 1 or given.startswith(("[", "{", '"', "'")):
-            return cls(name, tuple(_split(given)))
-        logarithmic = given.startswith("log:")
+        ends = re.fullmatch(r"(log:)?([^:\[\]{},\"']+):([^:\[\]{},\"']+)", given)
+        if ends is None:
+            return cls(name, _values(name, given))
+        logarithmic = ends[1] is not None
         try:
-            low, high = (float(end) for end in ends)
+            low, high = float(ends[2]), float(ends[3])
         except ValueError:
             raise SweepError(f"'{text}': expected two numbers, such as 0:0.5 or log:1e-4:1e-2") from None
         if not (low < high and math.isfinite(high - low) and (low > 0 or not logarithmic)):
-            least = " and more than 0" if logarithmic else ""
-            raise SweepError(f"'{text}': the first number must be the smaller one{least}")
-        whole = all(re.fullmatch(r"[-+]?\d+", end) for end in ends)
+            positive = " and more than 0" if logarithmic else ""
+            raise SweepError(f"'{text}': the first number must be the smaller one{positive}")
+        whole = all(re.fullmatch(r"[-+]?\d+", ends[i]) for i in (2, 3))
         return cls(name, (), low, high, logarithmic, whole)
 
-    def draw(self, chance: random.Random) -> str:
-        """A value at random; numbers have three digits, so that a name can tell them wholly."""
+    def draw(self, generator: random.Random) -> Any:
+        """A value at random; numbers have three digits, so that names of experiments are short and exact."""
         if self.values:
-            return chance.choice(self.values)
+            return generator.choice(self.values)
         if self.logarithmic:
-            value = math.exp(chance.uniform(math.log(self.low), math.log(self.high)))
+            value = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
         elif self.whole:
-            return str(chance.randint(int(self.low), int(self.high)))
+            return generator.randint(int(self.low), int(self.high))
         else:
-            value = chance.uniform(self.low, self.high)
+            value = generator.uniform(self.low, self.high)
         value = min(max(float(f"{value:.3g}"), self.low), self.high)
-        return str(round(value)) if self.whole else f"{value:g}"
+        return round(value) if self.whole else value
+
+
+def _values(name: str, text: str) -> tuple[Any, ...]:
+    """``none,[NDVI, NDWI]`` as values, by the rules of YAML."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return tuple(YAML(typ="safe", pure=True).load(f"[{text}]"))
+    except YAMLError:
+        raise SweepError(f"{name}={text}: not values that YAML can read") from None
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One line of the queue: its name and the settings that it changes, as they are written."""
+    """One entry of the queue: its name, and the settings that it changes."""
 
     name: str
-    changes: tuple[tuple[str, str], ...]
+    changes: Mapping[str, Any]
+
+    @property
+    def command(self) -> list[str]:
+        """DVC's command that queues it."""
+        changes = [part for name, value in self.changes.items() for part in ("-S", f"{name}={_text(value)}")]
+        return ["dvc", "exp", "run", "--queue", "-n", self.name, *changes]
 
 
-def plan(params: Path, texts: Sequence[str], *, count: int | None = None, seed: int = 0) -> list[Experiment]:
-    """The experiments of a grid or, with ``count``, of a random sample; all are good settings.
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def draw(params: Path, texts: Sequence[str], *, count: int, seed: int = 0) -> list[Experiment]:
+    """``count`` different experiments at random, whose settings are all valid.
+
+    Args:
+        params: params.yaml.
+        texts: ``NAME=VALUES`` for each setting.
+        count: number of experiments; the first of a longer sweep are those of a shorter one.
+        seed: of the random numbers.
 
     Raises:
-        SweepError: an unknown setting, a value that its owner refuses, more draws than there are values.
+        SweepError: an unknown setting, a value that its owner refuses, or fewer different values than experiments.
     """
+    from landfold.core.settings import read
+
     content = read(params)
     spaces = [Space.parse(text) for text in texts]
     names = [space.name for space in spaces]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise SweepError(f"{min(twice)} is given twice; put all its values into one list")
-    for name in names:
-        _known(content, name)
-    drawn = _grid(spaces) if count is None else _sample(spaces, count, seed)
-    titles = _distinct([_name(names, values) for values in drawn])
-    experiments = [Experiment(title, tuple(zip(names, v, strict=True))) for title, v in zip(titles, drawn, strict=True)]
-    refused = [line for experiment in experiments for line in _refused(content, experiment)]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise SweepError(f"{min(repeated)} is given twice; put all its values into one list")
+    _check_names(content, names)
+    if count < 1:
+        raise SweepError(f"-n {count}: expected 1 or more")
+    generator = random.Random(seed)  # noqa: S311 - no secret
+    drawn: dict[str, Experiment] = {}
+    for _ in range(TRIES * count):
+        changes = {space.name: space.draw(generator) for space in spaces}
+        title = _title(changes)
+        drawn.setdefault(title, Experiment(title, changes))
+        if len(drawn) == count:
+            break
+    else:
+        raise SweepError(f"-n {count}: there are only {len(drawn)} different experiments; ask for fewer")
+    refused = [line for experiment in drawn.values() for line in _refused(content, experiment.changes)]
     if refused:
         raise SweepError("nothing is queued:\n" + "\n".join(dict.fromkeys(refused)))
-    return experiments
+    return list(drawn.values())
 
 
-def command(experiment: Experiment) -> list[str]:
-    """The line of DVC that queues an experiment."""
-    changes = [part for name, value in experiment.changes for part in ("-S", f"{name}={value}")]
-    return ["dvc", "exp", "run", "--queue", "-n", experiment.name, *changes]
+def _check_names(content: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse a setting that params.yaml does not have, as DVC would."""
+    from landfold.tracking.store import leaves
+
+    known = [name for name, _ in leaves(content)]
+    for name in names:
+        if name not in known:
+            raise SweepError(f"{name}: no such setting in params.yaml{did_you_mean(name, known)}")
+
+
+def _refused(content: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """What the owners of the changed settings refuse, one line each."""
+    from landfold.params import faults
+
+    changed = copy.deepcopy(dict(content))
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        section = changed
+        for part in path:
+            section = section[part]
+        section[last] = value
+    return faults(changed, dict.fromkeys(name.partition(".")[0] for name in changes), where="params.yaml")
+
+
+def _title(changes: Mapping[str, Any]) -> str:
+    """Such as ``learning_rate-0.001_blocks-3``, which git accepts as the name of a reference."""
+    last = [name.rpartition(".")[2] for name in changes]
+    short = [end if last.count(end) == 1 else name for name, end in zip(changes, last, strict=True)]
+    text = "_".join(f"{name}-{_text(value)}" for name, value in zip(short, changes.values(), strict=True))
+    return re.sub(r"[^\w.+-]+|\.{2,}", "-", text).strip("-.")
 
 
 def queue(experiment: Experiment) -> None:
     """Queue an experiment.
 
     Raises:
-        SweepError: with what DVC says, if it refuses.
+        SweepError: with DVC's message, if it refuses.
     """
-    done = subprocess.run(command(experiment), capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", *experiment.command], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise SweepError(f"{experiment.name}: {lines[0] if lines else done.stderr.strip()}; see landfold doctor")
 
 
-def taken() -> set[str]:
-    """Names of the experiments of the present commit: those that are over and those that are queued."""
+def existing_names() -> set[str]:
+    """Names of the experiments of the present commit, finished or queued."""
     commit = _git("rev-parse", "HEAD").strip()
-    done = _git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/").split()
-    waiting = re.findall(rf"dvc-exp:{commit}:\S*:(\S+)", _git("log", "-g", "--format=%gs", "refs/exps/celery/stash"))
-    return {name.rpartition("/")[2] for name in done} | set(waiting)
+    finished = _git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/").split()
+    queued = re.findall(rf"dvc-exp:{commit}:\S*:(\S+)", _git("log", "-g", "--format=%gs", "refs/exps/celery/stash"))
+    return {name.rpartition("/")[2] for name in finished} | set(queued)
 
 
 def _git(*arguments: str) -> str:
@@ -143,92 +266,11 @@ def _git(*arguments: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def incomparable(experiments: Sequence[Experiment]) -> list[str]:
-    """A warning for each setting that changes what is scored, not only what scores."""
-    names = dict.fromkeys(name for experiment in experiments for name, _ in experiment.changes)
+def incomparable(names: Iterable[str]) -> list[str]:
+    """A warning for each setting that changes which patches, classes or zones are scored."""
     return [
         f"warning: {name} changes the patches, classes or zones that are scored; "
         "scores of different values of it are not comparable"
         for name in names
-        if name not in COMPARABLE and name.partition(".")[0] not in COMPARABLE
+        if name not in SAME_PATCHES and name.partition(".")[0] not in SAME_PATCHES
     ]
-
-
-def _split(text: str) -> list[str]:
-    """At the commas outside brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[{") - (letter in "]}")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return [part.strip() for part in parts]
-
-
-def _grid(spaces: Sequence[Space]) -> list[tuple[str, ...]]:
-    for space in spaces:
-        if not space.values:
-            raise SweepError(f"{space.name}: a range has no end of values; list some, or draw with -n")
-    return list(dict.fromkeys(itertools.product(*(space.values for space in spaces))))
-
-
-def _sample(spaces: Sequence[Space], count: int, seed: int) -> list[tuple[str, ...]]:
-    if count < 1:
-        raise SweepError(f"-n {count}: expected 1 or more")
-    chance = random.Random(seed)  # noqa: S311 - no secret
-    drawn: dict[tuple[str, ...], None] = {}
-    for _ in range(TRIES * count):
-        drawn[tuple(space.draw(chance) for space in spaces)] = None
-        if len(drawn) == count:
-            return list(drawn)
-    raise SweepError(f"-n {count}: only {len(drawn)} different experiments were found; ask for fewer, or leave out -n")
-
-
-def _known(content: Mapping[str, Any], name: str) -> None:
-    """Refuse a setting that params.yaml does not have, as DVC would."""
-    place: Any = content
-    for part in name.split("."):
-        if not isinstance(place, Mapping) or part not in place:
-            hint = did_you_mean(part, place if isinstance(place, Mapping) else ())
-            raise SweepError(f"{name}: no such setting in params.yaml{hint}")
-        place = place[part]
-    if isinstance(place, Mapping):
-        raise SweepError(f"{name}: a section, not a setting; known are {', '.join(f'{name}.{key}' for key in place)}")
-
-
-def _refused(content: Mapping[str, Any], experiment: Experiment) -> list[str]:
-    changed = copy.deepcopy(dict(content))
-    for name, text in experiment.changes:
-        *path, last = name.split(".")
-        place: Any = changed
-        for part in path:
-            place = place[part]
-        place[last] = _value(name, text)
-    sections = dict.fromkeys(name.partition(".")[0] for name, _ in experiment.changes)
-    return faults(changed, sections, where="params.yaml")
-
-
-def _value(name: str, text: str) -> Any:
-    """A value as params.yaml will have it; YAML alone reads 1e-5 as text."""
-    try:
-        return float(text) if re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", text) else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise SweepError(f"{name}={text}: not a value that YAML can read") from None
-
-
-def _name(names: Sequence[str], values: Sequence[str]) -> str:
-    """Such as ``learning_rate-0.001_blocks-3``: a name that git takes for a reference."""
-    ends = [name.rpartition(".")[2] for name in names]
-    short = [end if ends.count(end) == 1 else name.replace(".", "-") for name, end in zip(names, ends, strict=True)]
-    parts = [f"{name}-{value}" for name, value in zip(short, values, strict=True)]
-    return re.sub(r"[^\w.+-]+|\.{2,}", "-", "_".join(parts)).strip("-.")
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """The names, with a number behind those that occur before."""
-    given: list[str] = []
-    for name in names:
-        numbered = (f"{name}-{number}" for number in itertools.count(2))
-        given.append(next(other for other in itertools.chain([name], numbered) if other not in given))
-    return given

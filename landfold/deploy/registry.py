@@ -19,33 +19,18 @@ from landfold.core.digests import digest, file_sha256
 from landfold.core.errors import LandfoldError
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import Score
-from landfold.deploy.serving.package import quiet_mlflow, save
-from landfold.tracking import create_database, shown, sqlite_file, store_uri
+from landfold.deploy.serving.mlflow_model import save_mlflow_model
+from landfold.tracking import sqlite_file, store_uri
+from landfold.tracking.library import explained_errors, load_mlflow
 from landfold.tracking.origin import COMMIT, origin
-from landfold.tracking.redaction import reason
 from landfold.tracking.runs import COMPLETE, FOLD_DIGEST, PARENT
+from landfold.tracking.store import connect, experiment_id
 
 PREFIX = "landfold."
-_PATIENCE = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}
-"""MLflow's own retries and patience keep one waiting for minutes when a server is down."""
-
-_MEND = "start it, or mend MLFLOW_TRACKING_URI"
-_GISTS = {
-    "NameResolutionError": f"no such server; {_MEND}",
-    "Connection refused": f"no server listens there; {_MEND}",
-    "Max retries exceeded": f"the server does not answer; {_MEND}",
-    "unsupported URI": "no store of MLflow's; set MLFLOW_TRACKING_URI to http(s)://HOST:PORT or sqlite:///FILE",
-    "failed with error code 404": f"there is a server, but not MLflow's; {_MEND}",
-}
-"""What is told in the place of a page of MLflow's and urllib3's."""
 
 
 class RegistryError(LandfoldError):
-    """A model that is not to be registered, or a registry that does not answer."""
+    """A model that is not to be registered."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +111,8 @@ def register(
         What was done, in a sentence or two.
 
     Raises:
-        RegistryError: refused by the rule, or the store does not answer.
+        RegistryError: refused by the rule.
+        TrackingError: the store does not answer or cannot be used.
         BundleError: ``model`` is no model folder.
     """
     bundle = Bundle.load(model)
@@ -138,7 +124,7 @@ def register(
     root = (root or Path.cwd()).resolve()
     uri = store_uri(root)
     new = Candidate(bundle.digest, bundle.card.data_digest, bundle.card.zoned["accuracy"])
-    with _faults_explained(uri):
+    with explained_errors(uri):
         client = _client(uri, create=not dry_run)
         versions, champion = _versions(client, name, alias)
         known = next((found.version for found in versions if found.bundle_digest == new.bundle_digest), None)
@@ -161,14 +147,8 @@ def _next(versions: list[Candidate]) -> int:
 
 def _client(uri: str, *, create: bool) -> Any:
     """A client of the store; None where there is no database yet and none is to be made."""
-    for variable, value in _PATIENCE.items():
-        os.environ.setdefault(variable, value)
     file = sqlite_file(uri)
-    if file and not create and not file.is_file():
-        return None
-    if file:
-        create_database(file)
-    return quiet_mlflow().MlflowClient(tracking_uri=uri)
+    return None if file and not create and not file.is_file() else connect(uri)
 
 
 def _versions(client: Any, name: str, alias: str) -> tuple[list[Candidate], Candidate | None]:
@@ -209,7 +189,7 @@ def _create(client: Any, bundle: Bundle, name: str, root: Path, uri: str) -> int
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    experiment = _experiment(client, bundle.card.name, uri)
+    experiment = experiment_id(client, uri, bundle.card.name, root)
     parent = _parent(client, experiment, bundle)
     run_id = parent.info.run_id if parent else None
     tags = _tags(bundle, parent, root)
@@ -219,7 +199,7 @@ def _create(client: Any, bundle: Bundle, name: str, root: Path, uri: str) -> int
             described = Model(
                 artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id
             )
-            save(bundle.folder, Path(folder) / "model", mlflow_model=described)
+            save_mlflow_model(bundle.folder, Path(folder) / "model", mlflow_model=described)
             client.log_model_artifacts(logged.model_id, f"{folder}/model")
         client.finalize_logged_model(logged.model_id, "READY")
         try:
@@ -238,7 +218,7 @@ def _create(client: Any, bundle: Bundle, name: str, root: Path, uri: str) -> int
 @contextmanager
 def _as_global(uri: str) -> Iterator[None]:
     """MLflow's registry in a database looks a logged model up in the global store, not in its client's."""
-    mlflow = quiet_mlflow()
+    mlflow = load_mlflow()
     earlier = os.environ.get("MLFLOW_TRACKING_URI")  # MLflow keeps a global store there, too
     mlflow.set_tracking_uri(uri)
     try:
@@ -247,14 +227,6 @@ def _as_global(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(None)  # which empties the variable, too
         if earlier is not None:
             os.environ["MLFLOW_TRACKING_URI"] = earlier
-
-
-def _experiment(client: Any, name: str, uri: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
-    file = sqlite_file(uri)
-    return client.create_experiment(name, artifact_location=(file.parent / "mlruns").as_uri() if file else None)
 
 
 def _tags(bundle: Bundle, parent: Any, root: Path) -> dict[str, str]:
@@ -284,18 +256,3 @@ def _parent(client: Any, experiment: str, bundle: Bundle) -> Any:
     found = [client.get_run(run_id) for run_id in sorted(shared or ())]
     whole = [run for run in found if run.info.lifecycle_stage == "active" and run.data.tags.get(COMPLETE) == "true"]
     return max(whole, key=lambda run: run.info.start_time, default=None)
-
-
-@contextmanager
-def _faults_explained(uri: str) -> Iterator[None]:
-    """Turn what MLflow and its libraries raise into one error, without credentials."""
-    quiet_mlflow()
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, RequestException, SQLAlchemyError) as error:
-        known = next((told for sign, told in _GISTS.items() if sign in str(error)), reason(error))
-        raise RegistryError(f"{shown(uri)}: {known}") from None

@@ -8,6 +8,9 @@ from rasterio.crs import CRS
 
 WGS84 = CRS.from_epsg(4326)
 
+MAX_AREAL_SCALE = 1.25
+"""UTM has 1.03 in the middle of a neighbouring zone, 1.07 two zones off; Web Mercator has 2 at 45 degrees."""
+
 
 def describe_crs(crs: CRS) -> str:
     """A short name of a CRS: its authority code where it has one."""

@@ -24,7 +24,7 @@ from landfold.geo.crs import WGS84
 from landfold.geo.grid import Grid
 from landfold.geo.lattice import outline
 from landfold.geo.raster import Raster
-from landfold.maps.style import NO_CLASS
+from landfold.maps.classmap import NO_CLASS
 
 EDGES = 20
 """Pieces into which each side of a footprint is cut, as a straight line is none in longitude and latitude."""

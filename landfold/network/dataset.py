@@ -16,6 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from rasterio.windows import Window
 
+from landfold.folds.lists import read_fold_list
 from landfold.geo.windows import scenes_of
 from landfold.network.distributed import all_gather
 from landfold.network.errors import DatasetError
@@ -25,13 +26,10 @@ def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
     """The table of patches with the ``zone`` and ``side`` (train, validation, buffer or test) of one fold.
 
     Raises:
-        DatasetError: the fold's list is absent or not of these patches.
+        FoldError: the list of the fold is absent or not of these patches.
     """
-    if not sides.is_file():
-        raise DatasetError(f"{sides}: not found; expected the list of a fold; run dvc repro zones")
-    table, fold = pandas.read_parquet(patches), pandas.read_parquet(sides)
-    if list(table["patch"]) != list(fold["patch"]):
-        raise DatasetError(f"{sides}: does not list the patches of {patches}; run dvc repro zones")
+    table = pandas.read_parquet(patches)
+    fold = read_fold_list(sides, table["patch"])
     return table.assign(zone=fold["zone"], side=fold["side"])
 
 

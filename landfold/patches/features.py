@@ -1,6 +1,6 @@
 """Band statistics: mean and standard deviation of every channel over a window, of patches and of map cells.
 
-What a classifier without any sense of shape has to go by, and the space in which a map cell is like
+They are the features of a classifier that knows no shapes, and the space in which a map cell is like
 the training patches or is not. Sums are taken over integers, values in steps of 2 ** -20, so that they
 are exact however a scene is cut into strips: a window has the same statistics as a patch and as a
 cell, and one of constant colour has a standard deviation of exactly 0.
@@ -53,15 +53,17 @@ def patch_features(patches: pandas.DataFrame, normalized: Path) -> pandas.DataFr
         WindowError: no patches, a scene is absent, or scenes differ in their channels.
     """
     channels: list[str] = []
-    found = np.empty((0, 0), dtype=np.float32)
+    features = np.empty((0, 0), dtype=np.float32)
     places = patches.reset_index(drop=True)
     for raster, part in scenes_of(places, normalized):
         if not channels:
             channels = list(raster.names)
-            found = np.empty((len(places), 2 * len(channels)), dtype=np.float32)
+            features = np.empty((len(places), 2 * len(channels)), dtype=np.float32)
         for size, alike in part.groupby("size_px"):
-            _fill(found, raster, alike, int(size))
-    return pandas.DataFrame(found, columns=feature_names(channels), index=pandas.Index(places["patch"], name="patch"))
+            _fill(features, raster, alike, int(size))
+    return pandas.DataFrame(
+        features, columns=feature_names(channels), index=pandas.Index(places["patch"], name="patch")
+    )
 
 
 def cell_features(raster: Raster, *, size_px: int, stride_px: int) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
@@ -100,7 +102,7 @@ def full_windows(raster: Raster, *, size_px: int, stride_px: int, max_invalid: f
     """
     grid = raster.grid
     tops, lefts = (np.arange(0, side - size_px + 1, stride_px) for side in grid.shape)
-    found = np.zeros((len(tops), len(lefts)), dtype=bool)
+    full = np.zeros((len(tops), len(lefts)), dtype=bool)
     at_once = max(1, STRIP_PX // stride_px)
     for row in range(0, len(tops) if len(lefts) else 0, at_once):
         part = tops[row : row + at_once]
@@ -108,18 +110,18 @@ def full_windows(raster: Raster, *, size_px: int, stride_px: int, max_invalid: f
         valid = raster.read_mask(strip).astype(np.int64)
         y, x = part - part[0], lefts
         invalid_px = size_px**2 - _sums(valid, [y, y + size_px], [x, x + size_px])
-        found[row : row + at_once] = invalid_px / size_px**2 <= max_invalid
-    return found
+        full[row : row + at_once] = invalid_px / size_px**2 <= max_invalid
+    return full
 
 
-def _fill(found: np.ndarray, raster: Raster, places: pandas.DataFrame, size_px: int) -> None:
-    """Write the statistics of one scene's windows, all of one size, to the rows of ``found`` that are their index."""
+def _fill(features: np.ndarray, raster: Raster, places: pandas.DataFrame, size_px: int) -> None:
+    """Write the statistics of one scene's windows, all of one size, to the rows of ``features`` of their index."""
     rows = np.unique(places["row"].to_numpy())
     for _, strip in groupby(rows, key=lambda row: row // STRIP_PX):
         part = places[places["row"].isin(list(strip))]
         tops, row = np.unique(part["row"].to_numpy(), return_inverse=True)
         lefts, column = np.unique(part["column"].to_numpy(), return_inverse=True)
-        found[part.index] = _statistics(raster, tops, lefts, size_px)[0][row, column]
+        features[part.index] = _statistics(raster, tops, lefts, size_px)[0][row, column]
 
 
 def _statistics(raster: Raster, tops: np.ndarray, lefts: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:

@@ -202,7 +202,8 @@ class _SceneCache:
 
     def _stored_digests(self) -> dict[str, tuple[str, float]]:
         with suppress(FileNotFoundError, ValueError):
-            return read_json(self.folder / DIGESTS) if self.folder else {}
+            digests = read_json(self.folder / DIGESTS) if self.folder else {}
+            return digests if isinstance(digests, dict) else {}
         return {}
 
     def _digest(self, path: Path) -> str:

@@ -15,7 +15,6 @@ import numpy as np
 
 from landfold.core.errors import LandfoldError
 from landfold.core.files import read_json, write_json
-from landfold.geo.bands import Radiometry
 from landfold.geo.raster import Raster
 from landfold.geo.writer import create
 from landfold.scenes.settings import NormalizeSettings
@@ -192,23 +191,14 @@ def _integer_channels(source: Raster, settings: NormalizeSettings) -> dict[str, 
             if LOWEST[kind]:
                 numbers = numbers.astype(np.int64) - LOWEST[kind]
             total += np.bincount(numbers, minlength=1 << 16)
-    return {
-        name: _from_counts(total, LOWEST[kind], radiometry, settings)
-        for name, radiometry, total in zip(source.names, source.radiometry, counts, strict=True)
-    }
-
-
-def _from_counts(
-    counts: np.ndarray, lowest: int, radiometry: Radiometry, settings: NormalizeSettings
-) -> ChannelStatistics:
-    total = int(counts.sum())
-    if total == 0:
-        return ChannelStatistics(0.0, 0.0, 0)
-    low, high = (
-        percentile_of_counts(counts, p, lowest=lowest) * radiometry.scale + radiometry.offset
-        for p in (settings.low_percentile, settings.high_percentile)
-    )
-    return ChannelStatistics(low, high, total)
+    channels = {}
+    for name, radiometry, total in zip(source.names, source.radiometry, counts, strict=True):
+        low, high = (
+            percentile_of_counts(total, percentile, lowest=LOWEST[kind]) * radiometry.scale + radiometry.offset
+            for percentile in (settings.low_percentile, settings.high_percentile)
+        )
+        channels[name] = ChannelStatistics(low, high, int(total.sum()))
+    return channels
 
 
 def _float_channels(source: Raster, settings: NormalizeSettings) -> dict[str, ChannelStatistics]:
@@ -216,7 +206,7 @@ def _float_channels(source: Raster, settings: NormalizeSettings) -> dict[str, Ch
     for name in source.names:
         blocks = lambda name=name: (source.read_reflectance(window, [name])[0] for window in source.grid.blocks())  # noqa: E731
         (low, high), count = float_percentiles(blocks, (settings.low_percentile, settings.high_percentile))
-        channels[name] = ChannelStatistics(low, high, count) if count else ChannelStatistics(0.0, 0.0, 0)
+        channels[name] = ChannelStatistics(low, high, count)
     return channels
 
 

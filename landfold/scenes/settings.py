@@ -38,11 +38,11 @@ class IngestSettings(Settings):
     bands: list[str] = Field(min_length=1)
     """standard names of the bands to use, in the order of the channels"""
     band_order: list[str | None] | None
-    """names of the bands of multi-band files that do not tell them, in the order of the file, '-' for one to leave
-    out; null if none is needed"""
+    """names of the bands of multi-band files whose descriptions name none, in the order of the file, '-' for one to
+    leave out; null if none is needed"""
     crs_policy: Literal["error", "reproject", "keep"]
     """a scene that is not in project.crs and north-up is refused (error), is warped onto one lattice in project.crs
-    (reproject; Landsat's grids lie half a pixel off it), or stays on its own grid, which must be north-up and in
+    (reproject; Landsat's grids are half a pixel off it), or stays on its own grid, which must be north-up and in
     metres (keep)"""
     area: Box | None
     """x_min, y_min, x_max, y_max in metres of project.crs: only the pixels that meet this ground are read and
@@ -53,9 +53,9 @@ class IngestSettings(Settings):
     resampling: Literal["nearest", "bilinear", "cubic"]
     """how bands of another grid are put on the common one"""
     scale: float = Field(gt=0)
-    """reflectance = DN * scale + offset, for integer files whose product and tags do not tell"""
+    """reflectance = DN * scale + offset, for integer files where product and tags give neither"""
     offset: float
-    """reflectance = DN * scale + offset, for integer files whose product and tags do not tell"""
+    """reflectance = DN * scale + offset, for integer files where product and tags give neither"""
     nodata: int | None
     """DN that means no data in files that declare none; null if there is no such DN"""
     masks: MaskSettings

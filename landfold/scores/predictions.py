@@ -11,7 +11,8 @@ import pandas
 
 from landfold.core.errors import LandfoldError
 from landfold.core.files import read_json
-from landfold.folds.assignment import TEST, FoldIndex, column, read_index
+from landfold.folds.lists import FoldIndex, column, read_assignment, read_index, read_split
+from landfold.folds.split import TEST
 from landfold.scores.calibration import Scaling, cross_fit
 from landfold.scores.metrics import confusions
 
@@ -216,7 +217,7 @@ def read_predictions(models: Path, random: Path, folds: Path, patches: Path, bas
         FoldError: no index, or a fold that was trained on another split.
     """
     index = read_index(folds)
-    table, test = _patches(patches, folds / "patches.parquet", index)
+    table, test = _patches(patches, index)
     spatial = FoldModels(models, index, "fold")
     classes = spatial.classes()
     predictions = spatial.predictions(lambda fold: table[table["fold"] == fold], classes)
@@ -255,7 +256,7 @@ def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
 
 def _random_predictions(models: FoldModels, table: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:
     """Columns patch, repeat and predicted_random."""
-    index, own = models.index, models.classes()
+    index, own, patches = models.index, models.classes(), read_assignment(models.index.path.parent)["patch"]
     if own != classes:
         raise EvaluationError(
             f"{models.folder}: has the classes {', '.join(own)}, but the spatial folds have {', '.join(classes)}; "
@@ -263,23 +264,22 @@ def _random_predictions(models: FoldModels, table: pandas.DataFrame, classes: li
         )
 
     def held_out(fold: int) -> pandas.DataFrame:
-        sides = pandas.read_parquet(index.path.with_name(f"random_{fold}.parquet"))
-        chosen = sides["patch"][sides["side"] == "validation"]
+        chosen = patches[read_split(index.list_of("random", fold), patches).validation]
         return table[(table["repeat"] == fold // index.k) & table["patch"].isin(chosen)]
 
     predictions = models.predictions(held_out, classes)[["patch", "repeat", "predicted"]]
     return predictions.rename(columns={"predicted": "predicted_random"})
 
 
-def _patches(patches: Path, assigned: Path, index: FoldIndex) -> tuple[geopandas.GeoDataFrame, pandas.DataFrame]:
+def _patches(patches: Path, index: FoldIndex) -> tuple[geopandas.GeoDataFrame, pandas.DataFrame]:
     """Every patch with its label, place and zone, once with its fold in each repeat; and those of the test region."""
     table = geopandas.read_parquet(patches, columns=["patch", "label", "x", "y", "geometry"])
-    zones = pandas.read_parquet(assigned)
+    zones = read_assignment(index.path.parent)
     different = set(table["patch"]) ^ set(zones["patch"])
     if different or len(zones) != len(table):
         raise EvaluationError(
-            f"{assigned}: {len(zones)} patches, but {patches} has {len(table)}, and {len(different)} are in one of "
-            "them only; run `dvc repro zones`, then train again"
+            f"{index.path.parent}/patches.parquet: {len(zones)} patches, but {patches} has {len(table)}, and "
+            f"{len(different)} are in one of them only; run `dvc repro zones`, then train again"
         )
     table = table.merge(zones, on="patch", validate="one_to_one")
     columns = ["patch", "label", "x", "y", "geometry", "zone"]

@@ -1,7 +1,8 @@
-"""The files that go with a parent run: those of the repository, without secrets, tables, and a share of the maps."""
+"""The artifacts of a parent run: files of the repository without secrets, tables, and as many maps as allowed."""
 
 import csv
 import io
+import itertools
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,63 +10,58 @@ from pathlib import Path
 from typing import Any
 
 from landfold.tracking.origin import environment
-from landfold.tracking.redaction import redacted
-from landfold.tracking.result import Result
+from landfold.tracking.redaction import redact
+from landfold.tracking.result import TrackedResult
 
 TEXT = {".yaml", ".lock", ".json", ".csv", ".html", ".txt", ".md", ".xml"}
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """Names of the files that are to be kept, and of the maps for which there is no room."""
+class Artifacts:
+    """Names of the files to upload, and of the maps that exceed ``track.maps_mb``."""
 
     kept: list[str]
     left_out: list[str]
 
 
-def gather(result: Result, folder: Path) -> Gathered:
-    """Put all files that go with a result into an empty folder, from where they are sent in one go."""
+def collect_artifacts(result: TrackedResult, folder: Path) -> Artifacts:
+    """Copy all artifacts of a result into an empty folder, for one upload."""
     for path in _files(result.artifacts):
         _copy(path, folder / path)
     tables = {f"tables/{name}.csv": text for name, text in _tables(result.scores).items()}
     for name, text in (tables | {"environment.txt": environment(result.workspace)}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    maps, left_out = _share(_files([result.maps] if result.maps else []), result.maps_mb * 1e6)
+    maps, left_out = _smallest(_files([result.maps] if result.maps else []), result.maps_mb * 1e6)
     for path in maps:
         _copy(path, folder / path)
     kept = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return Gathered(kept, [path.as_posix() for path in left_out])
+    return Artifacts(kept, [path.as_posix() for path in left_out])
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        found += sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-    return [path for path in found if path.is_file()]
+    """The files themselves and all files in the folders, those that exist."""
+    return [file for path in paths for file in (path, *sorted(path.rglob("*"))) if file.is_file()]
 
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix in TEXT:
-        target.write_text(redacted(source.read_text(encoding="utf-8")), encoding="utf-8")
+        target.write_text(redact(source.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         shutil.copyfile(source, target)
 
 
-def _share(files: list[Path], room: float) -> tuple[list[Path], list[Path]]:
-    """The smallest files that together fit into so many bytes, and the rest."""
-    kept: list[Path] = []
-    for path in sorted(files, key=lambda path: (path.stat().st_size, path)):
-        room -= path.stat().st_size
-        if room < 0:
-            break
-        kept.append(path)
+def _smallest(files: list[Path], limit_bytes: float) -> tuple[list[Path], list[Path]]:
+    """The smallest files that together have at most ``limit_bytes``, and the rest."""
+    ascending = sorted(files, key=lambda path: (path.stat().st_size, path))
+    totals = itertools.accumulate(path.stat().st_size for path in ascending)
+    kept = [path for path, total in zip(ascending, totals, strict=True) if total <= limit_bytes]
     return kept, [path for path in files if path not in kept]
 
 
 def _tables(scores: Mapping[str, Any]) -> dict[str, str]:
-    """Tables of metrics/scores.json by name, as CSV, which MLflow's page shows as tables."""
+    """The tables of metrics/scores.json by name, as CSV, which MLflow's page shows as tables."""
     rows = {
         name: [_flat(row) for row in scores[name]] for name in ("per_class", "per_zone", "per_fold") if scores.get(name)
     }
@@ -79,7 +75,7 @@ def _tables(scores: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"f1": {"low": 1}}`` as ``{"f1_low": 1}``, and its pooled value as ``f1``; names and classes come first."""
+    """``{"f1": {"pooled": 1, "low": 0}}`` as ``{"f1": 1, "f1_low": 0}``, with the names of the row first."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, Mapping):

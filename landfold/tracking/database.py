@@ -1,4 +1,4 @@
-"""MLflow's local sqlite database: made once, checked at once, and asked without mlflow, whose import takes seconds."""
+"""MLflow's local sqlite database: creating it, checking it, and queries without mlflow, whose import takes seconds."""
 
 import os
 import sqlite3
@@ -9,18 +9,21 @@ from typing import Any
 from filelock import FileLock
 
 from landfold.tracking.library import LOCK_WAIT_S, TrackingError, load_mlflow, unusable
-from landfold.tracking.runs import ADOPTED, COMPLETE, FOLD_DIGEST, KEY, PARENT, Run
+from landfold.tracking.runs import ATTACHED, COMPLETE, FOLD_DIGEST, KEY, PARENT, Run
 
 
 def create_database(file: Path) -> None:
-    """Make MLflow's sqlite database unless it is there.
+    """Create MLflow's sqlite database unless it exists.
 
-    Only one process does it, under a lock: several that migrate at once corrupt it for good. It is
-    made under a temporary name, so that one that was killed half-way leaves nothing behind.
+    One process does it, under a lock, since several that migrate at once corrupt the database. It is written under a
+    temporary name and renamed, so a process that is killed leaves no partial database.
+
+    Raises:
+        TrackingError: MLflow cannot use the path, or the file there is no sqlite database.
     """
     if set("%?") & set(str(file)):
         raise TrackingError(
-            f"{file}: MLflow cannot keep a database in a path with % or ?; rename the folder or set MLFLOW_TRACKING_URI"
+            f"{file}: MLflow cannot use a database in a path with % or ?; rename the folder or set MLFLOW_TRACKING_URI"
         )
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{file}.lock", timeout=LOCK_WAIT_S):
@@ -37,24 +40,24 @@ def create_database(file: Path) -> None:
 
 
 def _check(file: Path) -> None:
-    """Refuse at once what sqlite cannot read: mlflow would try again for minutes."""
+    """Refuse at once what sqlite cannot read; mlflow would retry for minutes."""
     try:
         with closing(read_only(file)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
-        if "locked" not in str(error):  # mlflow waits for that
+        if "locked" not in str(error):  # mlflow waits for the lock
             raise unusable(file, str(error)) from None
 
 
 def read_only(file: Path) -> sqlite3.Connection:
-    """Open without writing to it."""
+    """Open a database without the right to write."""
     return sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=20)
 
 
 def is_complete(database: Path, key: str, folds: int) -> bool:
-    """Whether there is exactly one parent run of this key, finished and complete, with a child for each fold.
+    """Whether exactly one parent run has this key, is finished and complete, and has a child for each fold.
 
-    False when there is no database, or not yet MLflow's.
+    False where there is no database, or none of MLflow's yet.
 
     Raises:
         TrackingError: the file is no sqlite database.
@@ -69,30 +72,30 @@ def is_complete(database: Path, key: str, folds: int) -> bool:
         JOIN tags known ON known.run_uuid = p.run_uuid AND known.key = ? AND known.value = ?
         LEFT JOIN tags complete ON complete.run_uuid = p.run_uuid AND complete.key = ?
         WHERE p.lifecycle_stage = 'active'"""
-    return _ask(database, statement, (FOLD_DIGEST, PARENT, KEY, key, COMPLETE)) == [("FINISHED", "true", folds)]
+    return _query(database, statement, (FOLD_DIGEST, PARENT, KEY, key, COMPLETE)) == [("FINISHED", "true", folds)]
 
 
-def loose_runs(database: Path, experiment: str) -> list[Run]:
+def unattached_runs(database: Path, experiment: str) -> list[Run]:
     """Live runs without a parent, such as those of `dvc repro --force`."""
     statement = """
         SELECT r.run_uuid, r.status, r.start_time, t.key, t.value FROM runs r
         JOIN experiments e ON e.experiment_id = r.experiment_id AND e.name = ?
-        JOIN tags loose ON loose.run_uuid = r.run_uuid AND loose.key = ? AND loose.value = 'false'
+        JOIN tags attached ON attached.run_uuid = r.run_uuid AND attached.key = ? AND attached.value = 'false'
         JOIN tags t ON t.run_uuid = r.run_uuid
         WHERE r.lifecycle_stage = 'active'"""
     runs: dict[str, Run] = {}
-    for run_id, status, start_ms, key, value in _ask(database, statement, (experiment, ADOPTED)):
+    for run_id, status, start_ms, key, value in _query(database, statement, (experiment, ATTACHED)):
         runs.setdefault(run_id, Run(run_id, status, start_ms, {})).tags[key] = value
     return [run for run in runs.values() if PARENT not in run.tags]
 
 
-def _ask(database: Path, statement: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+def _query(database: Path, statement: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
     if not database.is_file():
         return []
     try:
         with closing(read_only(database)) as connection:
             return connection.execute(statement, values).fetchall()
     except sqlite3.OperationalError:
-        return []  # no table yet, or locked for long: the way through mlflow finds out
+        return []  # no table yet, or locked for long: mlflow's client then says so
     except sqlite3.DatabaseError as error:
         raise unusable(database, str(error)) from None

@@ -1,4 +1,4 @@
-"""What a run says of a result: scores, tags, the data set, and a description for who opens it."""
+"""The content of a run: metrics, tags, the data set, and a description of the result in markdown."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,56 +6,56 @@ from typing import Any
 
 from landfold.scores.sentences import accuracy_sentence, optimism_sentence
 from landfold.tracking.origin import CHANGED, COMMIT, DIRTY
-from landfold.tracking.redaction import redacted
-from landfold.tracking.result import Result
+from landfold.tracking.redaction import redact
+from landfold.tracking.result import TrackedResult
 from landfold.tracking.runs import FOLD, K
 from landfold.tracking.store import numbers
 
 NOTE = "mlflow.note.content"
-"""MLflow's page of a run shows it first, as markdown."""
+"""The tag that MLflow's page of a run shows first, as markdown."""
 
 HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
-def metrics(result: Result) -> dict[str, float]:
-    """Those of the parent: metrics/summary.json under the dotted names that `dvc exp show` gives them, too."""
+def metrics(result: TrackedResult) -> dict[str, float]:
+    """Metrics of the parent: metrics/summary.json by dotted names, as in `dvc exp show`."""
     return numbers(result.summary)
 
 
-def fold_metrics(result: Result, fold: int) -> dict[str, float]:
-    """The final scores of one fold beside its curves: ``zoned.accuracy``, where the parent's is pooled or a mean."""
+def fold_metrics(result: TrackedResult, fold: int) -> dict[str, float]:
+    """The final scores of one fold, such as ``zoned.accuracy``; the parent's end with ``.pooled`` or ``.mean``."""
     row = {name: value for name, value in _fold_row(result, fold).items() if name not in ("fold", "repeat")}
     plain = ("patches", "temperature")
     return numbers({name if name in plain else f"zoned.{name}": value for name, value in row.items()})
 
 
-def _fold_row(result: Result, fold: int) -> Mapping[str, Any]:
+def _fold_row(result: TrackedResult, fold: int) -> Mapping[str, Any]:
     return next((row for row in result.scores.get("per_fold", []) if row.get("fold") == fold), {})
 
 
-def tags(result: Result) -> dict[str, str]:
-    """What parent and children are filtered and grouped by; of digests the beginning, since MLflow cuts long tags."""
+def tags(result: TrackedResult) -> dict[str, str]:
+    """Tags of parent and children, to filter and group runs by; digests are shortened to 16 characters."""
     zones = result.params.get("zones", {})
-    named = {
+    values = {
         "landfold.data_digest": result.data_digest[:16],
         "landfold.params_digest": result.params_digest[:16],
         "landfold.model_digest": result.model_digest and result.model_digest[:16],
         K: result.k,
         "landfold.folds": len(result.folds),
         "landfold.split": "zoned",
-        "landfold.folds.zones.kind": zones.get("kind"),
-        "landfold.folds.zones.assignment": zones.get("assignment"),
+        "landfold.zones.kind": zones.get("kind"),
+        "landfold.zones.assignment": zones.get("assignment"),
     }
-    return {name: str(value) for name, value in named.items() if value is not None}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def fold_tags(result: Result, fold: int) -> dict[str, str]:
-    """Those of a child."""
+def fold_tags(result: TrackedResult, fold: int) -> dict[str, str]:
+    """Tags of a child."""
     return tags(result) | {FOLD: str(fold), NOTE: _fold_note(result, fold)}
 
 
-def dataset(result: Result) -> dict[str, str]:
-    """The patches of a result as the fields of MLflow's `Dataset`; its digest is the data digest, cut to 36 signs."""
+def dataset(result: TrackedResult) -> dict[str, str]:
+    """The patches of a result as the fields of MLflow's `Dataset`; ``digest`` is cut to 36 characters."""
     card, scenes = result.cards[0], result.scenes.get("scenes", [])
     zones = result.summary.get("zones")
     profile = {
@@ -71,21 +71,21 @@ def dataset(result: Result) -> dict[str, str]:
         "name": result.experiment[:500],
         "digest": result.data_digest[:36],
         "source_type": "local",
-        "source": redacted(_json(_source(result)))[:60_000],  # MLflow's limits are 65535 and, of a profile, 16777215
+        "source": redact(_json(_source(result)))[:60_000],  # MLflow's limits are 65535 and, of a profile, 16777215
         "schema": _json({"mlflow_colspec": columns}),
         "profile": _json({name: value for name, value in profile.items() if value}),
     }
 
 
-def _source(result: Result) -> dict[str, Any]:
-    """Where the pixels come from: the scenes of data/scenes/report.json, and DVC's digests of dvc.lock."""
+def _source(result: TrackedResult) -> dict[str, Any]:
+    """Where the pixels come from: the scenes of data/scenes/report.json, and DVC's digests in dvc.lock."""
     scenes = {s["scene"]: f"{s.get('sensor')}, {s.get('acquired')}" for s in result.scenes.get("scenes", [])}
     dvc = _locked(result, ("data/raw", "data/scenes", "data/patches.parquet"))
     return {"uri": "data/raw", "dvc": dvc, "scenes": scenes}
 
 
-def _locked(result: Result, paths: Iterable[str]) -> dict[str, str]:
-    """DVC's MD5 of outputs, from dvc.lock, and of data/raw from data/raw.dvc where raw data was added by hand."""
+def _locked(result: TrackedResult, paths: Iterable[str]) -> dict[str, str]:
+    """DVC's MD5 of outputs from dvc.lock, and of data/raw from data/raw.dvc where the user has added raw data."""
     import yaml
 
     outs: list[Any] = []
@@ -95,27 +95,26 @@ def _locked(result: Result, paths: Iterable[str]) -> dict[str, str]:
         if isinstance(content, dict):
             outs += [out | {"path": "data/raw"} for out in content.get("outs", [])]
             outs += [out for stage in content.get("stages", {}).values() for out in stage.get("outs", [])]
-    found = {out["path"]: out["md5"] for out in outs if "md5" in out}
-    return {path: found[path] for path in paths if path in found}
+    digests = {out["path"]: out["md5"] for out in outs if "md5" in out}
+    return {path: digests[path] for path in paths if path in digests}
 
 
 def _json(content: object) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
-def note(result: Result, tags_of_run: Mapping[str, str], kept: Iterable[str], left_out: Iterable[str]) -> str:
-    """What a reviewer reads first: the scores with their intervals, the leak, what it was made from, where to look."""
+def note(result: TrackedResult, tags_of_run: Mapping[str, str], kept: Iterable[str], left_out: Iterable[str]) -> str:
+    """The description of a result: scores with their intervals, optimistic bias of random folds, origin, and files."""
     parts = [_headline(result), _table(result), *_facts(result), _made_from(result, tags_of_run)]
     files = set(kept)
     if "metrics/report.html" in files:
         parts.append("**Report:** tab Artifacts, `metrics/report.html`; tables of classes, zones and folds: `tables/`.")
     if missing := sorted(left_out):
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        parts.append(f"Not kept here, over `track.maps_mb`: {', '.join(missing[:5])}{more}.")
-    return redacted("\n\n".join(part for part in parts if part))[:4900]  # MLflow's limit of a tag is 5000
+        parts.append(f"Not uploaded, over `track.maps_mb`: {_first(missing, 5)}.")
+    return redact("\n\n".join(part for part in parts if part))[:4900]  # MLflow's limit of a tag is 5000
 
 
-def _headline(result: Result) -> str:
+def _headline(result: TrackedResult) -> str:
     accuracy, optimism = accuracy_sentence(result.summary), optimism_sentence(result.summary)
     return (accuracy and f"**{accuracy}.**") + (optimism and f" {optimism}.")
 
@@ -125,23 +124,22 @@ def _interval(score: Mapping[str, float]) -> str:
     return f"{score['pooled']:.3f}{spread}"
 
 
-def _table(result: Result) -> str:
-    """The headline scores in a markdown table, narrow enough for MLflow's page; lines of nothing are left out."""
+def _table(result: TrackedResult) -> str:
+    """The headline scores as a markdown table, narrow enough for MLflow's page; empty rows are left out."""
     lines = {
-        "zoned, pooled (95 %)": [_pooled(result.summary, "zoned", name) for name in HEADLINES],
-        "folds, mean ± sd": [_spread(result.summary, name) for name in HEADLINES],
+        "spatial folds, pooled (95 %)": [_pooled(result.summary, "zoned", name) for name in HEADLINES],
+        "spatial folds, mean ± sd": [_spread(result.summary, name) for name in HEADLINES],
         "random folds": [_pooled(result.summary, "random", name) for name in HEADLINES],
-        "leak: random less zoned": [_pooled(result.summary, "gap", name) for name in HEADLINES],
-        "zoned less band statistics": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
+        "random minus spatial folds": [_pooled(result.summary, "gap", name) for name in HEADLINES],
+        "spatial folds minus band statistics": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
     }
     lines = {title: cells for title, cells in lines.items() if any(cells)}
     if not lines:
         return ""
     names = [name.replace("_", " ").replace("f1", "F1") for name in HEADLINES]
     rows = [["", *names], *([title, *cells] for title, cells in lines.items())]
-    spaced = [
-        f"| {' | '.join(f'{cell}&emsp;' for cell in row)} |" for row in rows
-    ]  # the page leaves none between columns
+    # the page leaves no space between columns
+    spaced = [f"| {' | '.join(f'{cell}&emsp;' for cell in row)} |" for row in rows]
     return "\n".join([spaced[0], "| :--- " * len(rows[0]) + "|", *spaced[1:]])
 
 
@@ -155,7 +153,7 @@ def _spread(summary: Mapping[str, Any], name: str) -> str:
     return f"{score['mean']:.3f} ± {score['std']:.3f}" if "std" in score else ""
 
 
-def _facts(result: Result) -> list[str]:
+def _facts(result: TrackedResult) -> list[str]:
     zones, facts = result.params.get("zones", {}), []
     if "patches" in result.summary:
         split = ", ".join(str(zones[name]) for name in ("kind", "assignment") if name in zones)
@@ -165,23 +163,26 @@ def _facts(result: Result) -> list[str]:
         )
     worst = result.scores.get("zone_summary", {}).get("worst")
     if worst:
-        facts.append(f"Worst zone: {worst['zone']}, {worst['accuracy']:.3f} of {worst['patches']} patches right.")
+        facts.append(f"Worst zone: {worst['zone']}, {worst['accuracy']:.3f} of {worst['patches']} patches are right.")
     return facts + [f"**Warning:** {text}" for text in result.scores.get("warnings", [])]
 
 
-def _made_from(result: Result, of_run: Mapping[str, str]) -> str:
+def _made_from(result: TrackedResult, of_run: Mapping[str, str]) -> str:
     data = f"data `{result.data_digest[:12]}`, settings `{result.params_digest[:12]}`"
     if COMMIT not in of_run:
         return f"Made from {data}."
-    names = of_run[CHANGED].split(", ") if of_run.get(DIRTY) == "true" else []
-    changes = f" with changes in {', '.join(names[:3])}" if names else ""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"Made from commit `{of_run[COMMIT][:12]}`{changes}{more}; {data}."
+    changed = of_run.get(DIRTY) == "true"
+    changes = f" with changes in {_first(of_run[CHANGED].split(', '), 3)}" if changed else ""
+    return f"Made from commit `{of_run[COMMIT][:12]}`{changes}; {data}."
 
 
-def _fold_note(result: Result, fold: int) -> str:
+def _first(names: list[str], count: int) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def _fold_note(result: TrackedResult, fold: int) -> str:
     row = _fold_row(result, fold)
-    text = f"Fold {fold}, one of {len(result.folds)}: trained on the other zones' patches, scored on its own."
+    text = f"Fold {fold} of {len(result.folds)}: trained on patches of other zones, scored on patches of its own."
     if "accuracy" in row:
         text += f" {row.get('patches')} patches, accuracy {row['accuracy']:.3f}"
         text += f", macro F1 {row['macro_f1']:.3f}." if "macro_f1" in row else "."

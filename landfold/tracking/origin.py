@@ -1,4 +1,4 @@
-"""What a run was made by: the code in git, the experiment of DVC, Python and its packages."""
+"""What made a run: the commit of the code, the DVC experiment, Python and its packages."""
 
 import os
 import platform
@@ -16,13 +16,17 @@ COMMIT, BRANCH, DIRTY, CHANGED = (
 EXPERIMENT = "dvc.exp_name"
 
 CODE = ("landfold", "stages", "params.yaml", "dvc.yaml", "requirements.txt", "data/raw.dvc")
-"""What a result is made from. The run itself rewrites dvc.lock and metrics, and documentation bears on nothing."""
+"""What a result is made from. The pipeline itself rewrites dvc.lock and metrics; documentation changes no result."""
 
 
 def origin(workspace: Path, source: str) -> dict[str, str]:
-    """Tags of a run that ``source`` writes: commit, branch, whether code or settings differ from it, DVC experiment.
+    """Tags of a run: commit, branch, whether code or settings differ from the commit, and the DVC experiment.
 
     New files count as differences, ignored ones do not. Outside of git there is no commit.
+
+    Args:
+        workspace: the folder in which the pipeline runs.
+        source: the script that writes the run.
     """
     tags = {"mlflow.source.name": source, "mlflow.source.type": "LOCAL", **_git(workspace)}
     if name := os.environ.get("DVC_EXP_NAME"):
@@ -50,10 +54,10 @@ def _git(workspace: Path) -> dict[str, str]:
 
 
 def environment(workspace: Path) -> str:
-    """Python, the platform, and the packages of requirements.txt as they are installed, one a line.
+    """Python, the platform, and the installed versions of the packages in requirements.txt, one a line.
 
-    Another version than the one that is asked for has that one beside it; packages that are not installed (those of
-    other platforms) are left out.
+    Where another version is installed than requirements.txt asks for, the line says both. Packages that are not
+    installed, such as those of other platforms, are left out.
     """
     lines = [f"# {platform.python_implementation()} {platform.python_version()} on {platform.platform()}"]
     requirements = workspace / "requirements.txt"
@@ -62,10 +66,10 @@ def environment(workspace: Path) -> str:
         requirements.read_text(encoding="utf-8") if requirements.is_file() else "",
         flags=re.MULTILINE,
     )
-    for name, asked in sorted(set(pinned)):
+    for name, required in sorted(set(pinned)):
         try:
-            found = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-        lines.append(f"{name}=={found}" + ("" if found == asked else f"  # requirements.txt: {asked}"))
+        lines.append(f"{name}=={installed}" + ("" if installed == required else f"  # requirements.txt: {required}"))
     return "\n".join(lines) + "\n"

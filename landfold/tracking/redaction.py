@@ -1,4 +1,4 @@
-"""What may be secret stays out of what is printed or kept: passwords in URLs, and those that the environment holds."""
+"""Secrets stay out of what is printed or kept: passwords in URLs, and those that the environment holds."""
 
 import os
 import re
@@ -18,8 +18,8 @@ _VARIABLES = (
 )
 
 
-def shown(uri: str) -> str:
-    """A store's URI without what may be secret: user, password and query."""
+def redact_uri(uri: str) -> str:
+    """The URI of a store without user, password and query."""
     try:
         parts = urlsplit(uri)
     except ValueError:
@@ -27,24 +27,24 @@ def shown(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """A text with ``***`` for users and passwords of URLs, keys in their queries, and the environment's secrets."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri:
-        text = text.replace(uri, shown(uri))
+        text = text.replace(uri, redact_uri(uri))
     for secret in _secrets(uri):
         text = text.replace(secret, "***")
     return _QUERY.sub(r"\1***", _USER.sub("***@", text))
 
 
-def reason(error: BaseException) -> str:
-    """The gist of an error in one line, without credentials."""
-    text, name = redacted(str(error)), os.environ.get("MLFLOW_TRACKING_USERNAME")
+def error_summary(error: BaseException) -> str:
+    """The first line of an error, at most 200 characters, without credentials."""
+    text, name = redact(str(error)), os.environ.get("MLFLOW_TRACKING_USERNAME")
     if name:
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "***", text)
     lines = text.strip().splitlines()
-    gist = lines[0] if lines else type(error).__name__
-    return gist if len(gist) <= 200 else gist[:197] + "..."
+    summary = lines[0] if lines else type(error).__name__
+    return summary if len(summary) <= 200 else summary[:197] + "..."
 
 
 def _secrets(uri: str) -> Iterator[str]:
@@ -53,5 +53,5 @@ def _secrets(uri: str) -> Iterator[str]:
         password = urlsplit(uri).password or ""
     except ValueError:
         password = ""
-    found = {password, unquote(password), *(os.environ.get(name, "") for name in _VARIABLES)}
-    yield from sorted((secret for secret in found if len(secret) >= 4), key=len, reverse=True)
+    secrets = {password, unquote(password), *(os.environ.get(name, "") for name in _VARIABLES)}
+    yield from sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)

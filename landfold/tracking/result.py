@@ -1,4 +1,4 @@
-"""One result of the pipeline, and the digests by which it is known."""
+"""One result of the pipeline, and the digests that identify it."""
 
 import hashlib
 import json
@@ -16,13 +16,20 @@ from landfold.tracking.store import leaves
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was asked (params), the folds' folders, and what came out.
+class TrackedResult:
+    """A result of the pipeline: settings, folders of the folds, scores and maps.
 
-    ``folds`` are the folders of fold 0, 1, ...; ``artifacts`` relative paths of files or folders to keep with the
-    parent run under the same names, those that exist; ``maps`` the folder of the maps, of which files are kept up to
-    ``maps_mb`` MB in all; ``scores`` metrics/scores.json; ``scenes`` data/scenes/report.json; ``workspace`` the folder
-    that the pipeline ran in.
+    Attributes:
+        experiment: name of the MLflow experiment.
+        params: settings, but for those of tracking.
+        summary: content of metrics/summary.json.
+        folds: folders of fold 0, 1, ...
+        artifacts: relative paths of files or folders to upload under the same names; those that exist.
+        workspace: the folder in which the pipeline ran.
+        scores: content of metrics/scores.json.
+        scenes: content of data/scenes/report.json.
+        maps: folder of the maps; None: no maps.
+        maps_mb: size limit of the maps that are uploaded, MB.
     """
 
     experiment: str
@@ -51,7 +58,7 @@ class Result:
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 by which the result's parent run is known."""
+        """SHA-256 that identifies the result's parent run."""
         values = [sorted(map(repr, leaves(part))) for part in (self.params, self.summary)]
         return hashlib.sha256(json.dumps([self.experiment, *values, self.digests]).encode()).hexdigest()
 
@@ -62,10 +69,10 @@ class Result:
 
     @cached_property
     def data_digest(self) -> str:
-        """SHA-256 of the data that the folds learned from and were scored on.
+        """SHA-256 of the data that the folds were trained and scored on.
 
         Raises:
-            TrackingError: a fold whose model.json does not tell.
+            TrackingError: the model.json of a fold lacks it.
         """
         try:
             return data_digest(self.cards)
@@ -75,7 +82,7 @@ class Result:
 
     @property
     def model_digest(self) -> str | None:
-        """What the tag MODEL_SHA256 of the result's maps says; None for folds that kept no weights."""
+        """The tag MODEL_SHA256 of the result's maps; None for folds without weights."""
         weights = [folder / "model.safetensors" for folder in self.folds]
         return model_digest(map(file_sha256, weights)) if all(path.is_file() for path in weights) else None
 

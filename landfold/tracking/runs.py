@@ -1,4 +1,4 @@
-"""What the tags of a run mean, and which live runs are given up."""
+"""What the tags of a run mean, and which live runs are stale."""
 
 import json
 import socket
@@ -10,7 +10,7 @@ from typing import Any
 
 PARENT = "mlflow.parentRunId"
 FOLD_DIGEST = "dvc.fold_digest"
-"""Of the fold's folder: by it a live run is known as the one that made a fold."""
+"""Digest of the fold's folder; it identifies the live run that made a fold."""
 
 KEY, COMPLETE = "landfold.key", "landfold.complete"
 """On a parent: the digest of its result, and "true" when nothing is missing."""
@@ -18,16 +18,16 @@ KEY, COMPLETE = "landfold.key", "landfold.complete"
 FOLD, K, STATE = "landfold.fold", "landfold.k", "landfold.state"
 """On a fold's run; state is live or restored: written while it trained, or from its files."""
 
-ADOPTED, LIFE = "landfold.adopted", "landfold.live"
-"""On a live run until it has a parent: "false", and the signs of life of its process as JSON."""
+ATTACHED, HEARTBEAT = "landfold.attached", "landfold.heartbeat"
+"""On a live run until it has a parent: "false", and host, process, workspace and time of the last epoch as JSON."""
 
-ABANDONED_AFTER_S = 7 * 24 * 3600
-"""A live run whose process cannot be asked is given up after this long without a sign of life."""
+STALE_AFTER_S = 7 * 24 * 3600
+"""A live run whose process cannot be asked is stale after this long without a heartbeat."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is asked of a run, wherever it was read."""
+    """A run of MLflow, read through its client or from its database."""
 
     id: str
     status: str
@@ -35,13 +35,13 @@ class Run:
     tags: dict[str, str]
 
     @cached_property
-    def life(self) -> dict[str, Any]:
-        """Host, process, workspace and heartbeat of a live run; empty for another."""
+    def heartbeat(self) -> dict[str, Any]:
+        """Host, process, workspace and time_ms of a live run; empty for any other run."""
         try:
-            found = json.loads(self.tags.get(LIFE, "{}"))
+            content = json.loads(self.tags.get(HEARTBEAT, "{}"))
         except ValueError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
 
 def now_ms() -> int:
@@ -49,36 +49,39 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def signs_of_life(workspace: Path) -> dict[str, Any]:
-    """Who trains, where, and when it was last heard of."""
+def heartbeat(workspace: Path) -> str:
+    """The tag HEARTBEAT of a run that this process is training: host, process, workspace and time as JSON."""
     import psutil
 
     process = psutil.Process()
-    return {
-        "host": socket.gethostname(),
-        "process": f"{process.pid} {process.create_time():.2f}",
-        "workspace": str(workspace),
-        "heartbeat": now_ms(),
-    }
+    return json.dumps(
+        {
+            "host": socket.gethostname(),
+            "process": f"{process.pid} {process.create_time():.2f}",
+            "workspace": str(workspace),
+            "time_ms": now_ms(),
+        }
+    )
 
 
-def is_orphan(run: Run, workspace: Path) -> bool:
-    """Whether a live run that no result has adopted will never be adopted.
+def is_stale(run: Run, workspace: Path) -> bool:
+    """Whether a live run without a parent will never get one.
 
-    That of another workspace (a queued experiment, say) is left alone: it may be part of a result
-    in the making. So is that of another host, until it has been silent for a week.
+    A run of another workspace, such as a queued experiment's, is not stale: its result may be in the making. Nor is
+    one of another host, until it has had no heartbeat for a week.
     """
-    silent = now_ms() - int(run.life.get("heartbeat", run.start_ms)) > ABANDONED_AFTER_S * 1000
-    if silent or run.life.get("host") != socket.gethostname():
+    last = run.heartbeat
+    silent = now_ms() - int(last.get("time_ms", run.start_ms)) > STALE_AFTER_S * 1000
+    if silent or last.get("host") != socket.gethostname():
         return silent
     if run.status == "RUNNING":
-        return not _is_alive(run.life.get("process", ""))
-    theirs = Path(run.life.get("workspace", ""))
-    return theirs == workspace or not theirs.is_dir()
+        return not _is_alive(last.get("process", ""))
+    its_workspace = Path(last.get("workspace", ""))
+    return its_workspace == workspace or not its_workspace.is_dir()
 
 
 def _is_alive(identity: str) -> bool:
-    """Whether a process is the one that was noted as "pid start", not a later one of the same number."""
+    """Whether the process "pid start" still runs; a later process may have the same pid."""
     import psutil
 
     pid, _, started = identity.partition(" ")

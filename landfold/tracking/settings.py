@@ -7,7 +7,7 @@ class TrackSettings(Settings):
     """Section ``track`` of params.yaml."""
 
     enabled: bool
-    """record results in MLflow; false: neither train nor track touches it"""
+    """record results in MLflow; false: neither train nor track uses it"""
     maps_mb: float
     """map files are kept with the result, smallest first, as long as they make no more MB than this; 0: none"""
     system_metrics: bool

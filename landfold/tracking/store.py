@@ -1,4 +1,4 @@
-"""Where runs are kept, and reading and writing them there through MLflow's client."""
+"""The store of MLflow that results go to, and reading and writing its runs through MLflow's client."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from landfold.core.files import main_checkout
 from landfold.tracking.database import create_database
 from landfold.tracking.library import UnreachableStoreError, load_mlflow, sqlite_file
-from landfold.tracking.redaction import reason, redacted
+from landfold.tracking.redaction import error_summary, redact
 from landfold.tracking.runs import Run, now_ms
 
 DATASET_CONTEXT = "mlflow.data.context"
@@ -40,6 +40,39 @@ def store_uri(root: Path) -> str:
     return uri
 
 
+def connect(uri: str) -> Any:
+    """MLflow's client of a store; a sqlite database is created if there is none."""
+    if file := sqlite_file(uri):
+        create_database(file)
+    return load_mlflow().MlflowClient(tracking_uri=uri)
+
+
+def experiment_id(client: Any, uri: str, name: str, root: Path) -> str:
+    """The id of an experiment, which is created, or restored from MLflow's trash, if need be.
+
+    A server decides where its artifacts go. Those of a database lie in mlruns beside a sqlite file, or in the checkout
+    that owns ``root``.
+    """
+    from mlflow.exceptions import MlflowException
+
+    location = None
+    if file := sqlite_file(uri):
+        location = (file.parent / "mlruns").as_uri()
+    elif urlsplit(uri).scheme not in ("", "file", "http", "https"):
+        location = (main_checkout(root) / "mlruns").as_uri()
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
+        except MlflowException:  # another process may have created it in between
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
+
+
 @dataclass(frozen=True)
 class Store:
     """One experiment of one store, through MLflow's client."""
@@ -49,37 +82,27 @@ class Store:
 
     @classmethod
     def open(cls, uri: str, experiment: str, root: Path) -> Self:
-        """Connect; make the database and the experiment if need be.
-
-        A server says where its artifacts go. Those of a database lie in mlruns beside a sqlite file, or in the checkout
-        that owns ``root``.
-        """
-        location = None
-        if file := sqlite_file(uri):
-            create_database(file)
-            location = (file.parent / "mlruns").as_uri()
-        elif urlsplit(uri).scheme not in ("", "file", "http", "https"):
-            location = (main_checkout(root) / "mlruns").as_uri()
-        client = load_mlflow().MlflowClient(tracking_uri=uri)
-        return cls(client, _experiment_id(client, experiment, location))
+        """Connect to a store; the database and the experiment are created if need be."""
+        client = connect(uri)
+        return cls(client, experiment_id(client, uri, experiment, root))
 
     def runs(self, condition: str, *, deleted: bool = False) -> list[Run]:
-        """Runs by MLflow's filter, oldest first."""
+        """The runs that MLflow's filter ``condition`` selects, oldest first."""
         from mlflow.entities import ViewType
 
         view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
-        found, token = [], None
+        runs, token = [], None
         while True:
             page = self.client.search_runs(
                 [self.experiment_id], condition, view, 1000, ["attributes.start_time ASC"], token
             )
-            found += [Run(r.info.run_id, r.info.status, r.info.start_time, r.data.tags) for r in page]
+            runs += [Run(r.info.run_id, r.info.status, r.info.start_time, r.data.tags) for r in page]
             token = page.token
             if not token:
-                return found
+                return runs
 
     def create(self, name: str, tags: Mapping[str, str]) -> Run:
-        """Begin a run."""
+        """Start a run."""
         run = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
         return Run(run.info.run_id, run.info.status, run.info.start_time, run.data.tags)
 
@@ -94,15 +117,15 @@ class Store:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log in few requests; writing the same again with the same ``time_ms`` changes nothing.
+        """Log metrics, parameters and tags in few requests; the same again with the same ``time_ms`` changes nothing.
 
         Args:
-            run_id: of which run.
+            run_id: the run.
             metrics: values at ``step``.
-            step: of ``metrics``.
-            time_ms: of ``metrics``, and of the start of ``curve``; now by default.
+            step: step of ``metrics``.
+            time_ms: time of ``metrics`` and of the start of ``curve``, milliseconds since 1970; None: now.
             curve: rows of history.csv; the ``epoch`` of each is its step.
-            params: text values; what may be secret in them is not written.
+            params: text values; secrets in them are replaced by ``***``.
             tags: text values.
         """
         from mlflow.entities import Metric, Param, RunTag
@@ -112,28 +135,28 @@ class Store:
         for row in curve:
             epoch = int(row["epoch"])
             values += [Metric(name, value, stamp + epoch, epoch) for name, value in row.items() if name != "epoch"]
-        constants = [Param(name, redacted(value)) for name, value in (params or {}).items()]
+        constants = [Param(name, redact(value)) for name, value in (params or {}).items()]
         labels = [RunTag(name, value) for name, value in (tags or {}).items()]
-        while values or constants or labels:  # MLflow takes 100 params, 100 tags and 1000 values in all at once
+        while values or constants or labels:  # MLflow's limits of a request: 100 params, 100 tags, 1000 values in all
             self.client.log_batch(run_id, values[:800], constants[:100], labels[:100])
             values, constants, labels = values[800:], constants[100:], labels[100:]
 
-    def forget(self, run_id: str, tag: str) -> None:
-        """Take a tag away that the run has."""
+    def delete_tag(self, run_id: str, tag: str) -> None:
+        """Remove a tag that the run has."""
         self.client.delete_tag(run_id, tag)
 
-    def use(self, run_id: str, dataset: Mapping[str, str], context: str) -> None:
-        """Log a data set as the input of a run, by the fields of MLflow's `Dataset`; again changes nothing."""
+    def log_dataset(self, run_id: str, dataset: Mapping[str, str], context: str) -> None:
+        """Log the fields of MLflow's `Dataset` as the input of a run; the same again changes nothing."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         entry = DatasetInput(Dataset(**dataset), [InputTag(DATASET_CONTEXT, context)])
         self.client.log_inputs(run_id, [entry])
 
     def upload(self, run_id: str, folder: Path) -> None:
-        """Keep the content of a folder as the run's artifacts.
+        """Upload the content of a folder as the run's artifacts.
 
         Raises:
-            UnreachableStoreError: the place of the artifacts, a bucket perhaps, does not take them.
+            UnreachableStoreError: the artifact store, such as a bucket, does not take them.
         """
         from mlflow.exceptions import MlflowException
 
@@ -141,36 +164,20 @@ class Store:
             self.client.log_artifacts(run_id, str(folder))
         except (MlflowException, OSError):
             raise
-        except Exception as error:  # each kind of place has a library with errors of its own
-            raise UnreachableStoreError(f"the place of MLflow's artifacts: {reason(error)}") from None
+        except Exception as error:  # each kind of artifact store has a library with errors of its own
+            raise UnreachableStoreError(f"MLflow's artifact store: {error_summary(error)}") from None
 
     def end(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
 
     def delete(self, run_id: str) -> None:
-        """Move to MLflow's trash."""
+        """Move a run to MLflow's trash."""
         self.client.delete_run(run_id)
 
 
-def _experiment_id(client: Any, name: str, location: str | None) -> str:
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
-        except MlflowException:  # another process was first
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return found.experiment_id
-
-
 def flatten(values: Mapping[str, Any]) -> dict[str, str]:
-    """Nested settings as MLflow's parameters: dotted names, text values, lists as JSON."""
+    """Nested settings as parameters of MLflow: dotted names, text values, lists as JSON."""
     return {name: _text(value)[:6000] for name, value in leaves(values)}  # 6000: MLflow's limit of a value
 
 
@@ -179,12 +186,12 @@ def _text(value: Any) -> str:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of nested metrics under dotted names."""
+    """The numbers in nested metrics by dotted names."""
     return {n: v for n, v in leaves(values) if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names, of characters that MLflow takes, and what they lead to."""
+    """Dotted names, of characters that MLflow allows, and their values."""
     for key, value in values.items():
         name = prefix + re.sub(r"[^\w. -]", "_", str(key))
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""MLflow's page for the store that results go to: ``python -m landfold.tracking.ui PORT``."""
+"""MLflow's web page of the store that results go to: ``python -m landfold.tracking.ui PORT``."""
 
 import os
 import sqlite3
@@ -11,20 +11,20 @@ from landfold.core import settings
 from landfold.core.errors import LandfoldError
 from landfold.tracking.database import create_database, read_only
 from landfold.tracking.library import ENVIRONMENT, sqlite_file
-from landfold.tracking.redaction import shown
+from landfold.tracking.redaction import redact_uri
 from landfold.tracking.store import store_uri
 from landfold.tracking.view import VIEW, VIEW_KEY
 
 
 def main(port: str, root: Path) -> None:
-    """Become MLflow's web server on 127.0.0.1; say where the page is if a tracking server has one already."""
+    """Become MLflow's web server on 127.0.0.1; where MLFLOW_TRACKING_URI names a server, print its address instead."""
     uri = store_uri(root)
     if urlsplit(uri).scheme in ("http", "https"):
-        print(f"MLFLOW_TRACKING_URI names a server, which has a page of its own: {shown(uri)}")
+        print(f"MLFLOW_TRACKING_URI names a server, which has its own page: {redact_uri(uri)}")
         return
     if file := sqlite_file(uri):
         create_database(file)
-    # by the environment: everybody on the machine sees a command line, and the URI may hold a password
+    # in the environment: a command line is seen by all users of the machine, and the URI may hold a password
     os.environ.update(ENVIRONMENT, MLFLOW_BACKEND_STORE_URI=uri)
     print(f"MLflow: http://127.0.0.1:{port}/#/{page(file, root)}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port]
@@ -32,20 +32,20 @@ def main(port: str, root: Path) -> None:
 
 
 def page(file: Path | None, root: Path) -> str:
-    """Where the page opens: at the project's runs, as the saved view shows them, else at the list of experiments."""
-    query = "workflowType=machine_learning"  # else it opens for language models, as its own link to the runs does
+    """The address within MLflow's page: the project's runs in the saved view, else the list of experiments."""
+    query = "workflowType=machine_learning"  # without it the page opens in its mode for language models
     try:
         name = settings.value(root / "params.yaml", "project.name")
-        experiment, viewed = _experiment(file, name) if file else ("", 0)
+        experiment, views = _experiment(file, name) if file else ("", 0)
     except (LandfoldError, sqlite3.Error):
-        experiment, viewed = "", 0
+        experiment, views = "", 0
     if not experiment:
         return f"experiments?{query}"
-    return f"experiments/{experiment}/runs?{query}" + (f"&viewStateShareKey={VIEW_KEY}" if viewed else "")
+    return f"experiments/{experiment}/runs?{query}" + (f"&viewStateShareKey={VIEW_KEY}" if views else "")
 
 
 def _experiment(file: Path, name: str) -> tuple[str, int]:
-    """The number of an experiment, none if there is none, and whether it has the saved view."""
+    """The id of an experiment, "" if there is none, and the number of its saved views: 0 or 1."""
     statement = """
         SELECT e.experiment_id, count(t.key) FROM experiments e
         LEFT JOIN experiment_tags t ON t.experiment_id = e.experiment_id AND t.key = ?

@@ -1,7 +1,7 @@
-"""A saved view of MLflow's page of the experiment: the columns and charts that a reviewer looks at.
+"""A saved view of MLflow's page of the experiment: the columns and charts for a review.
 
-MLflow keeps saved views as tags of the experiment (written so by its page, 3.17): JSON of a name and of a state, which
-is JSON again, deflated and in base64. Without a view the page shows no score, and its charts begin with dozens of bars.
+MLflow keeps a saved view as a tag of the experiment (as its page 3.17 writes it): JSON with a name and a state, which
+is JSON again, deflated and in base64. Without a view the page shows no score and dozens of charts.
 """
 
 import base64
@@ -27,7 +27,7 @@ COLUMNS = {
     "tags.`landfold.dirty`": 105,
     "tags.`landfold.data_digest`": 165,
 }
-"""What stands beside a run's name, from left to right, and its width in pixels: wide enough for the names."""
+"""Columns beside a run's name, from left to right, and their widths in pixels."""
 
 CURVES = "Folds by epoch"
 
@@ -39,11 +39,11 @@ CHARTS = {
     CURVES: ("validation_loss", "validation_accuracy", "train_loss", "train_accuracy", "learning_rate"),
     "Folds, each on its own zones": ("zoned.accuracy", "zoned.macro_f1", "temperature"),
 }
-"""Sections of charts, and their metrics; the page puts what is named nowhere into a section of its own below."""
+"""Sections of charts and their metrics; the page puts all other metrics into a section below."""
 
 
-def present(store: Store) -> None:
-    """Give the experiment its view, unless it has it: somebody may have changed it."""
+def add_view(store: Store) -> None:
+    """Save the view in the experiment, unless it is there: the user may have changed it."""
     if VIEW not in store.client.get_experiment(store.experiment_id).tags:
         store.client.set_experiment_tag(store.experiment_id, VIEW, _view("Review", _state()))
 
@@ -54,10 +54,10 @@ def _view(name: str, state: Mapping[str, Any]) -> str:
 
 
 def _state() -> dict[str, Any]:
-    """The page's own names; what is not named is as the page has it by default."""
+    """The state in the page's own names; everything else is as by default."""
     order = ["attributes.`Run Name`", "runDateAndNestInfo", *COLUMNS, "duration"]
     return {
-        "orderByKey": "attributes.start_time",  # under another order the page does not nest folds below their result
+        "orderByKey": "attributes.start_time",  # in another order the page does not nest folds below their result
         "orderByAsc": False,
         "selectedColumns": list(COLUMNS),
         "columnOrder": order,

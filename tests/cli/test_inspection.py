@@ -393,15 +393,15 @@ def test_the_likeliest_attribute_is_proposed_and_the_others_are_named(tmp_path):
     assert found.taken
 
 
-def test_invalid_polygons_are_counted_and_to_be_mended(tmp_path):
+def test_invalid_polygons_are_counted_and_to_be_repaired(tmp_path):
     bow = shapely.Polygon([(ORIGIN_X, ORIGIN_Y), (ORIGIN_X + 50, ORIGIN_Y - 50), (ORIGIN_X + 50, ORIGIN_Y),
                            (ORIGIN_X, ORIGIN_Y - 50)])  # fmt: skip
     write_labels(tmp_path / "labels.gpkg", [("a", bow), ("b", box(0, 0, 10, 10)), ("a", box(20, 0, 30, 10))])
     found = inspect(tmp_path)
     assert found.labels.invalid == 1
-    assert assert_loads(found)["labels"]["invalid"] == "mend"
+    assert assert_loads(found)["labels"]["invalid"] == "repair"
     assert found.taken
-    assert "1 invalid polygons were mended" in found.warnings[0].message
+    assert "1 invalid polygons were repaired" in found.warnings[0].message
 
 
 def test_points_layers_and_a_second_file(tmp_path):

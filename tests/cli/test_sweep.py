@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from landfold.cli import main, sweep
-from landfold.cli.sweep import Experiment, Space, SweepError, command, incomparable, plan
+from landfold.cli.sweep import Experiment, Space, SweepError, draw, incomparable
 from landfold.core.settings import read
 from landfold.params import OWNERS, faults
 from tests.imports import ROOT
@@ -35,26 +35,29 @@ def test_a_fault_names_its_setting_and_a_section_that_is_missing():
     assert refused.startswith("params.yaml: normalize.low_percentile: found -1: ")
 
 
-def test_a_grid_is_every_combination_in_order():
-    found = plan(PARAMS, [f"{RATE}=1e-5,0.001", "normalize.low_percentile=1,2,1"])
-    assert [experiment.name for experiment in found] == [
-        "learning_rate-1e-5_low_percentile-1",
-        "learning_rate-1e-5_low_percentile-2",
-        "learning_rate-0.001_low_percentile-1",
-        "learning_rate-0.001_low_percentile-2",
-    ]
-    assert command(found[0]) == [
-        *("dvc", "exp", "run", "--queue", "-n", "learning_rate-1e-5_low_percentile-1"),
-        *("-S", "train.learning_rate=1e-5", "-S", "normalize.low_percentile=1"),
+def test_a_grid_is_left_to_dvc(capsys):
+    assert main(["sweep", f"{RATE}=1e-5,0.001", "indices.names=[NDVI]"]) == 1
+    command = f"dvc exp run --queue -S {RATE}=1e-5,0.001 -S 'indices.names=[NDVI]'"
+    assert capsys.readouterr().err == (
+        f"landfold sweep: -n N is missing; for all combinations of listed values use DVC itself: {command}\n"
+    )
+
+
+def test_names_and_commands_have_the_values():
+    (experiment,) = draw(PARAMS, [f"{RATE}=1e-5", "indices.names=[NDVI, NDWI]", "zones.clusters=null"], count=1)
+    assert experiment.name == "learning_rate-1e-05_names--NDVI-NDWI-_clusters-null"
+    assert experiment.command == [
+        *("dvc", "exp", "run", "--queue", "-n", experiment.name),
+        *("-S", "train.learning_rate=1e-05", "-S", 'indices.names=["NDVI", "NDWI"]', "-S", "zones.clusters=null"),
     ]
 
 
 def test_draws_are_of_the_range_and_of_the_seed():
     texts = [f"{RATE}=log:1e-4:1e-2", "train.weight_decay=0:0.5", "train.epochs=2:4", "train.class_weights=none,sqrt"]
-    found = plan(PARAMS, texts, count=200, seed=3)
-    assert found == plan(PARAMS, texts, count=200, seed=3)
-    assert plan(PARAMS, texts, count=50, seed=3) == found[:50], "a longer sweep goes on where a shorter ended"
-    assert plan(PARAMS, texts, count=200, seed=4) != found
+    found = draw(PARAMS, texts, count=200, seed=3)
+    assert found == draw(PARAMS, texts, count=200, seed=3)
+    assert draw(PARAMS, texts, count=50, seed=3) == found[:50], "a longer sweep goes on where a shorter ended"
+    assert draw(PARAMS, texts, count=200, seed=4) != found
     assert len({experiment.name for experiment in found}) == 200
     rates = [float(rate) for rate in values(found)]
     assert 1e-4 <= min(rates) < 1.5e-4
@@ -62,21 +65,20 @@ def test_draws_are_of_the_range_and_of_the_seed():
     assert 70 < sum(rate < 1e-3 for rate in rates) < 130, "half of the draws are in the lower of two decades"
     decays = [float(decay) for decay in values(found, "train.weight_decay")]
     assert 70 < sum(decay < 0.25 for decay in decays) < 130
-    assert set(values(found, "train.epochs")) == {"2", "3", "4"}
+    assert set(values(found, "train.epochs")) == {2, 3, 4}
     assert set(values(found, "train.class_weights")) == {"none", "sqrt"}
 
 
 def test_rounding_never_leaves_the_range():
     space = Space.parse("a.b=0.12345:0.12349")
     drawn = {space.draw(random.Random(seed)) for seed in range(20)}  # noqa: S311
-    assert drawn <= {"0.12345", "0.12349"}
+    assert drawn <= {0.12345, 0.12349}
 
 
 def test_names_are_references_that_git_takes_and_differ():
-    found = plan(PARAMS, ["indices.names=[],[NDVI,NDWI],[NDVI, NDWI]", "model.stride_px=1,2", "patches.stride_px=8"])
-    names = [experiment.name for experiment in found]
-    assert len(set(names)) == len(names) == 6
-    assert names[1] == "names--_model-stride_px-2_patches-stride_px-8"
+    texts = ["indices.names=[],[NDVI,NDWI],[NDVI]", "model.stride_px=1,2", "patches.stride_px=8"]
+    names = {experiment.name for experiment in draw(PARAMS, texts, count=6)}
+    assert "names--NDVI-_model.stride_px-2_patches.stride_px-8" in names
     for name in names:
         assert subprocess.run(["git", "check-ref-format", f"refs/exps/{name}"]).returncode == 0
 
@@ -84,39 +86,39 @@ def test_names_are_references_that_git_takes_and_differ():
 @pytest.mark.parametrize(
     ("texts", "count", "words"),
     [
-        (["train.epochs"], None, r"'train.epochs': expected NAME=VALUES"),
-        (["train.epoch=1"], None, r"train.epoch: no such setting in params.yaml \(did you mean 'epochs'\?\)"),
-        (["train=1"], None, r"train: a section, not a setting; known are train.epochs, "),
-        (["train.epochs=1", "train.epochs=2"], None, r"train.epochs is given twice"),
-        (["train.weight_decay=0:1"], None, r"a range has no end of values; list some, or draw with -n"),
+        (["train.epochs"], 1, r"'train.epochs': expected NAME=VALUES"),
+        (["train.epoch=1"], 1, r"train.epoch: no such setting in params.yaml \(did you mean 'train.epochs'\?\)"),
+        (["train=1"], 1, r"train: no such setting in params.yaml"),
+        (["train.epochs=1", "train.epochs=2"], 1, r"train.epochs is given twice"),
         (["train.weight_decay=1:0"], 3, r"the first number must be the smaller one"),
         (["train.weight_decay=log:0:1"], 3, r"must be the smaller one and more than 0"),
         (["train.weight_decay=a:b"], 3, r"expected two numbers"),
         (["train.weight_decay=0:1"], 0, r"-n 0: expected 1 or more"),
-        (["train.epochs=1:3"], 4, r"-n 4: only 3 different experiments were found"),
-        (["indices.names=["], None, r"not a value that YAML can read"),
-        (["train.epochs=0,5,ten"], None, r"(?s)nothing is queued:\n.*epochs: found 0: .*\n.*epochs: found 'ten': "),
-        (["zones.k=3"], None, r"nothing is queued:\nparams.yaml: zones.*folds must be \[0, 1, 2\]"),
+        (["train.epochs=1:3"], 4, r"-n 4: there are only 3 different experiments"),
+        (["indices.names=["], 1, r"not values that YAML can read"),
+        (["train.epochs=0,5,ten"], 3, r"(?s)nothing is queued:\n.*epochs: found 'ten': "),
+        (["train.epochs=0,5,ten"], 3, r"(?s)nothing is queued:\n.*epochs: found 0: "),
+        (["zones.k=3"], 1, r"nothing is queued:\nparams.yaml: zones.*folds must be \[0, 1, 2\]"),
     ],
 )
 def test_what_is_refused(texts, count, words):
     with pytest.raises(SweepError, match=words):
-        plan(PARAMS, texts, count=count)
+        draw(PARAMS, texts, count=count)
 
 
 def test_settings_that_change_what_is_scored():
     names = [RATE, "ingest.bands", "ingest.area", "zones.seed", "model.blocks"]
-    warnings = incomparable([Experiment("a", tuple((name, "1") for name in names))])
+    warnings = incomparable(names)
     assert [warning.split()[1] for warning in warnings] == ["ingest.area", "zones.seed"]
 
 
 def test_a_dry_run_prints_lines_for_a_shell(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     shutil.copy(PARAMS, "params.yaml")
-    assert main(["sweep", "--dry-run", "indices.names=[NDVI]", "zones.seed=1,2"]) == 0
+    assert main(["sweep", "--dry-run", "-n", "2", "indices.names=[NDVI]", "zones.seed=1,2"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.splitlines() == [
-        f"dvc exp run --queue -n names--NDVI-_seed-{seed} -S 'indices.names=[NDVI]' -S zones.seed={seed}"
+    assert sorted(captured.out.splitlines()) == [
+        f"dvc exp run --queue -n names--NDVI-_seed-{seed} -S 'indices.names=[\"NDVI\"]' -S zones.seed={seed}"
         for seed in (1, 2)
     ]
     assert captured.err.startswith("landfold sweep: warning: zones.seed changes the patches")
@@ -141,20 +143,22 @@ def clone(tmp_path, monkeypatch):
 
 
 def test_the_queue_of_real_dvc(clone, capsys):
-    assert main(["sweep", f"{RATE}=1e-05,0.003"]) == 0
+    assert main(["sweep", "-n", "2", f"{RATE}=1e-05,0.003", "indices.names=[NDVI]"]) == 0
     assert capsys.readouterr().out.endswith("2 experiments queued; run them by: dvc queue start\n")
-    assert sweep.taken() == {"learning_rate-1e-05", "learning_rate-0.003"}
+    assert sweep.existing_names() == {f"learning_rate-{rate}_names--NDVI" for rate in (1e-05, 0.003)}
     queued = subprocess.run(
         ["git", "log", "-g", "--format=%H", "refs/exps/celery/stash"], capture_output=True, text=True
     )
-    for stash, rate in zip(queued.stdout.split(), (0.003, 1e-05), strict=True):
+    rates = set()
+    for stash in queued.stdout.split():
         text = subprocess.run(
             ["git", "show", f"{stash}:params.yaml"], capture_output=True, text=True, check=True
         ).stdout
         (clone / "queued.yaml").write_text(text)
-        assert read(clone / "queued.yaml")["train"]["learning_rate"] == rate
+        rates.add(read(clone / "queued.yaml")["train"]["learning_rate"])
         assert "# highest learning rate of AdamW" in text, "comments stay"
-    assert main(["sweep", f"{RATE}=0.003", "--dry-run"]) == 0
+    assert rates == {1e-05, 0.003}
+    assert main(["sweep", "-n", "1", f"{RATE}=0.003", "indices.names=[NDVI]", "--dry-run"]) == 0
     assert capsys.readouterr().out == "", "what is queued already is not queued again"
 
 
@@ -162,8 +166,4 @@ def test_what_dvc_refuses_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     with pytest.raises(SweepError, match=r"^a: ERROR: .*; see landfold doctor$"):
-        sweep.queue(Experiment("a", ()))
-
-
-def test_names_are_numbered_until_they_differ():
-    assert sweep._distinct(["a", "a", "a-2", "b", "a"]) == ["a", "a-2", "a-2-2", "b", "a-3"]
+        sweep.queue(Experiment("a", {}))

@@ -5,7 +5,7 @@ import pytest
 
 from landfold.geo.raster import Raster
 from landfold.maps import inference
-from landfold.maps.inference import InferenceError, check_stride, map_grid, shifts_px, slide
+from landfold.maps.inference import InferenceError, check_stride, map_grid, predict_windows, shifts_px
 from landfold.network.model import Classifier
 from tests import factories
 from tests.network.test_model import make_card, make_classifier
@@ -51,7 +51,7 @@ def run(path, models, stride_px, **options):
     """The whole map: probabilities (model, row, column, class), valid, padded; each cell is predicted once."""
     with Raster.open(path) as raster:
         grid = map_grid(raster.grid, stride_px)
-        strips = list(slide(raster, models, stride_px, **options))
+        strips = list(predict_windows(raster, models, stride_px, **options))
     seen = np.zeros(grid.shape, dtype=int)
     for strip in strips:
         seen[strip.window.toslices()] += 1
@@ -260,9 +260,9 @@ def test_no_seams_on_a_smooth_field(tmp_path):
 
 def test_reads_a_few_rows_at_a_time_and_hardly_any_twice(tmp_path, monkeypatch):
     heights = []
-    stored = Raster.stored
+    read = Raster.read_raw
     monkeypatch.setattr(
-        Raster, "stored", lambda self, window, *names: heights.append(window.height) or stored(self, window, *names)
+        Raster, "read_raw", lambda self, window, *names: heights.append(window.height) or read(self, window, *names)
     )
     run(write(tmp_path, 800, 20), [Centre(16)], 4)
     assert max(heights) <= inference.STRIP_CELLS * 4 + 16

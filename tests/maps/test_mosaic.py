@@ -38,7 +38,8 @@ def read(folder, name):
 
 def write(folder, rule="confidence", *, crs=factories.CRS_UTM33, cell_m=80.0, scenes=("a", "b"), acquired=()):
     tags = {"MODEL_SHA256": "a" * 64}
-    return write_mosaic(folder, list(scenes), rule, NAMED, crs=crs, cell_m=cell_m, tags=tags, acquired=acquired)
+    dated = dict(zip(scenes, acquired or [None] * len(scenes), strict=True))
+    return write_mosaic(folder, dated, rule, NAMED, crs=crs, cell_m=cell_m, tags=tags)
 
 
 def expected(maps, grid, rule):

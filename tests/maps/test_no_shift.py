@@ -24,7 +24,7 @@ import stages.normalize
 import stages.patches
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.maps.export import write_scene_map
+from landfold.maps.export import MapModels, NormalizedScene, write_scene_map
 from landfold.maps.inference import shifts_px
 from landfold.maps.settings import ExportSettings
 from landfold.params import read_params
@@ -286,7 +286,8 @@ def test_the_map_shows_every_place_where_it_is(run, tmp_path, size, stride, offs
     with Raster.open(run.folder / f"data/normalized/{SCENE}.tif") as source:
         cells = -(-run.grid.height // stride), -(-run.grid.width // stride)
         settings, colours = ExportSettings.model_validate(content), [(255, 255, 255), (9, 9, 9)]
-        write_scene_map(tmp_path, SCENE, source, [Compass(run, size)], settings, colours, acquired="2020-01-01")
+        scene = NormalizedScene(SCENE, source, "", "2020-01-01")
+        write_scene_map(tmp_path, scene, MapModels([Compass(run, size)], colours, ""), settings)
     with rasterio.open(tmp_path / f"{SCENE}_class.tif") as file:
         found, grid = file.read(1), Grid.of(file)
     assert grid.crs == run.grid.crs

@@ -3,6 +3,7 @@ import pandas
 import pytest
 import torch
 
+from landfold.folds.split import FoldError
 from landfold.geo.raster import Raster
 from landfold.geo.windows import WindowError
 from landfold.network.dataset import Examples, load_windows, read_fold
@@ -80,13 +81,13 @@ def test_a_fold_gives_each_patch_its_zone_and_side(tmp_path):
 @pytest.mark.parametrize("listed", [[3, 5, 8], [5, 3], [5, 3, 9]])
 def test_refuses_a_fold_of_other_patches(tmp_path, listed):
     files = fold_files(tmp_path, [5, 3, 8], listed)
-    with pytest.raises(DatasetError, match=r"fold_0.parquet: does not list the patches of .*; run dvc repro zones"):
+    with pytest.raises(FoldError, match=r"fold_0.parquet: does not list the patches of .*; run dvc repro zones"):
         read_fold(*files)
 
 
 def test_refuses_a_fold_that_is_absent(tmp_path):
     patches, sides = fold_files(tmp_path, [5], [5])
-    with pytest.raises(DatasetError, match=r"fold_7.parquet: not found; expected the list of a fold"):
+    with pytest.raises(FoldError, match=r"fold_7.parquet: not found; expected the list of a fold"):
         read_fold(patches, sides.with_name("fold_7.parquet"))
 
 

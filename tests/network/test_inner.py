@@ -3,7 +3,7 @@ import pandas
 import pytest
 import shapely
 
-from landfold.folds.assignment import FoldError
+from landfold.folds.split import FoldError
 from landfold.network.errors import TrainingError
 from landfold.network.inner import inner_split
 

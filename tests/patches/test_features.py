@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pandas
 import pytest
@@ -45,10 +47,15 @@ def table(places, scenes="one", size_px=SIZE_PX):
     )
 
 
+@cache
+def pixels(path):
+    with Raster.open(path) as raster:
+        return raster.read_reflectance(raster.grid.whole).astype(np.float64)
+
+
 def brute_force(path, top, left, size):
     """Mean and standard deviation of each channel over the valid pixels of a window, by numpy; and their number."""
-    with Raster.open(path) as raster:
-        values = raster.read_reflectance(raster.grid.whole).astype(np.float64)
+    values = pixels(path)
     part = values[:, max(0, top) : max(0, top + size), max(0, left) : max(0, left + size)]
     inside = part.reshape(len(part), -1)
     inside = inside[:, ~np.isnan(inside[0])]

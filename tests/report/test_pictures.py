@@ -7,9 +7,9 @@ import pytest
 import shapely
 from PIL import Image
 
-from landfold.folds.assignment import write_folds
+from landfold.folds.lists import CrossValidationFolds, write_folds
 from landfold.folds.split import FoldError, split_fold
-from landfold.folds.zones import Blocks, grid_zones, zone_table
+from landfold.folds.zones import Blocks, zone_table
 from landfold.geo.writer import create
 from landfold.maps.colours import ColourSettings
 from landfold.report import pictures
@@ -43,7 +43,7 @@ def write_all(folder):
 def write_patches(folder, east, south):
     """Patches, folds, predictions and audit at these metres east and south of the common origin."""
     x, y = ORIGIN_X + east, ORIGIN_Y - south
-    zone = grid_zones(x, y, block_size_m=200, origin_m=(ORIGIN_X, ORIGIN_Y))
+    zone = Blocks(200, (ORIGIN_X, ORIGIN_Y)).at(x, y)
     fold = np.unique(zone, return_inverse=True)[1] % 2
     label = np.where(east < 300, *CLASSES)
     table = geopandas.GeoDataFrame(
@@ -54,7 +54,7 @@ def write_patches(folder, east, south):
     table.drop(columns=["zone", "fold"]).to_parquet(folder / "data/patches.parquet", index=False)
     splits = [split_fold(table.geometry.to_numpy(), fold, i, 30) for i in (0, 1)]
     areas = zone_table(zone, fold, Blocks(200, (ORIGIN_X, ORIGIN_Y)), CRS_UTM33)
-    write_folds(folder / "data/folds/k2", table, splits, areas)
+    write_folds(folder / "data/folds/k2", CrossValidationFolds(table, splits, [], [areas]))
     predictions = table.assign(repeat=0, predicted=np.where(south < 350, label, "water"))
     predictions.to_parquet(folder / "data/predictions.parquet", index=False)
     (folder / "data/audit").mkdir(exist_ok=True)

@@ -9,8 +9,9 @@ import shapely
 import yaml
 
 from landfold.core.files import write_json
-from landfold.folds.assignment import TEST, FoldError, Split, column, split_fold, write_folds
-from landfold.folds.zones import Blocks, grid_zones, zone_table
+from landfold.folds.lists import CrossValidationFolds, column, write_folds
+from landfold.folds.split import TEST, FoldError, Split, split_fold
+from landfold.folds.zones import Blocks, zone_table
 from landfold.params import read_params
 from landfold.scores.predictions import EvaluationError
 from stages import evaluate, run
@@ -33,7 +34,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole(PARAMS)))
     column, row = np.meshgrid(np.arange(16), np.arange(2))
     x, y = 330050.0 + 100 * column.ravel(), 5814050.0 + 100 * row.ravel()
-    zone = grid_zones(x, y, block_size_m=400, origin_m=(0, 0))
+    zone = Blocks(400, (0, 0)).at(x, y)
     number = np.unique(zone, return_inverse=True)[1]
     table = geopandas.GeoDataFrame(
         {
@@ -51,7 +52,7 @@ def project(tmp_path, monkeypatch):
     table.drop(columns=["zone", "fold"]).to_parquet("data/patches.parquet", index=False)
     splits = [split_fold(table.geometry.to_numpy(), table["fold"].to_numpy(), fold, 0) for fold in (0, 1)]
     areas = zone_table(zone, table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
-    write_folds(tmp_path / "data/folds/k2", table, splits, areas)
+    write_folds(tmp_path / "data/folds/k2", CrossValidationFolds(table, splits, [], [areas]))
     index = json.loads((tmp_path / "data/folds/k2/index.json").read_text())
     for fold in (0, 1):
         folder = tmp_path / f"models/k2/fold_{fold}"
@@ -297,7 +298,7 @@ def give_random_models(project, wrong=()):
     randoms = [Split(~held_out, held_out, np.zeros(32, bool)) for held_out in dealt]
     splits = [split_fold(table.geometry.to_numpy(), table["fold"].to_numpy(), fold, 0) for fold in (0, 1)]
     areas = zone_table(table["zone"].to_numpy(), table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
-    write_folds(folder, table, splits, areas, randoms=randoms)
+    write_folds(folder, CrossValidationFolds(table, splits, randoms, [areas]))
     index = json.loads((folder / "index.json").read_text())
     for fold in (0, 1):
         own = project / f"models/random/k2/fold_{fold}"
@@ -348,7 +349,7 @@ def test_repeats_are_pooled_one_by_one_and_averaged(project):
     footprints = table.geometry.to_numpy()
     splits = [split_fold(footprints, table[column("fold", i // 2)].to_numpy(), i, 0) for i in range(4)]
     areas = zone_table(table["zone"].to_numpy(), table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
-    write_folds(folder, table, splits, areas, areas)
+    write_folds(folder, CrossValidationFolds(table, splits, [], [areas, areas]))
     index = json.loads((folder / "index.json").read_text())
     first = table["zone"].iloc[0]
     for fold in range(4):

@@ -248,7 +248,9 @@ def test_refuses_a_fold_that_was_not_trained(root):
     folder = root / "models/k2/fold_1"
     away = folder.rename(root / "away")
     try:
-        with pytest.raises(ModelError, match=r"fold_1/model.safetensors: not found; expected a folder"):
+        with pytest.raises(
+            ModelError, match=r"fold_1/model.json: not found, so the model of fold 1 is missing; run `dvc repro"
+        ):
             export.main(read_params())
     finally:
         away.rename(folder)

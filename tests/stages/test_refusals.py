@@ -226,7 +226,7 @@ def label_raster_without_crs(folder):
 def invalid_polygon(folder):
     crossed = shapely.Polygon([box(0, 0, 600, 900).exterior.coords[i] for i in (0, 2, 1, 3)])
     polygons(folder, [("lake", box(600, 0, 1200, 900)), ("crop", crossed)], crs=CRS_UTM33)
-    return "1 features are not valid polygons (row 1); set labels.invalid: mend"
+    return "1 features are not valid polygons (row 1); set labels.invalid: repair"
 
 
 def table(folder, *lines):

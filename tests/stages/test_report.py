@@ -7,7 +7,8 @@ from landfold.core.files import write_json
 from landfold.params import read_params
 from landfold.report.pictures import PICTURES
 from stages import report, run
-from tests.factories import leftovers, tree, whole
+from tests import factories
+from tests.factories import leftovers, tree
 from tests.imports import ROOT
 from tests.report.test_pictures import write_all
 
@@ -16,7 +17,6 @@ PARAMS = {
     "zones": {"k": 2, "folds": [0, 1]},
     "colours": {"water": "#2f7fd1"},
     "track": {"enabled": True},
-    "machine": {"device": "cpu"},
 }
 
 
@@ -36,7 +36,7 @@ def few(monkeypatch):
 
 
 def write_params(folder, **changes):
-    (folder / "params.yaml").write_text(yaml.safe_dump(whole(PARAMS | changes)))
+    (folder / "params.yaml").write_text(yaml.safe_dump(factories.whole(PARAMS | changes)))
 
 
 def page(project):

@@ -12,8 +12,9 @@ import yaml
 
 from landfold.core.digests import digest, file_sha256
 from landfold.core.files import write_json
-from landfold.folds.assignment import Split, write_folds
-from landfold.folds.zones import Blocks, grid_zones, zone_table
+from landfold.folds.lists import CrossValidationFolds, write_folds
+from landfold.folds.split import Split
+from landfold.folds.zones import Blocks, zone_table
 from landfold.network.errors import TrainingError
 from landfold.network.model import Classifier
 from landfold.params import read_params
@@ -56,7 +57,7 @@ def project(folder, *, k: int = 2, **changes: Any) -> dict[str, Any]:
     table.drop(columns=["zone"]).to_parquet(folder / "data/patches.parquet", index=False)
     zones = zone_table(table["zone"].to_numpy(), folds, Blocks(480, (0, 0)), factories.CRS_UTM33)
     splits = [split(folds, fold) for fold in range(k)]
-    write_folds(folder / f"data/folds/k{k}", table.assign(fold=folds), splits, zones)
+    write_folds(folder / f"data/folds/k{k}", CrossValidationFolds(table.assign(fold=folds), splits, [], [zones]))
     return content
 
 
@@ -71,7 +72,7 @@ def patches(rows: np.ndarray, columns: np.ndarray) -> pandas.DataFrame:
             "column": column,
             "size_px": 16,
             "label": np.where(column + 8 < 60, "field", "water"),
-            "zone": grid_zones(x, y, block_size_m=480, origin_m=(0, 0)),
+            "zone": Blocks(480, (0, 0)).at(x, y),
             "geometry": shapely.to_wkb(shapely.box(x - 80, y - 80, x + 80, y + 80)),
         }
     )

@@ -17,11 +17,11 @@ import yaml
 from landfold import tracking
 from landfold.core.digests import data_digest, file_sha256, model_digest, params_digest
 from landfold.tracking import TrackingError, ui, view
-from landfold.tracking.artifacts import gather
+from landfold.tracking.artifacts import collect_artifacts
 from landfold.tracking.completion import complete
 from landfold.tracking.origin import environment, origin
-from landfold.tracking.redaction import redacted
-from landfold.tracking.result import Result
+from landfold.tracking.redaction import redact
+from landfold.tracking.result import TrackedResult
 from tests.tracking.test_tracking import DEAD_SERVER, ON, client, history, make_root, result_in, runs, train, write_fold
 
 K = 2
@@ -84,7 +84,7 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", "-c", "user.name=T", "-c", "user.email=t@e", *words], cwd=folder, check=True)
 
 
-def rich(folder: Path, **changes) -> Result:
+def rich(folder: Path, **changes) -> TrackedResult:
     """A result with all that a whole pipeline leaves."""
     files = {
         "metrics/report.html": f"<p>https://anna:{PASSWORD}@data.example {TOKEN}</p>",
@@ -193,7 +193,7 @@ def test_tags_say_what_it_was_made_from(root, parent, children):
     }  # fmt: skip
 
 
-def test_description_opens_with_the_score_its_interval_and_the_leak(parent, children):
+def test_description_opens_with_the_score_its_interval_and_the_bias_of_random_folds(parent, children):
     note = parent.data.tags["mlflow.note.content"]
     first, *rest = note.split("\n\n")
     assert first == (
@@ -205,15 +205,15 @@ def test_description_opens_with_the_score_its_interval_and_the_leak(parent, chil
     assert rows[1] == "| :--- | :--- | :--- | :--- |"
     assert rows[0] == "|  | accuracy | balanced accuracy | macro F1 |"
     assert rows[2:4] == [
-        "| zoned, pooled (95 %) | 0.710 (0.650 to 0.760) |  | 0.500 (0.400 to 0.600) |",
-        "| folds, mean ± sd | 0.720 ± 0.045 |  | 0.510 ± 0.040 |",
+        "| spatial folds, pooled (95 %) | 0.710 (0.650 to 0.760) |  | 0.500 (0.400 to 0.600) |",
+        "| spatial folds, mean ± sd | 0.720 ± 0.045 |  | 0.510 ± 0.040 |",
     ]
-    assert [row.split(" | ")[0] for row in rows[4:]] == ["| random folds", "| leak: random less zoned"]
+    assert [row.split(" | ")[0] for row in rows[4:]] == ["| random folds", "| random minus spatial folds"]
     assert {row.count("|") for row in rows} == {5}
     assert "30 patches in 4 zones, 2 folds (grid, stratified), buffer 100 m." in rest
     assert "**Warning:** class Grünland is in one zone only" in rest
     assert "`metrics/report.html`" in note
-    assert rest[-1] == "Not kept here, over `track.maps_mb`: data/maps/b_large.tif."
+    assert rest[-1] == "Not uploaded, over `track.maps_mb`: data/maps/b_large.tif."
     assert "16 patches, accuracy 0.740, macro F1 0.570" in children["fold_1"].data.tags["mlflow.note.content"]
 
 
@@ -333,20 +333,20 @@ def test_no_secret_is_kept(root, parent):
     "text", ["https://data.example/a@b?band=B02", "mail anna@example.org", "src: git@host:path", "a //@ comment", ""]
 )
 def test_ordinary_text_is_left_alone(text):
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 @pytest.mark.parametrize("secret", ["p@ss:w0rd", "pa%2Fss"])
 def test_password_in_the_tracking_uri_is_redacted_wherever_it_stands(monkeypatch, secret):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:{secret}@host:5000/x?token=abcd")
     text = f"at http://anna:{secret}@host:5000/x?token=abcd, password {secret}"
-    assert redacted(text) == "at http://host:5000/x, password ***"
+    assert redact(text) == "at http://host:5000/x, password ***"
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(0, []), (0.0005, ["a_class.tif"]), (1, ["a_class.tif", "b_large.tif"])])
 def test_maps_are_kept_up_to_the_limit(tmp_path, monkeypatch, limit, kept):
     monkeypatch.chdir(tmp_path)
-    files = gather(rich(tmp_path, maps_mb=limit), tmp_path / "gathered")
+    files = collect_artifacts(rich(tmp_path, maps_mb=limit), tmp_path / "gathered")
     assert [Path(name).name for name in files.kept if name.startswith("data/maps")] == kept
     assert len(files.left_out) == 2 - len(kept)
 
@@ -426,7 +426,9 @@ def test_the_store_of_artifacts_fails_in_one_line_without_secrets(root, tmp_path
 
     with monkeypatch.context() as patch:
         patch.setattr(type(client(workspace)), "log_artifacts", refuse)
-        with pytest.raises(tracking.UnreachableStoreError, match=r"artifacts: denied for \*\*\* at https://\*\*\*@b"):
+        with pytest.raises(
+            tracking.UnreachableStoreError, match=r"artifact store: denied for \*\*\* at https://\*\*\*@b"
+        ):
             complete(result)
     assert complete(result).changed
 
@@ -443,7 +445,7 @@ def test_error_of_a_dead_server_names_no_user(tmp_path, monkeypatch):
 def test_page_of_a_server_is_named_without_the_password(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD_SERVER)
     ui.main("5000", tmp_path)
-    assert capsys.readouterr().out.endswith("a page of its own: http://127.0.0.1:9\n")
+    assert capsys.readouterr().out.endswith("its own page: http://127.0.0.1:9\n")
 
 
 @pytest.mark.parametrize("name", ["mlflow.db", "other.db"])

@@ -21,10 +21,10 @@ from landfold.core.files import main_checkout, write_json
 from landfold.tracking import LiveRun, TrackingError, TrackSettings, UnreachableStoreError, completion
 from landfold.tracking.completion import Completion, complete
 from landfold.tracking.database import is_complete, read_only
-from landfold.tracking.library import load_mlflow
-from landfold.tracking.redaction import reason
-from landfold.tracking.result import Result
-from landfold.tracking.runs import Run, is_orphan, signs_of_life
+from landfold.tracking.library import explained_errors, load_mlflow
+from landfold.tracking.redaction import error_summary
+from landfold.tracking.result import TrackedResult
+from landfold.tracking.runs import Run, heartbeat, is_stale
 
 ON = TrackSettings(enabled=True, maps_mb=1, system_metrics=False)
 EPOCHS = 3
@@ -72,7 +72,7 @@ def write_fold(folder: Path, fold: int, k: int, *, weights: str = "a") -> str:
     return digest(folder)
 
 
-def result_in(workspace: Path, k: int = 3, **changes) -> Result:
+def result_in(workspace: Path, k: int = 3, **changes) -> TrackedResult:
     """The result whose folds and metrics lie in a workspace; folds that are missing are written."""
     folds = [workspace / f"models/k{k}/fold_{fold}" for fold in range(k)]
     for fold, folder in enumerate(folds):
@@ -90,7 +90,7 @@ def result_in(workspace: Path, k: int = 3, **changes) -> Result:
         "artifacts": [Path("metrics/summary.json"), Path("metrics/plots"), Path("dvc.lock")],
         "workspace": workspace,
     }
-    return Result(**values | changes)
+    return TrackedResult(**values | changes)
 
 
 def train(workspace: Path, fold: int, k: int = 3, **options) -> None:
@@ -178,15 +178,32 @@ class TestStore:
         ],
     )
     def test_is_shown_without_secrets(self, uri, expected):
-        assert tracking.shown(uri) == expected
+        assert tracking.redact_uri(uri) == expected
 
     def test_errors_lose_their_secrets(self, monkeypatch):
         monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t0ken")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:ge%21m@host")
         text = "GET http://anna:ge%21m@host/x failed for anna:ge!m with t0ken, see http://bob:pw@other"
-        gist = reason(RuntimeError(text))
-        assert not any(secret in gist for secret in ("ge%21m", "ge!m", "t0ken", "pw"))
-        assert gist.startswith("GET http://host/x failed")
+        summary = error_summary(RuntimeError(text))
+        assert not any(secret in summary for secret in ("ge%21m", "ge!m", "t0ken", "pw"))
+        assert summary.startswith("GET http://host/x failed")
+
+    def test_what_a_server_answers_is_reported_without_secrets(self, monkeypatch):
+        from mlflow.exceptions import MlflowException
+
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abcd-efgh")
+        answer = "no access by abcd-efgh to https://store/x?sig=12345&v=1\nand more"
+        with pytest.raises(UnreachableStoreError) as caught, explained_errors("https://me:mine@host/"):
+            raise MlflowException(answer)
+        assert str(caught.value) == "https://host/: no access by *** to https://store/x?sig=***&v=1"
+
+    def test_a_request_that_a_database_refuses_does_not_condemn_the_database(self, root):
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+        uri = tracking.store_uri(root)
+        with pytest.raises(TrackingError, match=r"mlflow\.db: no such alias$"), explained_errors(uri):
+            raise MlflowException("no such alias", INVALID_PARAMETER_VALUE)
 
     def test_four_processes_create_one_sound_database(self, tmp_path, capfd):
         in_processes(4, start_and_finish, tmp_path)
@@ -512,9 +529,9 @@ def run_until_killed(root: Path) -> None:
         os._exit(9)
 
 
-class TestOrphans:
+class TestStaleRuns:
     @pytest.mark.parametrize(
-        ("status", "changes", "orphan"),
+        ("status", "changes", "stale"),
         [
             ("FINISHED", {}, True),
             ("FAILED", {}, True),
@@ -525,18 +542,18 @@ class TestOrphans:
             ("RUNNING", {"process": f"{os.getpid()} 1.0"}, True),
             ("RUNNING", {"process": ""}, True),
             ("RUNNING", {"host": "other"}, False),
-            ("RUNNING", {"host": "other", "heartbeat": 1}, True),
-            ("RUNNING", {"heartbeat": 1}, True),
+            ("RUNNING", {"host": "other", "time_ms": 1}, True),
+            ("RUNNING", {"time_ms": 1}, True),
         ],
     )
-    def test_rule(self, tmp_path, status, changes, orphan):
-        life = signs_of_life(tmp_path)
+    def test_rule(self, tmp_path, status, changes, stale):
+        life = json.loads(heartbeat(tmp_path))
         assert life["host"] == socket.gethostname()
-        run = Run("id", status, 0, {"landfold.live": json.dumps(life | changes)})
-        assert is_orphan(run, tmp_path) is orphan
+        run = Run("id", status, 0, {"landfold.heartbeat": json.dumps(life | changes)})
+        assert is_stale(run, tmp_path) is stale
 
     def test_of_a_run_whose_tag_was_spoiled(self, tmp_path):
-        assert is_orphan(Run("id", "RUNNING", 0, {"landfold.live": "{"}), tmp_path)
+        assert is_stale(Run("id", "RUNNING", 0, {"landfold.heartbeat": "{"}), tmp_path)
 
 
 def test_null_run_says_nothing(capfd):

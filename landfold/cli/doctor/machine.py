@@ -1,235 +1,169 @@
-"""The machine: versions, disk, memory, links between cache and workspace, a GPU."""
+"""The checks of `landfold doctor` that are about the machine: packages, disk, GPU and MLflow's database."""
 
 import importlib.metadata
-import json
+import importlib.util
 import os
 import platform
 import shutil
+import sqlite3
 import tempfile
 import tomllib
-from functools import partial
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import psutil
+import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
-from landfold.cli.doctor.checkout import Checkout, Finding, some
+from landfold.cli.doctor.diagnosis import Diagnosis, first_three
+from landfold.core import settings
+from landfold.core.settings import SettingsError
+from landfold.tracking import sqlite_file, store_uri
+from landfold.tracking.database import read_only
 
 LEAST_FREE_BYTES = 200_000_000
-"""With less, even metrics, MLflow's database and temporary files may not fit."""
+"""Metrics, MLflow's database and temporary files may not fit into less."""
 
 GROWTH = 30
-"""Bytes written for one byte of raw data where no run tells: the default data set's is 29."""
-
-TRAINING_BYTES = 1_500_000_000
-"""What a training takes beside its patches: Python, torch, a small network and its batches."""
+"""Bytes that a run writes for one byte of raw data, where dvc.lock does not say; 29 for the default data set."""
 
 
-def versions(checkout: Checkout) -> list[Finding]:
-    """Python and the installed packages are those that the repository asks for."""
-    project = tomllib.loads((checkout.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    python, wanted = platform.python_version(), project["requires-python"]
-    if not SpecifierSet(wanted).contains(python):
+def packages(root: Path) -> list[Diagnosis]:
+    """Python and the installed packages are those that pyproject.toml and requirements.txt ask for."""
+    fix = "make repro installs them; elsewhere: pip install -r requirements.txt"
+    python = platform.python_version()
+    required = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+    if not SpecifierSet(required).contains(python):
         return [
-            Finding(
-                "versions", "error", f"Python {python}, but Landfold needs {wanted}", "make repro PYTHON=python3.12"
-            )
+            Diagnosis("packages", "error", f"Python {python}, but Landfold needs {required}", "make repro PYTHON=...")
         ]
-    pinned = _requirements(checkout.root / "requirements.txt")
-    direct = {canonicalize_name(r.name) for r in _requirements(checkout.root / "requirements.in")}
+    pinned = _requirements(root / "requirements.txt")
     absent, other = [], []
     for requirement in pinned:
-        installed = _installed(requirement.name)
-        if installed is None:
+        try:
+            installed = importlib.metadata.version(requirement.name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
             absent.append(requirement.name)
-        elif not requirement.specifier.contains(installed.partition("+")[0], prereleases=True):
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
             other.append(f"{requirement.name} {installed} instead of {str(requirement.specifier).removeprefix('==')}")
-    mend = "make repro installs them; elsewhere: pip install -r requirements.txt"
-    findings = []
-    if vital := [name for name in absent if canonicalize_name(name) in direct]:
-        findings.append(Finding("versions", "error", f"not installed: {some(vital, 6)}", mend))
-    if rest := [name for name in absent if name not in vital]:
-        findings.append(Finding("versions", "warning", f"not installed: {some(rest, 6)}", mend))
+    diagnoses = []
+    if absent:
+        diagnoses.append(Diagnosis("packages", "warning", f"not installed: {first_three(absent)}", fix))
     if other:
-        found = f"not as in requirements.txt: {some(other)}; results may differ in the last digits"
-        findings.append(Finding("versions", "warning", found, mend))
-    return findings or [
-        Finding("versions", "ok", f"Python {python}, all {len(pinned)} packages as in requirements.txt")
-    ]
+        message = f"not as in requirements.txt: {first_three(other)}; results may differ in the last digits"
+        diagnoses.append(Diagnosis("packages", "warning", message, fix))
+    return diagnoses or [Diagnosis("packages", "ok", f"Python {python}; {len(pinned)} packages as in requirements.txt")]
 
 
 def _requirements(path: Path) -> list[Requirement]:
-    """Those of a file that apply to this machine; options and comments are passed over."""
-    found = []
+    """The requirements of a file that apply to this machine; comments and options are left out."""
+    requirements = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
-            found.append(Requirement(line.partition(" #")[0]))
+            requirements.append(Requirement(line.partition(" #")[0]))
         except InvalidRequirement:
             continue
-    return [r for r in found if r.marker is None or r.marker.evaluate()]
+    return [r for r in requirements if r.marker is None or r.marker.evaluate()]
 
 
-def _installed(name: str) -> str | None:
+def disk(root: Path) -> list[Diagnosis]:
+    """The disk of the repository has space for another set of outputs, that of temporary files for those of a run."""
+    needed = max(_output_bytes(root), LEAST_FREE_BYTES)
+    temporary = Path(tempfile.gettempdir())
+    diagnoses = []
+    for path, least in {root: needed, temporary: LEAST_FREE_BYTES}.items():
+        free = shutil.disk_usage(path).free
+        if free < least:
+            level = "error" if free < LEAST_FREE_BYTES else "warning"
+            message = f"{_size(free)} free in {path}, and a run may write {_size(least)} there"
+            fix = "dvc gc --workspace --all-branches --all-experiments frees DVC's cache; TMPDIR names another folder"
+            diagnoses.append(Diagnosis("disk", level, message, fix))
+    free = _size(shutil.disk_usage(root).free)
+    return diagnoses or [Diagnosis("disk", "ok", f"{free} free; a whole run writes about {_size(needed)}")]
+
+
+def _output_bytes(root: Path) -> int:
+    """The size of all outputs by dvc.lock; estimated from the raw data where nothing has run yet."""
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+        lock = yaml.load((root / "dvc.lock").read_text(encoding="utf-8"), yaml.CSafeLoader)
+        outs = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
+        return sum(out.get("size", 0) for out in outs)
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return GROWTH * sum(path.stat().st_size for path in (root / "data/raw").rglob("*") if path.is_file())
 
 
-def disk(checkout: Checkout) -> list[Finding]:
-    """Room for one more set of outputs, and for the temporary files of training."""
-    need = _to_write(checkout)
-    places = {"the repository": checkout.root, "DVC's cache": _existing(checkout.cache)}
-    places["the temporary folder"] = Path(tempfile.gettempdir())
-    findings, seen = [], set()
-    for name, path in places.items():
-        device = path.stat().st_dev
-        if device in seen:
-            continue
-        seen.add(device)
-        free, wanted = shutil.disk_usage(path).free, need if name != "the temporary folder" else LEAST_FREE_BYTES
-        if free >= max(wanted, LEAST_FREE_BYTES):
-            continue
-        findings.append(
-            Finding(
-                "disk",
-                "error" if free < LEAST_FREE_BYTES else "warning",
-                f"{_size(free)} free for {name} ({path}), a run may write {_size(max(wanted, LEAST_FREE_BYTES))}",
-                "dvc gc --all-branches --all-experiments frees the cache; TMPDIR, dvc cache dir: other disks",
-            )
-        )
-    free = shutil.disk_usage(checkout.root).free
-    return findings or [Finding("disk", "ok", f"{_size(free)} free, a whole run writes about {_size(need)}")]
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def _to_write(checkout: Checkout) -> int:
-    """Bytes of all outputs by dvc.lock, in proportion to the raw data of now."""
-    sizes = {path: entry.get("size", 0) for path, entry in checkout.outputs.items()}
-    deps = (dep for stage in checkout.lock.values() for dep in stage.get("deps", []))
-    then = next((dep.get("size", 0) for dep in deps if dep["path"] == "data/raw"), 0)
-    now = _folder_size(checkout.root / "data/raw") or then
-    return round(sum(sizes.values()) * now / then) if then and sizes else GROWTH * now
-
-
-def _folder_size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def links(checkout: Checkout) -> Finding:
-    """Outputs are shared between cache and workspace, not kept twice."""
-    from dvc_objects.fs.system import hardlink, reflink
-
-    wanted = checkout.dvc_config.get("cache.type", "reflink,copy").split(",")
-    ways = {"reflink": reflink, "hardlink": hardlink}
-    possible = [way for way in wanted if way in ways and _can(ways[way], checkout)]
-    if possible:
-        return Finding("links", "ok", f"cache and workspace share files by {possible[0]}")
-    if "symlink" in wanted:
-        return Finding("links", "ok", "the workspace has symbolic links into the cache")
-    return Finding(
-        "links",
-        "warning",
-        f"cache ({checkout.cache}) and workspace cannot share files (cache.type {','.join(wanted)}): all is kept twice",
-        "put both on one file system, or dvc config cache.type symlink --local",
-    )
-
-
-def _can(link: Any, checkout: Checkout) -> bool:
-    """Whether a file of the cache's file system can be linked into the workspace's."""
-    here = partial(tempfile.TemporaryDirectory, prefix=".partial-doctor-")
+def gpu(root: Path) -> list[Diagnosis]:
+    """The GPUs that machine.device and train.devices ask for exist. torch is imported only where there may be one."""
     try:
-        with here(dir=_existing(checkout.cache)) as source, here(dir=checkout.root) as target:
-            file = Path(source) / "file"
-            file.write_bytes(b"x")
-            link(str(file), str(Path(target) / "file"))
-            return True
-    except OSError:
-        return False
-
-
-def memory(checkout: Checkout) -> Finding:
-    """One training fits; more side by side are told of."""
-    need, free = _training_bytes(checkout), psutil.virtual_memory().available
-    sides = max(1, int(free // need))
-    if free < need:
-        return Finding(
-            "memory",
-            "warning",
-            f"{_size(free)} available, one training takes about {_size(need)}",
-            "lower machine.cache_gb (patches then lie in a temporary file) or train.batch_size, or close programs",
-        )
-    cores = os.cpu_count() or 1
-    return Finding(
-        "memory",
-        "ok",
-        f"{_size(free)} available for about {_size(need)} a training; {cores} cores, so at most -j {min(sides, cores)}",
-    )
-
-
-def _training_bytes(checkout: Checkout) -> int:
-    """Windows of all patches in float32, or machine.cache_gb if that is less, and a constant."""
-    try:
-        patches = json.loads((checkout.root / "metrics/patches.json").read_text(encoding="utf-8"))["kept"]
-        channels = len(checkout.param("ingest.bands", [])) + len(checkout.param("indices.names", []))
-        windows = patches * channels * checkout.param("patches.size_px", 0) ** 2 * 4
-        return TRAINING_BYTES + round(min(windows, checkout.param("machine.cache_gb", 0) * 1e9))
-    except (OSError, ValueError, KeyError, TypeError):
-        return TRAINING_BYTES
-
-
-def gpu(checkout: Checkout) -> Finding:
-    """What machine.device and train.devices and precision ask for is here. torch is imported only to look for a GPU."""
-    device, precision = checkout.param("machine.device", "auto"), checkout.param("train.precision", "32-true")
-    count = checkout.param("train.devices", 1)
+        content = settings.read(root / "params.yaml")
+        device, count = content["machine"]["device"], content["train"]["devices"]
+    except (SettingsError, KeyError, TypeError):
+        return []  # the check of the settings reports it
     if device == "cpu" or (device == "auto" and not _has_driver()):
-        if precision != "32-true":
-            return Finding(
-                "GPU",
-                "warning",
-                f"train.precision is {precision}, but training is on the CPU: slower, not faster",
-                "set it to 32-true",
-            )
-        return Finding("GPU", "ok", "not asked for" if device == "cpu" else "none here, training is on the CPU")
-    names = gpus()
-    if not names and (device == "cuda" or _has_driver()):
-        level, found = (
-            ("error", "machine.device is cuda") if device == "cuda" else ("warning", "there is an NVIDIA driver")
+        return [Diagnosis("GPU", "ok", "not used (machine.device: cpu)" if device == "cpu" else "none; the CPU trains")]
+    names, cuda = torch_gpus()
+    if not names:
+        reason = "torch finds no GPU" if cuda else "torch is installed without CUDA"
+        asked, level = (
+            ("machine.device is cuda", "error") if device == "cuda" else ("there is an NVIDIA driver", "warning")
         )
-        return Finding(
-            "GPU",
-            level,
-            f"{found}, but torch finds no GPU",
-            "set machine.device to cpu, or install a driver that torch's CUDA takes",
-        )
+        fix = "update the NVIDIA driver" if cuda else "install the torch of requirements.txt"
+        return [Diagnosis("GPU", level, f"{asked}, but {reason}", f"{fix}, or set machine.device to cpu")]
     if isinstance(count, int) and count > len(names):
-        return Finding(
-            "GPU",
-            "error",
-            f"train.devices is {count}, but torch finds {len(names)} GPUs",
-            "lower it, or set it to auto",
-        )
-    return Finding("GPU", "ok", f"{some(names)}; precision {precision}")
-
-
-def gpus() -> list[str]:
-    """Names of the GPUs that torch finds."""
-    import torch
-
-    return (
-        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
+        message = f"train.devices is {count}, but torch finds {len(names)} GPUs"
+        return [Diagnosis("GPU", "error", message, "lower train.devices, or set it to auto")]
+    return [Diagnosis("GPU", "ok", first_three(names))]
 
 
 def _has_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+def torch_gpus() -> tuple[list[str], bool]:
+    """Names of the GPUs that torch finds, and whether it is installed with CUDA."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [torch.cuda.get_device_name(i) for i in range(count)], torch.version.cuda is not None
+
+
+def database(root: Path) -> list[Diagnosis]:
+    """MLflow's sqlite database can be read and written and is of the installed MLflow's version."""
+    file = sqlite_file(store_uri(root))
+    if file is None or not file.is_file():
+        return [Diagnosis("MLflow", "ok", "no local database yet" if file else "MLFLOW_TRACKING_URI names a server")]
+    if not os.access(file, os.W_OK):
+        return [Diagnosis("MLflow", "error", f"{file}: not writable", f"chmod u+w {file}")]
+    try:
+        with closing(read_only(file)) as connection:
+            revision, *_ = connection.execute("SELECT version_num FROM alembic_version").fetchone() or [None]
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            return [Diagnosis("MLflow", "error", f"{file}: locked by another program", "end that program")]
+        revision = None
+    except sqlite3.DatabaseError as error:
+        fix = f"mv {file} {file}.broken; the next dvc repro creates it anew"
+        return [Diagnosis("MLflow", "error", f"{file}: not a sqlite database ({error})", fix)]
+    newest, known = _mlflow_revisions()
+    if revision is None or revision == newest:
+        return [Diagnosis("MLflow", "ok", f"{file.name} is of the installed version")]
+    if revision in known:
+        fix = f"mlflow db upgrade sqlite:///{file}"
+        return [Diagnosis("MLflow", "error", f"{file}: made by an older MLflow", fix)]
+    return [
+        Diagnosis("MLflow", "error", f"{file}: made by a newer MLflow", "install that MLflow, or move the file away")
+    ]
+
+
+def _mlflow_revisions() -> tuple[str | None, set[str]]:
+    """The newest and all revisions of a database that the installed MLflow knows; mlflow itself is not imported."""
+    from alembic.script import ScriptDirectory
+
+    package = Path(importlib.util.find_spec("mlflow").origin).parent
+    scripts = ScriptDirectory(str(package / "store/db_migrations"))
+    return scripts.get_current_head(), {script.revision for script in scripts.walk_revisions()}

@@ -16,7 +16,7 @@ from landfold.core.errors import LandfoldError
 from landfold.geo.dataset import open_dataset, reading
 from landfold.geo.grid import Grid
 from landfold.geo.vector import POINTS, VectorError, layers, read_layer
-from landfold.patches.delivery import Place
+from landfold.patches.delivery import Delivery
 from landfold.patches.settings import value_text
 from landfold.scenes.sensors.scene_files import SceneFiles
 
@@ -75,7 +75,7 @@ class LabelView:
         return self.attributes[0] if self.attributes else None
 
 
-def look_at_labels(place: Place, *, kind: str | None, layer: str | None) -> LabelView | None:
+def look_at_labels(place: Delivery, *, kind: str | None, layer: str | None) -> LabelView | None:
     """The labels of a place; of several kinds the one that ``kind`` asks for, else the most telling one.
 
     ``layer`` is the layer of a vector file to look at, where it has it.

@@ -319,8 +319,8 @@ def _labels(view: LabelView) -> Lines:
         "attribute": (attribute, comment),
         "layer": (view.layer, f"of {', '.join(view.layers)}" if view.layers else ""),
         "invalid": (
-            "mend" if view.invalid else "refuse",
-            f"refuse | mend: {view.invalid or 'none'} of {view.features} invalid",
+            "repair" if view.invalid else "refuse",
+            f"refuse | repair: {view.invalid or 'none'} of {view.features} invalid",
         )
         if "invalid" in uses
         else (None, ""),

@@ -29,7 +29,7 @@ class RasterOnGrid(PixelLabels):
     """A label raster through a reader on the grid of a scene."""
 
     def __init__(self, reader: Any, settings: LabelSettings, path: Path, *, nodata: float | None) -> None:
-        """A reader on the scene's grid; ``nodata`` is a value without label, beside what its mask tells."""
+        """A reader on the scene's grid; ``nodata`` is a value without label, beside those that its mask leaves out."""
         super().__init__(len(settings.names))
         self.reader, self.settings, self.path, self.nodata = reader, settings, path, nodata
         self._numbers_of: dict[Any, int] = {}
@@ -51,9 +51,9 @@ class RasterOnGrid(PixelLabels):
         codes, values = pandas.factorize(stored[labelled])
         new = [value for value in values if value not in self._numbers_of]
         self._numbers_of |= self.settings.numbers(new, self.path)
-        found = np.full(stored.shape, UNLABELLED, dtype=np.uint8)
-        found[labelled] = np.array([self._numbers_of[value] for value in values], dtype=np.uint8)[codes]
-        return found
+        numbers = np.full(stored.shape, UNLABELLED, dtype=np.uint8)
+        numbers[labelled] = np.array([self._numbers_of[value] for value in values], dtype=np.uint8)[codes]
+        return numbers
 
     def _mask(self, window: Window) -> np.ndarray:
         """Numbers above 0 where there is data; GDAL takes no alpha of signed or wide numbers for a mask."""
@@ -105,7 +105,7 @@ class LabelRaster(Labels):
 
 
 def read_raster(folder: Path, settings: LabelSettings) -> LabelRaster:
-    """Look at the one raster in ``folder``; its pixels are read scene by scene.
+    """The one raster in ``folder``; its pixels are read scene by scene.
 
     Raises:
         LabelError: no file or several, no CRS, more than one band of values, or one that ``resampling: mode``

@@ -74,12 +74,12 @@ class LabelPolygons(Labels):
 
     Where polygons overlap, the smaller one wins: a pond mapped inside a forest is a pond. They are
     therefore sorted by falling area, ties by their order in the file. With ``zone_values`` the column
-    ``zone_value`` has the place of each polygon's value in them, plus 1.
+    ``zone_value`` has the index of each polygon's value in them, plus 1.
     """
 
     polygons: geopandas.GeoDataFrame
     names: list[str]
-    mended: int = 0
+    repaired: int = 0
     warnings: tuple[str, ...] = ()
     zone_values: tuple[str | None, ...] = ()
 
@@ -89,7 +89,7 @@ class LabelPolygons(Labels):
         there = self.polygons.to_crs(grid.crs)
         yield PolygonsOnGrid(there[there.intersects(grid.footprint(grid.whole))], grid, len(self.names))
 
-    def bearing(self, scene: str, grid: Grid) -> str:
+    def fingerprint_for_scene(self, scene: str, grid: Grid) -> str:
         """Digest of the polygons that touch the scene, their classes and zone values, in their order."""
         with self.on(scene, grid) as there:
             shapes, numbers = there.polygons.geometry.to_wkb(), there.polygons["label"].to_numpy()
@@ -102,8 +102,8 @@ class LabelPolygons(Labels):
         return self.polygons.geometry
 
     def summary(self, crs: CRS) -> dict[str, int]:
-        """Ground that polygons of different classes share, and the number of mended polygons."""
-        return {"label_overlap_m2": round(overlap_area(self.polygons.to_crs(crs))), "labels_mended": self.mended}
+        """Ground that polygons of different classes share, and the number of repaired polygons."""
+        return {"label_overlap_m2": round(overlap_area(self.polygons.to_crs(crs))), "labels_mended": self.repaired}
 
 
 class PointsOnGrid(SceneLabels):
@@ -114,7 +114,7 @@ class PointsOnGrid(SceneLabels):
     def __init__(self, points: geopandas.GeoDataFrame, grid: Grid, classes: int) -> None:
         """Points in the grid's CRS; those outside the grid are left out."""
         x, y = points.geometry.x.to_numpy(), points.geometry.y.to_numpy()
-        inside = np.isfinite(x) & np.isfinite(y)  # a point outside the CRS's own area has no place in it
+        inside = np.isfinite(x) & np.isfinite(y)  # a point outside the area of the CRS has no coordinates in it
         columns, rows = np.floor(~grid.transform @ (x[inside], y[inside]))
         self._classes = classes
         self.columns, self.rows, self.numbers = columns, rows, points["label"].to_numpy()[inside]
@@ -123,9 +123,9 @@ class PointsOnGrid(SceneLabels):
         """Points of each class in each column of a window: (class, x) int64."""
         columns, rows = self.columns - window.col_off, self.rows - window.row_off
         here = (columns >= 0) & (columns < window.width) & (rows >= 0) & (rows < window.height)
-        found = np.zeros((self._classes, int(window.width)), dtype=np.int64)
-        np.add.at(found, (self.numbers[here].astype(int) - 1, columns[here].astype(int)), 1)
-        return found
+        counts = np.zeros((self._classes, int(window.width)), dtype=np.int64)
+        np.add.at(counts, (self.numbers[here].astype(int) - 1, columns[here].astype(int)), 1)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class LabelPoints(Labels):
         """The points in the pixels of a scene."""
         yield PointsOnGrid(self.points.to_crs(grid.crs), grid, len(self.names))
 
-    def bearing(self, scene: str, grid: Grid) -> str:
+    def fingerprint_for_scene(self, scene: str, grid: Grid) -> str:
         """Digest of the pixels that points lie in and of the classes of the points, in their order."""
         with self.on(scene, grid) as there:
             inside = (there.columns >= 0) & (there.columns < grid.width)
@@ -168,21 +168,21 @@ def read_polygons(folder: Path, settings: LabelSettings) -> LabelPolygons:
     Raises:
         LabelError: no file or several, or a value that the settings do not list.
         VectorError: no CRS, no such layer or attribute, a value that is absent, or a geometry that is no valid
-            polygon and may not or cannot be mended (their rows are named).
+            polygon and may not or cannot be repaired (their rows are named).
     """
     path, polygons, values = _read(folder, settings)
-    polygons, warnings, mended = _mend(path, polygons) if settings.invalid == "mend" else (polygons, (), 0)
+    polygons, warnings, repaired = _repair(path, polygons) if settings.invalid == "repair" else (polygons, (), 0)
     check_rows(
         path,
         ~are_polygons(polygons),
         "features are not valid polygons",
-        "set labels.invalid: mend, or mend them, for example with 'Fix geometries' in QGIS"
+        "set labels.invalid: repair, or repair them, for example with 'Fix geometries' in QGIS"
         if settings.invalid == "refuse"
-        else "and nothing of them is left when mended: delete them or digitize them anew",
+        else "and nothing of them is left when repaired: delete them or digitize them anew",
     )
     area = shapely.area(polygons.geometry.values)
     polygons = polygons.iloc[np.argsort(-area, kind="stable")].astype({"label": "uint8"})
-    return LabelPolygons(polygons, settings.names, mended, warnings, values)
+    return LabelPolygons(polygons, settings.names, repaired, warnings, values)
 
 
 def read_points(folder: Path, settings: LabelSettings) -> LabelPoints:
@@ -198,7 +198,7 @@ def read_points(folder: Path, settings: LabelSettings) -> LabelPoints:
     return LabelPoints(points.explode(ignore_index=True).astype({"label": "uint8"}), settings.names)
 
 
-def _mend(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDataFrame, tuple[str, ...], int]:
+def _repair(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDataFrame, tuple[str, ...], int]:
     """Make polygons valid, keeping their area and no stray lines; a warning that names the rows."""
     shapes = polygons.geometry
     broken = shapes.geom_type.isin(POLYGONS) & ~shapes.is_valid
@@ -208,7 +208,11 @@ def _mend(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDa
     polygons = polygons.copy()
     polygons.loc[broken, "geometry"] = fixed
     count = int(broken.sum())
-    return polygons, (f"{path}: {count} invalid polygons were mended (row {first_ten(polygons.index[broken])})",), count
+    return (
+        polygons,
+        (f"{path}: {count} invalid polygons were repaired (row {first_ten(polygons.index[broken])})",),
+        count,
+    )
 
 
 def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDataFrame, tuple[str | None, ...]]:

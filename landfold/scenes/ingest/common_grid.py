@@ -8,7 +8,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from landfold.geo.crs import WGS84, areal_scale, describe_crs, is_metric, transform_points
+from landfold.geo.crs import MAX_AREAL_SCALE, WGS84, areal_scale, describe_crs, is_metric, transform_points
 from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX, Grid, GridError
 from landfold.geo.lattice import Bounds, bounds_in, lattice_over, window_over
 from landfold.scenes.ingest.sources import BandSource
@@ -17,9 +17,6 @@ from landfold.scenes.settings import IngestSettings
 
 OWN_GRID_TOLERANCE = 0.01
 """Pixels within 1 % of the wanted size are kept as they are under crs_policy keep."""
-
-MAX_AREAL_SCALE = 1.25
-"""UTM has 1.03 in the middle of a neighbouring zone, 1.07 two zones off; Web Mercator has 2 at 45 degrees."""
 
 MAX_SIDE_PX = 200_000
 """A larger grid is a mistake in the CRS or the resolution; a Sentinel-2 tile at 10 m has 10980."""

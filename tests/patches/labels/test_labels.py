@@ -201,47 +201,49 @@ def test_a_polygon_without_value_is_refused_by_row(tmp_path):
 def test_what_is_no_valid_polygon_is_refused_by_row(tmp_path, shape):
     table = geopandas.GeoDataFrame({"kind": ["crop", "lake"]}, geometry=[GOOD[0][1], shape], crs=CRS_UTM33)
     table.to_file(tmp_path / "l.gpkg")
-    refused(tmp_path, r"l\.gpkg: 1 features are not valid polygons \(row 1\); set labels\.invalid: mend")
+    refused(tmp_path, r"l\.gpkg: 1 features are not valid polygons \(row 1\); set labels\.invalid: repair")
 
 
 BOWTIE = shapely.Polygon(np.array([(0, 0), (100, 100), (100, 0), (0, 100)]) * [1, -1] + [ORIGIN_X, ORIGIN_Y])
 
 
-def test_invalid_polygons_are_mended_counted_and_named(tmp_path):
+def test_invalid_polygons_are_repaired_counted_and_named(tmp_path):
     write_labels(tmp_path / "l.gpkg", [("lake", box(200, 0, 300, 100)), ("crop", BOWTIE)])
-    labels = read(tmp_path, invalid="mend")
+    labels = read(tmp_path, invalid="repair")
     assert labels.summary(CRS_UTM33) == {"label_overlap_m2": 0, "labels_mended": 1}
-    assert [w.split(": ")[1] for w in labels.warnings] == ["1 invalid polygons were mended (row 1)"]
+    assert [w.split(": ")[1] for w in labels.warnings] == ["1 invalid polygons were repaired (row 1)"]
     assert sorted(shapely.area(labels.polygons.geometry.values)) == [5000, 10_000]
-    found = burned(tmp_path, invalid="mend")
+    found = burned(tmp_path, invalid="repair")
     assert found[1, 0] == 1
     assert found[1, 9] == 1
     assert (found[1, 3:7] == UNLABELLED).all(), "between the wings"
-    assert read_polygons(tmp_path, label_settings(invalid="mend", exclude=["road", "crop"], classes=TWO)).mended == 0
+    assert (
+        read_polygons(tmp_path, label_settings(invalid="repair", exclude=["road", "crop"], classes=TWO)).repaired == 0
+    )
 
 
 TWO = {"water": ["lake"], "land": ["rock"]}
 
 
 @pytest.mark.parametrize("shape", [shapely.Point(0, 0), shapely.Polygon([(0, 0), (9, 9), (0, 0)]), None])
-def test_what_cannot_be_mended_is_refused_by_row(tmp_path, shape):
+def test_what_cannot_be_repaired_is_refused_by_row(tmp_path, shape):
     table = geopandas.GeoDataFrame({"kind": ["crop", "lake"]}, geometry=[GOOD[0][1], shape], crs=CRS_UTM33)
     table.to_file(tmp_path / "l.gpkg")
-    refused(tmp_path, r"1 features are not valid polygons \(row 1\); and nothing of them is left", invalid="mend")
+    refused(tmp_path, r"1 features are not valid polygons \(row 1\); and nothing of them is left", invalid="repair")
 
 
-def test_mending_keeps_area_and_drops_lines(tmp_path):
+def test_repairing_keeps_area_and_drops_lines(tmp_path):
     corners = [(0, 0), (100, 0), (100, 50), (100, 150), (100, 50), (0, 50)]
     spike = shapely.Polygon([(ORIGIN_X + east, ORIGIN_Y - south) for east, south in corners])
     write_labels(tmp_path / "l.gpkg", [("crop", spike)])
-    mended = read(tmp_path, invalid="mend").polygons.geometry.iloc[0]
-    assert mended.equals(box(0, 0, 100, 50))
+    repaired = read(tmp_path, invalid="repair").polygons.geometry.iloc[0]
+    assert repaired.equals(box(0, 0, 100, 50))
 
 
-def test_valid_polygons_are_the_same_with_mend(tmp_path):
+def test_valid_polygons_are_the_same_with_repair(tmp_path):
     write_labels(tmp_path / "l.gpkg", [("crop", box(20, 30, 76, 54)), ("lake", box(200, 0, 300, 200))])
-    np.testing.assert_array_equal(burned(tmp_path, invalid="mend"), burned(tmp_path))
-    assert read(tmp_path, invalid="mend").warnings == ()
+    np.testing.assert_array_equal(burned(tmp_path, invalid="repair"), burned(tmp_path))
+    assert read(tmp_path, invalid="repair").warnings == ()
 
 
 def test_a_file_of_several_layers_needs_a_choice(tmp_path):

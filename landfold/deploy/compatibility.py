@@ -1,4 +1,4 @@
-"""Whether a scene fits a model: its bands, their pixels and units, and what else sets it apart from training."""
+"""Whether a scene fits a model: its bands, their pixel sizes and units, and other differences from training."""
 
 from datetime import date
 from math import isclose
@@ -14,25 +14,25 @@ from landfold.scenes.normalize import SceneStatistics
 from landfold.scenes.sensors import SceneFiles
 
 RESOLUTION_TOLERANCE = 0.05
-"""Relative: Landsat's 30 m and a map projection's 29.9 m are the same, Sentinel-2's 10 m and 20 m are not."""
+"""Relative: Landsat's 30 m and 29.9 m in a map projection are the same, Sentinel-2's 10 m and 20 m are not."""
 
 UNITS_FACTOR = 30
-"""Bright channels of scenes differ by less, snow and deep water included; DN and reflectance by 10,000, per cent and
+"""High percentiles of scenes differ by less, snow and deep water included; DN and reflectance by 10,000, per cent and
 reflectance by 100, 8 bits and reflectance by 255."""
 
 SEASON_DAYS = 60
-"""A scene that lies farther than this from every training scene in the year is of another season."""
+"""A scene that is more days of the year than this from every training scene is of another season."""
 
 
 class PredictError(LandfoldError):
     """A scene that does not fit the model, or a request that cannot be met."""
 
 
-def check_bands(scene: SceneFiles, card: BundleCard) -> None:
+def check_scene_bands(scene: SceneFiles, card: BundleCard) -> None:
     """Refuse a scene that cannot be used, or lacks a band of the model.
 
     Raises:
-        PredictError: naming the bands that are absent and those that are there.
+        PredictError: with the bands that are missing and those that are there.
     """
     if scene.fault:
         raise PredictError(scene.fault)
@@ -45,19 +45,22 @@ def check_bands(scene: SceneFiles, card: BundleCard) -> None:
         )
 
 
-def other_pixels(entry: dict[str, Any], card: BundleCard, *, allowed: bool) -> list[str]:
-    """Refuse bands whose pixels have another size than in training: the network has learned textures.
+def check_resolution(entry: dict[str, Any], card: BundleCard, *, allowed: bool) -> list[str]:
+    """Refuse bands whose pixel size differs from training: the network has learned textures.
 
     Args:
-        entry: what `landfold.scenes.ingest.check_scene` tells of the scene.
+        entry: the scene's, from `landfold.scenes.ingest.check_scene`.
         card: the model's.
-        allowed: warn, which is what is returned, and do not refuse.
+        allowed: whether to warn instead.
+
+    Returns:
+        Warnings, a sentence each.
 
     Raises:
-        PredictError: naming the bands and both sizes.
+        PredictError: with the bands and both sizes.
     """
     if not CRS.from_user_input(entry["delivered_crs"]).is_projected:
-        return ["its CRS is not in metres, so its pixel size is not compared with training's"]
+        return ["its CRS is not in metres, so its pixel size is not compared with that of training"]
     trained = {band.name: band.resolution_m for band in card.origin.bands}
     wrong = [
         f"band {band['name']} has {band['resolution_m']:g} m, trained on {', '.join(f'{m:g}' for m in sizes)} m"
@@ -67,17 +70,17 @@ def other_pixels(entry: dict[str, Any], card: BundleCard, *, allowed: bool) -> l
     ]
     if wrong and not allowed:
         raise PredictError(
-            f"scene {entry['scene']}: other pixels than those trained on: {'; '.join(wrong)}; deliver the bands "
-            "as the sensor has them, or give --other-pixels if you know that they look the same"
+            f"scene {entry['scene']}: other pixel sizes than in training: {'; '.join(wrong)}; deliver the "
+            "bands as the sensor has them, or give --other-pixels if you know that the network can use them"
         )
     return wrong
 
 
 def check_units(scene: str, statistics: SceneStatistics, card: BundleCard) -> None:
-    """Refuse numbers of another order than those trained on: DN taken for reflectance, or scaled twice.
+    """Refuse numbers of another order of magnitude than in training: DN taken for reflectance, or scaled twice.
 
     Raises:
-        PredictError: naming the factor.
+        PredictError: with the factor.
     """
     ratios = []
     for band in card.origin.bands:
@@ -95,8 +98,8 @@ def check_units(scene: str, statistics: SceneStatistics, card: BundleCard) -> No
         )
 
 
-def foreign(entry: dict[str, Any], card: BundleCard) -> list[str]:
-    """What sets a scene apart from those trained on, of which nobody knows what it costs."""
+def differences_from_training(entry: dict[str, Any], card: BundleCard) -> list[str]:
+    """Differences of a scene from those in training, whose effect on the accuracy is unknown, a sentence each."""
     origin, warnings = card.origin, []
     if entry["sensor"] not in origin.sensors:
         warnings.append(f"sensor {entry['sensor']}, but the model was trained on {', '.join(origin.sensors)}")
@@ -115,7 +118,7 @@ def foreign(entry: dict[str, Any], card: BundleCard) -> list[str]:
 
 
 def _days_apart(one: str, other: str) -> int:
-    """Days between two ISO dates in the circle of the year."""
+    """Days between two ISO dates within the year, the turn of the year included."""
     first, second = (date.fromisoformat(text).timetuple().tm_yday for text in (one, other))
     apart = abs(first - second)
     return min(apart, 365 - apart)

@@ -1,0 +1,19 @@
+"""The result of one check of `landfold doctor`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One line of the doctor: an error makes `dvc repro` fail, a warning is about experiments or results."""
+
+    check: str
+    level: Literal["ok", "warning", "error"]
+    message: str
+    fix: str = ""
+
+
+def first_three(names: list[str]) -> str:
+    """The first three of many names."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
