@@ -142,8 +142,8 @@ def _sentences(result: ReportData) -> dict[str, str]:
     """What the numbers mean, in words."""
     accuracy, audit = result.summary["zoned"]["accuracy"], result.audit
     meaning = (
-        f"Of 100 held-out patches the network classifies about {100 * accuracy['pooled']:.0f} correctly; for other "
-        f"zones of this kind, {100 * accuracy['low']:.0f} to {100 * accuracy['high']:.0f}."
+        f"Under spatial cross-validation (CV) the network classifies {100 * accuracy['pooled']:.0f} of 100 patches "
+        f"correctly; for other zones of this kind, {100 * accuracy['low']:.0f} to {100 * accuracy['high']:.0f}."
     )
     optimism = optimism_sentence(result.summary, digits=2)
     if not optimism:
