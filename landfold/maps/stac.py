@@ -120,7 +120,7 @@ def _times(acquired: Sequence[str]) -> dict[str, datetime | None]:
 
 
 def _span(text: str) -> tuple[datetime, datetime]:
-    """First and last second of a day, or a time twice; in UTC unless the text tells otherwise."""
+    """First and last second of a day, or a time twice; in UTC unless the text has another offset."""
     time = datetime.fromisoformat(text)
     time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     is_day = len(text) == len("2017-02-16")
