@@ -23,6 +23,7 @@ ROOMS = (
     "accuracy",
     "tracking",
     "deploy",
+    "library",
     "report",
     "params",
     "cli",
@@ -34,7 +35,7 @@ OBSERVERS = {"console", "params", "tracking", "cli"}
 them without depending on them; `tests/pipeline/test_observers.py` shows that the bytes are the same."""
 
 ONLY_IN = {
-    "torch": {"network", "maps.inference", "maps.export", "deploy.bundle", "deploy.onnx_export", "cli.doctor.machine"},
+    "torch": {"network", "deploy.bundle", "deploy.onnx_export", "cli.doctor.machine"},
     "torchvision": {"network"},
     "lightning_fabric": {"network"},
     "mlflow": {"tracking", "deploy.registry", "deploy.serving"},

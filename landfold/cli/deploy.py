@@ -33,7 +33,7 @@ indices and the scaling by a scene's statistics come before it. Names of channel
 
 _REGISTER = """\
 Register a model folder in the registry of the MLflow store (MLFLOW_TRACKING_URI, else mlflow.db of this folder).
-The alias moves to it if there is none yet, or if its zoned accuracy is higher than the champion's and their 95 %
+The alias moves to it if there is none yet, or if its spatial CV accuracy is higher than the champion's and their 95 %
 intervals do not overlap. Where they overlap, --promote decides; where the accuracy is not higher, the alias stays."""
 
 _REGISTER_EPILOG = """\

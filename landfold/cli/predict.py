@@ -81,10 +81,10 @@ def _predict(options: argparse.Namespace) -> int:
 
     read_card(options.model)  # what predict reads first, before its other imports
     from landfold.console.progress import bar
-    from landfold.deploy.predict import predict
+    from landfold.deploy.predict import predict_scenes
 
     outcomes = []
-    for outcome in predict(
+    for outcome in predict_scenes(
         options.scenes, options.model, options.output, _asked(options), device=options.device, bar=bar
     ):
         outcomes.append(outcome)

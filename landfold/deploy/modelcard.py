@@ -33,7 +33,7 @@ class Metrics:
 def write_model_card(
     path: Path, card: BundleCard, metrics: Metrics, settings: CardSettings, *, digest: str, area: dict[str, Any] | None
 ) -> None:
-    """Write the model card in Markdown; its bytes depend on what it tells alone.
+    """Write the model card in Markdown; equal content is equal bytes.
 
     Args:
         path: README.md of the model folder.

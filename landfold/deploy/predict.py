@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from landfold import __version__
 from landfold.core.digests import code_digest, library_versions, model_digest
@@ -26,6 +26,9 @@ from landfold.maps.inference import check_stride
 from landfold.maps.settings import ExportSettings
 from landfold.patches.delivery import isolate_file
 from landfold.scenes.sensors import SceneFiles, find_scenes
+
+if TYPE_CHECKING:
+    from landfold.deploy.bundle import Bundle
 
 Bar = Callable[[str], AbstractContextManager[Progress]]
 
@@ -46,23 +49,29 @@ class SceneOutcome:
         return data | (self.record or {"reason": self.reason})
 
 
-def predict(
-    paths: Sequence[Path], model: Path, target: Path, options: PredictOptions, *, device: str = "auto", bar: Bar
+def predict_scenes(
+    paths: Sequence[Path],
+    model: "Path | Bundle",
+    target: Path,
+    options: PredictOptions,
+    *,
+    device: str = "auto",
+    bar: Bar,
 ) -> Iterator[SceneOutcome]:
     """Map every scene at the paths into ``target``; the others go on when one fails.
 
     Args:
         paths: scenes or folders of scenes, as `landfold.scenes.sensors.find_scenes` knows them.
-        model: the model folder.
+        model: the model folder, or what was loaded from one.
         target: the folder of the maps.
         options: what is asked for beside the model's own settings.
-        device: auto, cpu or cuda.
+        device: auto, cpu or cuda, for a model folder.
         bar: shows the progress of a scene.
 
     Raises:
         LandfoldError: the model or the request cannot be used for any scene.
     """
-    request = _request(model, target, options)
+    request = _request(model if isinstance(model, Path) else model.folder, target, options)
     models: MapModels | None = None
     with ExitStack() as stack:
         for found in _find(paths, request, stack):
@@ -90,11 +99,11 @@ def _request(model: Path, target: Path, options: PredictOptions) -> PredictReque
     return PredictRequest(card, bundle_digest(model), target, options, export, code)
 
 
-def _load(model: Path, device: str, request: PredictRequest) -> MapModels:
+def _load(model: "Path | Bundle", device: str, request: PredictRequest) -> MapModels:
     from landfold.deploy.bundle import Bundle
     from landfold.network.model import pick_device
 
-    bundle = Bundle.load(model, pick_device(device))
+    bundle = Bundle.load(model, pick_device(device)) if isinstance(model, Path) else model
     area = bundle.area if request.export.applicability else None
     return MapModels(bundle.models, bundle.card.rgb, model_digest(bundle.card.weights), area=area)
 

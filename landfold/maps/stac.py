@@ -120,7 +120,7 @@ def _times(acquired: Sequence[str]) -> dict[str, datetime | None]:
 
 
 def _span(text: str) -> tuple[datetime, datetime]:
-    """First and last second of a day, or a time twice; in UTC unless the text tells otherwise."""
+    """First and last second of a day, or a time twice; in UTC unless the text has another offset."""
     time = datetime.fromisoformat(text)
     time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     is_day = len(text) == len("2017-02-16")
@@ -129,10 +129,10 @@ def _span(text: str) -> tuple[datetime, datetime]:
 
 def _projection(grid: Grid) -> dict[str, Any]:
     authority = grid.crs.to_authority()
-    told: dict[str, Any] = {"proj:code": ":".join(authority) if authority else None}
+    fields: dict[str, Any] = {"proj:code": ":".join(authority) if authority else None}
     if not authority:
-        told["proj:wkt2"] = pyproj.CRS.from_wkt(grid.crs.to_wkt()).to_wkt()
-    return told | {"proj:shape": list(grid.shape), "proj:transform": list(grid.transform)[:6]}
+        fields["proj:wkt2"] = pyproj.CRS.from_wkt(grid.crs.to_wkt()).to_wkt()
+    return fields | {"proj:shape": list(grid.shape), "proj:transform": list(grid.transform)[:6]}
 
 
 def _asset(path: Path, classes: Mapping[str, tuple[int, int, int]]) -> pystac.Asset:

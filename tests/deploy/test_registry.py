@@ -53,7 +53,7 @@ def test_the_alias_moves_on_evidence_only():
     clear = judge(candidate(0.8, 0.76, 0.85, 0), OLD)
     assert clear.moves
     assert clear.reason == (
-        "zoned accuracy 0.8000 (0.7600 to 0.8500) is higher than that of version 3, 0.7000 (0.6500 to 0.7500)"
+        "spatial CV accuracy 0.8000 (0.7600 to 0.8500) is higher than that of version 3, 0.7000 (0.6500 to 0.7500)"
     )
     unclear = judge(candidate(0.71, 0.66, 0.76, 0), OLD)
     assert not unclear.moves
@@ -77,7 +77,7 @@ def test_scores_on_other_data_are_not_compared():
 
 def test_a_model_is_registered_once_and_loads_by_its_alias(root, monkeypatch):
     model = make_bundle(root / "models/landfold")
-    told = "zoned accuracy 0.7000 (0.6000 to 0.8000); there was no champion"
+    told = "spatial CV accuracy 0.7000 (0.6000 to 0.8000); there was no champion"
     assert register(model) == f"meadows: registered as version 1, the champion: {told}"
     assert register(model) == "meadows: registered already as version 1; nothing was done"
     assert register(model, promote=True) == "meadows: registered already as version 1; nothing was done"

@@ -138,7 +138,7 @@ def test_runs_and_regions_are_those_of_scipy(values, strip):
     runs = runs_of(values, strip)
     assert np.array_equal(np.repeat(runs.numbers, runs.lengths).reshape(values.shape), values)
     found, (pieces, classes) = find_regions(runs), label(values)
-    assert np.array_equal(np.repeat(found.of_run, runs.lengths).reshape(values.shape), pieces)
+    assert np.array_equal(np.repeat(found.of_run, runs.lengths).reshape(values.shape), pieces + 1)
     assert found.numbers.tolist() == classes
     assert found.cells.tolist() == [(pieces == i).sum() for i in range(len(classes))]
 

@@ -102,7 +102,7 @@ def test_the_mlflow_model_is_described(packed, bundle):
     assert tree(packed / "artifacts/landfold") == tree(bundle.folder)
     pins = (packed / "requirements.txt").read_text().splitlines()
     assert f"numpy=={np.__version__}" in pins
-    assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
     assert len(json.loads((packed / "serving_input_example.json").read_text())["inputs"]["reflectance"]) == 2
 
 
@@ -112,7 +112,7 @@ def test_no_pickle_is_on_the_way(packed):
 
 
 def test_the_requirements_are_what_serving_imports():
-    names = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+    names = {"PIL": "pillow", "sklearn": "scikit-learn", "ruamel": "ruamel.yaml"}
     reached, pending, used = set(), ["landfold.deploy.serving.script"], set()
     while pending:
         module = pending.pop()

@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from landfold.deploy.bundle import BundleError
-from landfold.deploy.predict import predict
+from landfold.deploy.predict import predict_scenes
 from landfold.deploy.scenejob import PredictOptions
 from landfold.deploy.serving import LIMITS, ServingLimits
 from landfold.deploy.serving.scoring import RequestError, answer
@@ -85,7 +85,7 @@ def test_each_scene_of_a_request_has_its_own_statistics(bundle):
 
 def test_a_scene_is_answered_as_landfold_predict_maps_its_file(bundle, tmp_path):
     delivered = small_scene(tmp_path / "scenes")
-    (outcome,) = predict(
+    (outcome,) = predict_scenes(
         [delivered], bundle.folder, tmp_path / "maps", PredictOptions(), bar=lambda name: nullcontext(lambda x: None)
     )
     assert outcome.outcome == "mapped", outcome.reason

@@ -7,8 +7,7 @@ from typing import Any
 from landfold.console.progress import bar
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.compatibility import PredictError
-from landfold.deploy.predict import SceneOutcome
-from landfold.deploy.predict import predict as predict_scenes
+from landfold.deploy.predict import SceneOutcome, predict_scenes
 from landfold.deploy.scenejob import PredictOptions
 from landfold.network.model import pick_device
 
@@ -77,8 +76,8 @@ def predict(
         force=force,
     )
     paths = [Path(scene) for scene in ([scenes] if isinstance(scenes, Path | str) else scenes)]
-    bundle = model.folder if isinstance(model, Bundle) else Path(model)
-    outcomes = list(predict_scenes(paths, bundle, Path(folder), asked, device=device, bar=bar))
+    trained = model if isinstance(model, Bundle) else Path(model)
+    outcomes = list(predict_scenes(paths, trained, Path(folder), asked, device=device, bar=bar))
     failed = [outcome for outcome in outcomes if outcome.outcome == "failed"]
     if failed:
         reasons = "\n".join(f"{outcome.scene}: {outcome.reason}" for outcome in failed)
