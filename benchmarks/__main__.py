@@ -29,7 +29,7 @@ from landfold.geo.raster import Raster
 from landfold.geo.writer import create
 from landfold.maps.inference import predict_windows
 from landfold.network.card import ModelCard
-from landfold.network.checkpoints import checkpointing, training_fingerprint
+from landfold.network.checkpoints import Checkpoint, training_fingerprint
 from landfold.network.dataset import Examples, load_windows
 from landfold.network.distributed import launch
 from landfold.network.model import Classifier, build
@@ -248,7 +248,7 @@ def bench_checkpoint(folder: Path) -> None:
 
     def trained(home: Path | None) -> None:
         model, _ = network()
-        with checkpointing(home) as checkpoint:
+        with Checkpoint(home) as checkpoint:
             checkpoint.open(training_fingerprint({}, [windows], model.state_dict()) if home else "")
             examples = Examples.of(windows, labels)
             data = FoldData(0, 8, examples, examples)

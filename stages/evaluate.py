@@ -14,7 +14,7 @@ import pandas
 
 from landfold.core.files import write_json, writing
 from landfold.scores.predictions import read_predictions
-from landfold.scores.sentences import accuracy_sentence, lead_sentence, number, optimism_sentence
+from landfold.scores.sentences import accuracy_sentence, lead_sentence, optimism_sentence, rounded_text
 from landfold.scores.summary import score_summary, score_tables
 from landfold.scores.tables import class_table, confusion_table
 from stages import Params, run
@@ -54,7 +54,7 @@ def main(params: Params) -> str:
         print(f"evaluate: warning: {warning}")
     sentences = [accuracy_sentence(summary), optimism_sentence(summary), lead_sentence(summary)]
     if "test" in summary:
-        sentences.append(f"{number(summary['test']['accuracy']['pooled'])} in the test region")
+        sentences.append(f"{rounded_text(summary['test']['accuracy']['pooled'])} in the test region")
     return ". ".join(sentence for sentence in sentences if sentence)
 
 

@@ -57,8 +57,8 @@ def main(params: Params) -> str:
                 mapped = NormalizedScene(scene.stem, raster, statistics, dates.get(scene.stem))
                 maps[scene.stem] = write_scene_map(folder, mapped, models, export, progress=progress)
         if area:
-            told = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
-            write_json(folder / "applicability.json", area.summary() | {"scenes": told})
+            shares = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
+            write_json(folder / "applicability.json", area.summary() | {"scenes": shares})
         if export.mosaic != "none" and len(maps) > 1:
             acquired = {name: dates.get(name) for name in maps}
             tags = lineage_tags({"MODEL_SHA256": models.sha256}, export, card)

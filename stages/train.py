@@ -20,7 +20,7 @@ from landfold.core.errors import LandfoldError
 from landfold.core.files import write_json, writing_folder
 from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.card import ModelCard
-from landfold.network.checkpoints import checkpoint_dir, checkpointing
+from landfold.network.checkpoints import Checkpoint, checkpoint_dir
 from landfold.network.dataset import read_fold, shared_windows
 from landfold.network.distributed import distributed
 from landfold.network.fold import train_fold, write_fold
@@ -44,7 +44,7 @@ def main(params: Params) -> str:
     table, states = read_fold(PATCHES, sides), checkpoint_dir(folder)
     with (
         distributed(params.train, params.machine.device, fold=fold) as fabric,
-        checkpointing(states if fabric.is_global_zero else None) as checkpoint,
+        Checkpoint(states if fabric.is_global_zero else None) as checkpoint,
         shared_windows(fabric, table, NORMALIZED, params.machine.cache_gb, states) as (windows, channels),
         _observers(params, fold, random=is_random, first=fabric.is_global_zero) as (callbacks, live),
     ):

@@ -4,12 +4,15 @@
 or two. Trainings wait at their last epoch while ``HOLD`` names a folder (see `Project.held`).
 """
 
+import atexit
+import functools
 import os
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -19,23 +22,56 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests import factories
+from tests import factories, forkserver
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 900
 """No step takes a twentieth of it on an idle machine."""
 
+DVC = ("dvc.cli", "dvc.repo.experiments", "dvc.repo.experiments.queue.celery", "dvc.repo.reproduce", "dvc_render")
+MLFLOW = ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "pydantic", "ruamel.yaml")
+"""What small projects spend their time with importing."""
+
+
+@functools.cache
+def launcher(*libraries: str) -> Path:
+    """A folder for the front of PATH; the server starts once for the same libraries and ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="landfold-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for program in ("python", "dvc"):
+        (folder / program).write_text(
+            f'#!/bin/sh\nexport {forkserver.SOCKET}="{folder}/socket"\n'
+            f'exec "{sys.executable}" -SEs "{forkserver.__file__}" {program} "$@"\n'
+        )
+        (folder / program).chmod(0o755)
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet"}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "AWS_"))
+    }
+    server = subprocess.Popen(
+        [sys.executable, forkserver.__file__, "serve", f"{folder}/socket", *libraries],
+        env=environment | quiet | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    atexit.register(server.stdin.close)
+    assert server.stdout.readline() == b"ready\n"
+    return folder
+
 
 class Project:
     """A git and DVC repository, and commands in it as the user types them.
 
-    Configuration and DVC's site cache are of the folder above it, shared by the clones that lie beside it.
+    Configuration and DVC's site cache are of the folder above it, shared by the clones that lie beside it. Its
+    processes start with ``libraries`` imported (tests/forkserver.py).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, libraries: tuple[str, ...] = ()) -> None:
         self.folder = folder
+        self.libraries = libraries
         self.environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{launcher(*libraries)}{os.pathsep}{os.environ['PATH']}",
             "GIT_CONFIG_GLOBAL": str(folder.parent / "gitconfig"),
             "DVC_GLOBAL_CONFIG_DIR": str(folder.parent / "dvc-global"),
             "DVC_SITE_CACHE_DIR": str(folder.parent / "dvc-site"),
@@ -82,7 +118,7 @@ class Project:
     def clone(self, name: str, source: str | None = None) -> "Project":
         """A fresh clone beside this one."""
         self(f"git clone -q {source or self.folder} {self.folder.parent / name}")
-        return Project(self.folder.parent / name)
+        return Project(self.folder.parent / name, self.libraries)
 
     def set(self, **values: object) -> None:
         """Change settings in params.yaml, such as ``train__epochs=3``."""
@@ -180,6 +216,7 @@ def recorded(database: Path, k: int) -> dict[str, Recorded]:
 TRAINER = '''"""What stage train does around a training, without one."""
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -250,7 +287,7 @@ PIPELINE = {
 """Each fold reads a setting of its own, so that an experiment need train only one of the two."""
 
 
-def repository(folder: Path) -> Project:
+def repository(folder: Path, libraries: tuple[str, ...] = DVC) -> Project:
     """An empty git repository with this one's code, settings of DVC, and files that git and DVC leave out."""
     folder.mkdir(parents=True)
     for name in (".gitignore", ".dvcignore"):
@@ -259,7 +296,7 @@ def repository(folder: Path) -> Project:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in (".dvc/config", ".dvc/.gitignore"):
         shutil.copy(ROOT / name, folder / name)
-    project = Project(folder)
+    project = Project(folder, libraries)
     project("git init -q -b main")
     project("git config --global user.email tester@example.org")
     project("git config --global user.name Tester")
@@ -268,7 +305,7 @@ def repository(folder: Path) -> Project:
 
 def small_project(folder: Path) -> Project:
     """A repository with two folds and stub trainings, committed; nothing has run."""
-    project = repository(folder)
+    project = repository(folder, DVC + MLFLOW)
     params = factories.whole(
         {
             "zones": {"k": 2, "folds": [0, 1]},

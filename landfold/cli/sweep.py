@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     if options.count is None:
         grid = ["dvc", "exp", "run", "--queue", *(part for text in options.values for part in ("-S", text))]
         raise SweepError(f"-n N is missing; for all combinations of listed values use DVC itself: {shlex.join(grid)}")
-    drawn = draw(PARAMS, options.values, count=options.count, seed=options.seed)
+    drawn = draw_experiments(PARAMS, options.values, count=options.count, seed=options.seed)
     existing = existing_names()
     experiments = [experiment for experiment in drawn if experiment.name not in existing]
     for warning in incomparable(drawn[0].changes):
@@ -128,7 +128,7 @@ class Space:
         whole = all(re.fullmatch(r"[-+]?\d+", ends[i]) for i in (2, 3))
         return cls(name, (), low, high, logarithmic, whole)
 
-    def draw(self, generator: random.Random) -> Any:
+    def draw_experiments(self, generator: random.Random) -> Any:
         """A value at random; numbers have three digits, so that names of experiments are short and exact."""
         if self.values:
             return generator.choice(self.values)
@@ -171,7 +171,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def draw(params: Path, texts: Sequence[str], *, count: int, seed: int = 0) -> list[Experiment]:
+def draw_experiments(params: Path, texts: Sequence[str], *, count: int, seed: int = 0) -> list[Experiment]:
     """``count`` different experiments at random, whose settings are all valid.
 
     Args:

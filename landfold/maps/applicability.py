@@ -205,7 +205,7 @@ def map_dissimilarity(
         size_px: side of the windows.
         stride_px: side of a cell in pixels of the scene.
     """
-    for window, values, _ in cell_features(raster, size_px=size_px, stride_px=stride_px):
+    for window, values in cell_features(raster, size_px=size_px, stride_px=stride_px):
         here, fold = data(window), folds(window)
         out_of_fold, ensemble = (np.full(here.shape, np.nan, dtype=np.float32) for _ in range(2))
         values, fold = values[here], fold[here]

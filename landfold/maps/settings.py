@@ -12,7 +12,7 @@ class PolygonSettings(Settings):
 
     formats: list[Literal["gpkg", "geojson", "flatgeobuf"]]
     """files of polygons: gpkg and flatgeobuf in the scene's CRS, geojson in WGS 84; []: none"""
-    min_area_m2: float = Field(ge=0, allow_inf_nan=False)
+    min_area_m2: float = Field(ge=0, le=1e15)
     """smallest mapping unit, square metres: a smaller region is merged into its largest neighbour; 0: none is"""
 
     @field_validator("formats")
@@ -26,9 +26,9 @@ class PolygonSettings(Settings):
 class ExportSettings(Settings):
     """Section ``export`` of params.yaml."""
 
-    stride_px: int = Field(ge=1)
+    stride_px: int = Field(ge=1, le=100_000)
     """side of a map cell in pixels of the scene; even if patches.size_px is even, odd if it is odd"""
-    offsets: int = Field(ge=1)
+    offsets: int = Field(ge=1, le=100)
     """n: n x n windows in each cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""
     flips_and_rotations: bool
     """test-time augmentation: whether to average over the eight flips and rotations (D4) of each window"""

@@ -5,10 +5,10 @@ import json
 import pickle
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -54,20 +54,11 @@ def training_fingerprint(facts: object, arrays: Iterable[np.ndarray], tensors: M
     return total.hexdigest()
 
 
-@contextmanager
-def checkpointing(home: Path | None) -> Iterator["Checkpoint"]:
-    """A `Checkpoint` below ``home``; the saved state is deleted when the block succeeds."""
-    checkpoint = Checkpoint(home)
-    done = False
-    try:
-        yield checkpoint
-        done = True
-    finally:
-        checkpoint.close(discard=done)
-
-
 class Checkpoint:
-    """The saved state of one training; a `Checkpoint` of None saves nothing."""
+    """The saved state of one training; a `Checkpoint` of None saves nothing.
+
+    As a context manager, it deletes the state when the block succeeds.
+    """
 
     def __init__(self, home: Path | None) -> None:
         """Save states below the folder ``home``; those that no training has used for two weeks are deleted."""
@@ -76,6 +67,12 @@ class Checkpoint:
         self._lock: FileLock | None = None
         for old in _older_than(home, MAX_AGE_S) if home else ():
             shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.close(discard=error is None)
 
     def open(self, fingerprint: str) -> dict[str, Any] | None:
         """The saved state of the training with this fingerprint, or None.

@@ -133,6 +133,13 @@ def all_reduce_sum(fabric: Fabric, *values: float) -> list[float]:
     return fabric.all_reduce(total, reduce_op="sum").tolist()
 
 
+def sync_batch_norm(fabric: Fabric, network: nn.Module) -> nn.Module:
+    """Batch normalization with the statistics of all processes, where they have GPUs: torch's takes nothing else."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network
+
+
 def broadcast_buffers(fabric: Fabric, network: nn.Module) -> None:
     """Give all processes the buffers of the first: on CPUs, each has running statistics of its own part of batches."""
     if fabric.world_size > 1:

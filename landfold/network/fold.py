@@ -61,15 +61,12 @@ def train_fold(
         TrainingError: labels that are not classes of the card; see also `fit` and `inner_split`.
         ModelError: the network or its pretrained weights do not fit; see `build`.
     """
-    unknown = sorted(set(table["label"]) - set(card.classes))
-    if unknown:
-        raise TrainingError(f"patches of class {', '.join(unknown)}; the model has {', '.join(card.classes)}")
-    labels = table["label"].map({name: i for i, name in enumerate(card.classes)}).to_numpy(np.int64)
+    labels = _class_numbers(table, card.classes)
     train, validation, test = ((table["side"] == side).to_numpy() for side in ("train", "validation", "test"))
-    inner = np.zeros_like(train)
+    inner = None
     callbacks = callbacks if callbacks and fabric.is_global_zero else TrainingCallbacks()
     if settings.early_stopping is not None:
-        from landfold.network.inner import inner_split
+        from landfold.network.inner import inner_split  # scikit-learn takes a second to import
 
         train, inner = inner_split(table, train, parts=settings.inner_folds, seed=settings.seed + card.fold)
     absent = [name for i, name in enumerate(card.classes) if not (labels[train] == i).any()]
@@ -88,12 +85,20 @@ def train_fold(
         len(card.classes),
         Examples.of(windows, labels, train),
         Examples.of(windows, labels, validation),
-        Examples.of(windows, labels, inner) if inner.any() else None,
+        None if inner is None else Examples.of(windows, labels, inner),
     )
     history = fit(network, data, settings, fabric, checkpoint=checkpoint, resume=saved, callbacks=callbacks)
     classifier = Classifier(network, card, str(fabric.device))
     sides = (side & fabric.is_global_zero for side in (validation, test))
     return TrainedFold(classifier, history, *(_predict(classifier, table, windows, side) for side in sides))
+
+
+def _class_numbers(table: pandas.DataFrame, classes: list[str]) -> np.ndarray:
+    """Number of each patch's class, (patch,) int64."""
+    unknown = sorted(set(table["label"]) - set(classes))
+    if unknown:
+        raise TrainingError(f"patches of class {', '.join(unknown)}; the model has {', '.join(classes)}")
+    return table["label"].map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
 
 
 def _saved_state(

@@ -55,7 +55,7 @@ def build(settings: ModelSettings, channels: list[str], classes: int, *, size_px
     if settings.weights != "none":
         weights.load_pretrained(
             network,
-            weights.read(settings.weights, settings.backbone),
+            weights.read_weights(settings.weights, settings.backbone),
             channels,
             layers,
             by_name=settings.stem == "by_name",

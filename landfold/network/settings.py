@@ -33,19 +33,19 @@ CLASSIFIERS = RESNETS | {
 class TrainSettings(Settings):
     """Section ``train`` of params.yaml."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=1_000_000)
     """passes over the training patches"""
-    batch_size: int = Field(ge=2)
+    batch_size: int = Field(ge=2, le=1_000_000)
     """patches in one step, over all processes; lower it when memory runs out"""
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=100)
     """highest learning rate of AdamW"""
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(ge=0, le=100)
     """decoupled weight decay of AdamW"""
     schedule: Literal["one-cycle", "cosine", "constant"]
     """learning rate over the steps: up for 30 % then down, from the top down, or constant"""
-    warmup_epochs: float = Field(ge=0)
+    warmup_epochs: float = Field(ge=0, le=1_000_000)
     """cosine, constant: epochs of linear warm-up; one-cycle has its own"""
-    clip_norm: float = Field(ge=0)
+    clip_norm: float = Field(ge=0, le=1e9)
     """largest norm of the gradient of all weights; longer ones are scaled down to it; 0: no limit"""
     label_smoothing: float = Field(ge=0, lt=1)
     """share of the target spread over all classes"""
@@ -57,13 +57,13 @@ class TrainSettings(Settings):
     """weights that are used: those of the last step, their exponential moving average over the steps, or the mean of
     those at the end of the last epochs"""
     ema_decay: float = Field(gt=0, lt=1)
-    """ema: share of the average that a step keeps"""
-    average_epochs: int = Field(ge=1)
+    """ema: decay, the share of the average that remains after a step"""
+    average_epochs: int = Field(ge=1, le=1_000_000)
     """last: how many epochs"""
-    early_stopping: int | None = Field(ge=1)
+    early_stopping: int | None = Field(ge=1, le=1_000_000)
     """end after so many epochs without a lower loss on an inner part of the training zones, and use the weights of the
     best epoch; null: train for all epochs, on all training patches"""
-    inner_folds: int = Field(ge=2)
+    inner_folds: int = Field(ge=2, le=1000)
     """early stopping: the inner part is one of so many folds of the training zones"""
     flips_and_rotations: bool
     """D4 augmentation: a random flip and rotation by a multiple of 90 degrees for each patch, eight in all"""
@@ -71,9 +71,9 @@ class TrainSettings(Settings):
     """standard deviation of a random gain about 1 and offset about 0, per channel and patch; 0: none"""
     band_dropout: float = Field(ge=0, lt=1)
     """share of the channels of each patch that are set to 0, at random"""
-    devices: Annotated[int, Field(ge=1)] | Literal["auto"]
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
     """processes on this machine, one for each GPU; auto: as many as GPUs, one without"""
-    nodes: int = Field(ge=1)
+    nodes: int = Field(ge=1, le=10_000)
     """machines that train together"""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     """number format of the network's arithmetic; the mixed ones are for GPUs"""
@@ -81,7 +81,7 @@ class TrainSettings(Settings):
     """compile the network with torch.compile: minutes at first, then faster on a GPU; needs a C++ compiler"""
     deterministic: bool
     """only algorithms that give equal bytes on every run, also on a GPU (slower there)"""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, le=2**31 - 1)
     """seed of initial weights, order and augmentation; each fold adds its number"""
 
     @model_validator(mode="after")
@@ -107,7 +107,7 @@ class MachineSettings(Settings):
 
     device: Literal["auto", "cpu", "cuda"]
     """auto: a GPU if there is one; cuda: a GPU or an error"""
-    cache_gb: float = Field(ge=0)
+    cache_gb: float = Field(ge=0, le=1_000_000)
     """patches of up to so many GB are held in memory, more in a temporary file that is memory-mapped"""
 
 

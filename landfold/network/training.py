@@ -15,7 +15,7 @@ from landfold.network.averaging import averaged_model
 from landfold.network.callbacks import Row, Step, TrainingCallbacks
 from landfold.network.checkpoints import Checkpoint
 from landfold.network.dataset import Examples
-from landfold.network.distributed import all_gather, all_reduce_sum, broadcast_buffers
+from landfold.network.distributed import all_gather, all_reduce_sum, broadcast_buffers, sync_batch_norm
 from landfold.network.errors import TrainingError
 from landfold.network.loss import PatchLoss, count_correct
 from landfold.network.memory import explain_oom
@@ -93,8 +93,7 @@ class _TrainingRun:
     def __init__(
         self, network: nn.Module, data: FoldData, settings: TrainSettings, fabric: Fabric, checkpoint: Checkpoint
     ) -> None:
-        if fabric.world_size > 1 and fabric.device.type == "cuda":
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # it takes GPUs only
+        network = sync_batch_norm(fabric, network)
         self.network, self.data, self.settings = network, data, settings
         self.fabric, self.checkpoint = fabric, checkpoint
         self.adamw = torch.optim.AdamW(
@@ -126,7 +125,7 @@ class _TrainingRun:
     @property
     def weights_in_use(self) -> nn.Module:
         """The network with the averaged weights where there are any yet, else the one that is trained."""
-        return self.averaged.module if self.averaged and self.averaged.n_averaged else self.network
+        return self.averaged.module if self.averaged is not None and self.averaged.n_averaged else self.network
 
     def train_epoch(self, callbacks: TrainingCallbacks) -> Row:
         """Learn from each batch of an epoch."""
@@ -232,7 +231,7 @@ class _TrainingRun:
                 "scaler": self.fabric.strategy.precision.state_dict(),
                 "random": self.random.get_state(),
                 "generators": generators,
-                "averaged": self.averaged.state_dict() if self.averaged else None,
+                "averaged": self.averaged.state_dict() if self.averaged is not None else None,
                 "best": self.best,
             }
         )
@@ -249,7 +248,7 @@ class _TrainingRun:
         torch.set_rng_state(own)
         if on_gpu is not None:
             torch.cuda.set_rng_state(on_gpu, self.fabric.device)
-        if self.averaged:
+        if self.averaged is not None:
             self.averaged.load_state_dict(saved["averaged"])
 
     def load_best_weights(self) -> None:

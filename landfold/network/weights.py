@@ -39,7 +39,7 @@ class Pretrained(NamedTuple):
     """its name in messages"""
 
 
-def read(weights: str, backbone: str) -> Pretrained:
+def read_weights(weights: str, backbone: str) -> Pretrained:
     """Read the weights that ``imagenet`` or the path of a checkpoint names; loads data only, never code.
 
     Raises:

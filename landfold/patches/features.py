@@ -66,16 +66,15 @@ def patch_features(patches: pandas.DataFrame, normalized: Path) -> pandas.DataFr
     )
 
 
-def cell_features(raster: Raster, *, size_px: int, stride_px: int) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
+def cell_features(raster: Raster, *, size_px: int, stride_px: int) -> Iterator[tuple[Window, np.ndarray]]:
     """The same statistics for the window centred on each cell of a map, some whole rows of cells at a time.
 
     Cells and windows are those of `landfold.maps.inference.slide`. A window may reach over the edge of the
     scene: only pixels inside it that are valid count.
 
     Yields:
-        The cells' window on the map's grid; (row, column, feature) float32 with features as
-        `feature_names`, NaN where no pixel of a window is valid; and (row, column) float32, the share of
-        the window's pixels that are inside the scene and valid.
+        The cells' window on the map's grid; and (row, column, feature) float32 with features as
+        `feature_names`, NaN where no pixel of a window is valid.
 
     Raises:
         FeatureError: no window can be centred on its cell.
@@ -91,8 +90,7 @@ def cell_features(raster: Raster, *, size_px: int, stride_px: int) -> Iterator[t
     at_once = max(1, STRIP_PX // stride_px)
     for row in range(0, rows, at_once):
         tops = np.arange(row, min(row + at_once, rows)) * stride_px - lead
-        values, counts = _statistics(raster, tops, lefts, size_px)
-        yield Window(0, row, columns, len(tops)), values, (counts / size_px**2).astype(np.float32)
+        yield Window(0, row, columns, len(tops)), _statistics(raster, tops, lefts, size_px)
 
 
 def full_windows(raster: Raster, *, size_px: int, stride_px: int, max_invalid: float) -> np.ndarray:
@@ -121,13 +119,13 @@ def _fill(features: np.ndarray, raster: Raster, places: pandas.DataFrame, size_p
         part = places[places["row"].isin(list(strip))]
         tops, row = np.unique(part["row"].to_numpy(), return_inverse=True)
         lefts, column = np.unique(part["column"].to_numpy(), return_inverse=True)
-        features[part.index] = _statistics(raster, tops, lefts, size_px)[0][row, column]
+        features[part.index] = _statistics(raster, tops, lefts, size_px)[row, column]
 
 
-def _statistics(raster: Raster, tops: np.ndarray, lefts: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features and numbers of valid pixels of all windows with these upper and left edges, which may lie outside.
+def _statistics(raster: Raster, tops: np.ndarray, lefts: np.ndarray, size_px: int) -> np.ndarray:
+    """Features of all windows with these upper and left edges, which may lie outside of the scene.
 
-    Returns (row, column, feature) float32, NaN where no pixel is valid, and (row, column) int64.
+    Returns (row, column, feature) float32, NaN where no pixel is valid.
     """
     grid = raster.grid
     first, last = max(0, int(tops[0])), min(grid.height, int(tops[-1]) + size_px)
@@ -148,7 +146,7 @@ def _statistics(raster: Raster, tops: np.ndarray, lefts: np.ndarray, size_px: in
             features += [mean / STEPS, np.sqrt(np.maximum(variance, 0)) / STEPS]
     means, deviations = np.concatenate(features[::2]), np.concatenate(features[1::2])
     both = np.stack([means, deviations], axis=1).reshape(-1, *counts.shape)
-    return np.moveaxis(both, 0, -1).astype(np.float32), counts
+    return np.moveaxis(both, 0, -1).astype(np.float32)
 
 
 def _sums(values: np.ndarray, y: list[np.ndarray], x: list[np.ndarray]) -> np.ndarray:

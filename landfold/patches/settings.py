@@ -109,11 +109,11 @@ class LabelSettings(Settings):
 class PatchSettings(Settings):
     """Section ``patches`` of params.yaml."""
 
-    size_px: int = Field(ge=1)
+    size_px: int = Field(ge=1, le=4096)
     """side of a patch in pixels: what the network sees"""
-    core_px: int = Field(ge=1)
+    core_px: int = Field(ge=1, le=4096)
     """side of the central core in pixels: the area that the label describes"""
-    stride_px: int = Field(ge=1)
+    stride_px: int = Field(ge=1, le=100_000)
     """distance between neighbouring patches in pixels"""
     min_purity: float = Field(gt=0, le=1)
     """least share of the core's pixels, or of the points in it, that its majority class must have"""

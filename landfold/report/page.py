@@ -17,7 +17,7 @@ import rasterio
 import yaml
 
 from landfold.report.result import ReportData
-from landfold.scores.sentences import lead_sentence, number, optimism_sentence
+from landfold.scores.sentences import lead_sentence, optimism_sentence, rounded_text
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -100,7 +100,7 @@ def page(result: ReportData, figures: Mapping[str, bytes], colours: Sequence[tup
 
 def _score(value: float | None, *, signed: bool = False) -> str:
     """A score in two digits, or with its sign the difference of two; a dash where it is not defined."""
-    return "–" if value is None else number(value, 2, signed=signed).replace("-", "−")  # noqa: RUF001 - a minus sign
+    return "–" if value is None else rounded_text(value, 2, signed=signed).replace("-", "−")  # noqa: RUF001 - a minus sign
 
 
 def _count(value: float | None) -> str:
@@ -142,14 +142,14 @@ def _sentences(result: ReportData) -> dict[str, str]:
     """What the numbers mean, in words."""
     accuracy, audit = result.summary["zoned"]["accuracy"], result.audit
     meaning = (
-        f"Of 100 held-out patches the network classifies about {100 * accuracy['pooled']:.0f} correctly; for other "
-        f"zones of this kind, {100 * accuracy['low']:.0f} to {100 * accuracy['high']:.0f}."
+        f"Under spatial cross-validation (CV) the network classifies {100 * accuracy['pooled']:.0f} of 100 patches "
+        f"correctly; for other zones of this kind, {100 * accuracy['low']:.0f} to {100 * accuracy['high']:.0f}."
     )
     optimism = optimism_sentence(result.summary, digits=2)
     if not optimism:
         optimism = "The network was not trained under random folds (audit.network: false). "
         optimism += optimism_sentence(audit, "band statistics alone", digits=2)
-    kind, reached = audit["baseline"].replace("_", " "), number(audit["zoned"]["accuracy"]["pooled"], 2)
+    kind, reached = audit["baseline"].replace("_", " "), rounded_text(audit["zoned"]["accuracy"]["pooled"], 2)
     baseline = f"a {kind} on the mean and spread of each channel, which reaches {reached}"
     return {
         "meaning": meaning,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rasterio.crs import CRS
 
 from landfold.core.files import read_json
-from landfold.folds.lists import read_index
+from landfold.folds.lists import read_assignment, read_index, read_split
 from landfold.geo.raster import Raster
 from landfold.maps.colours import ColourSettings
 from landfold.report.charts import (
@@ -44,17 +44,17 @@ def draw(name: str, sources: Sources, colours: ColourSettings) -> bytes:
 
 def _folds(sources: Sources, _: ColourSettings) -> Figure:
     index = read_index(sources.folds)
-    assigned = pandas.read_parquet(sources.folds / "patches.parquet", columns=["patch", "fold"])
-    places = pandas.read_parquet(sources.patches, columns=["patch", "x", "y"])
-    sides = [pandas.read_parquet(sources.folds / f"fold_{fold}.parquet")["side"] for fold in index.folds[: index.k]]
-    dropped = np.any([side == "buffer" for side in sides], axis=0)
+    table = pandas.read_parquet(sources.patches, columns=["patch", "x", "y"])
+    splits = [read_split(index.list_of("fold", fold), table["patch"]) for fold in index.folds[: index.k]]
+    table["fold"] = read_assignment(sources.folds)["fold"]
+    table["buffer"] = np.any([split.buffer for split in splits], axis=0)
     zones = geopandas.read_file(sources.folds / "zones.gpkg", layer="zones")
     backdrops = []
     for path in sorted(sources.scenes.glob("*.tif"))[:MOST_BACKDROPS]:
         with Raster.open(path) as scene:
             if scene.grid.crs == CRS.from_user_input(zones.crs):
                 backdrops.append(Imagery.of(scene, longest_px=900))
-    return fold_map(zones, assigned.assign(buffer=dropped).merge(places, on="patch"), backdrops=backdrops)
+    return fold_map(zones, table, backdrops=backdrops)
 
 
 def _errors(sources: Sources, colours: ColourSettings) -> Figure:

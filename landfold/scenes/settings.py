@@ -47,12 +47,12 @@ class IngestSettings(Settings):
     area: Box | None
     """x_min, y_min, x_max, y_max in metres of project.crs: only the pixels that meet this ground are read and
     written; a scene in another CRS (keep) is cut to the rectangle around it; null: whole scenes"""
-    resolution_m: float = Field(gt=0)
+    resolution_m: float = Field(gt=0, le=100_000)
     """pixel size of the common grid in metres; with crs_policy keep, a scene whose own pixels are within 1 % of
     it keeps them, unchanged"""
     resampling: Literal["nearest", "bilinear", "cubic"]
     """how bands of another grid are put on the common one"""
-    scale: float = Field(gt=0)
+    scale: float = Field(gt=0, le=1e6)
     """reflectance = DN * scale + offset, for integer files where product and tags give neither"""
     offset: float
     """reflectance = DN * scale + offset, for integer files where product and tags give neither"""
@@ -117,7 +117,7 @@ class NormalizeSettings(Settings):
     """percentile of a channel's valid pixels that becomes 0"""
     high_percentile: float = Field(gt=0, le=100)
     """percentile of a channel's valid pixels that becomes 1"""
-    min_valid_px: int = Field(ge=1)
+    min_valid_px: int = Field(ge=1, le=10**12)
     """a channel with fewer valid pixels in a scene is refused"""
 
     @model_validator(mode="after")

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def number(value: float, digits: int = 3, *, signed: bool = False) -> str:
+def rounded_text(value: float, digits: int = 3, *, signed: bool = False) -> str:
     """A score, or with its sign the difference of two."""
     return f"{value:{'+' if signed else ''}.{digits}f}"
 
 
 def with_interval(score: Mapping[str, float], digits: int = 3, *, signed: bool = False) -> str:
     """A score and its 95 % interval: ``0.713 (0.656 to 0.761)``; without an interval the score alone."""
-    ends = [number(score[end], digits, signed=signed) for end in ("low", "high") if score.get(end) is not None]
-    return number(score["pooled"], digits, signed=signed) + (f" ({ends[0]} to {ends[1]})" if ends else "")
+    ends = [rounded_text(score[end], digits, signed=signed) for end in ("low", "high") if score.get(end) is not None]
+    return rounded_text(score["pooled"], digits, signed=signed) + (f" ({ends[0]} to {ends[1]})" if ends else "")
 
 
 def accuracy_sentence(summary: Mapping[str, Any], digits: int = 3) -> str:
@@ -34,8 +34,8 @@ def optimism_sentence(result: Mapping[str, Any], of: str = "the network", digits
     if "gap" not in result:
         return ""
     spatial, random, gap = (result[part]["accuracy"] for part in ("zoned", "random", "gap"))
-    text = f"Random CV gives {of} an accuracy of {number(random['pooled'], digits)}, spatial CV "
-    text += number(spatial["pooled"], digits)
+    text = f"Random CV gives {of} an accuracy of {rounded_text(random['pooled'], digits)}, spatial CV "
+    text += rounded_text(spatial["pooled"], digits)
     if gap["low"] > 0:
         return f"{text}: an optimistic bias of {with_interval(gap, digits)}"
     verdict = "a difference that may be chance" if gap["pooled"] > 0 else "no optimistic bias"

@@ -22,13 +22,13 @@ def draws(count: int = 4000, seed: int = 0, **changes) -> AugmentationParams:
 
 def test_the_eight_symmetries_are_those_of_the_square():
     window = torch.arange(2 * 25).reshape(1, 2, 5, 5)
-    found = flip_rotate(window.expand(8, -1, -1, -1), torch.arange(8)).numpy()
+    images = flip_rotate(window.expand(8, -1, -1, -1), torch.arange(8)).numpy()
     plain = window[0].numpy()
     for number in range(8):
         start = plain[:, :, ::-1] if number >= 4 else plain
-        assert np.array_equal(found[number], np.rot90(start, number % 4, axes=(1, 2)))
-    assert len({image.tobytes() for image in found}) == 8
-    assert np.array_equal(found[0], plain)
+        assert np.array_equal(images[number], np.rot90(start, number % 4, axes=(1, 2)))
+    assert len({image.tobytes() for image in images}) == 8
+    assert np.array_equal(images[0], plain)
 
 
 def test_the_symmetries_are_a_group():
@@ -60,10 +60,10 @@ def test_what_is_off_draws_nothing_and_changes_nothing():
 
 
 def test_symmetries_alone_draw_as_they_always_have():
-    found = AugmentationParams.draw(train_settings(), 50, CHANNELS, generator(3))
-    assert torch.equal(found.symmetries, torch.randint(8, (50,), generator=generator(3)))
+    params = AugmentationParams.draw(train_settings(), 50, CHANNELS, generator(3))
+    assert torch.equal(params.symmetries, torch.randint(8, (50,), generator=generator(3)))
     windows = torch.rand(50, CHANNELS, 4, 4)
-    assert torch.equal(augment(windows, found), flip_rotate(windows, found.symmetries))
+    assert torch.equal(augment(windows, params), flip_rotate(windows, params.symmetries))
     assert torch.bincount(draws(flips_and_rotations=True).symmetries).tolist() == pytest.approx([500] * 8, rel=0.15)
 
 
@@ -103,9 +103,9 @@ def test_band_dropout_zeroes_its_share_of_whole_channels_and_never_all():
 
 
 def test_a_part_of_a_batch_is_augmented_as_in_the_whole():
-    found = draws(30, flips_and_rotations=True, spectral_jitter=0.1, band_dropout=0.2)
+    params = draws(30, flips_and_rotations=True, spectral_jitter=0.1, band_dropout=0.2)
     windows = torch.rand(30, CHANNELS, 4, 4)
-    whole = augment(windows, found)
-    parts = [augment(windows[rows], found.subset(rows)) for rows in (slice(0, 11), slice(11, 30))]
+    whole = augment(windows, params)
+    parts = [augment(windows[rows], params.subset(rows)) for rows in (slice(0, 11), slice(11, 30))]
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(whole, windows)

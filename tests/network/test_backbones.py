@@ -41,9 +41,9 @@ def test_any_channels_go_in_and_any_classes_come_out(name, stem, head):
     if first.bias is not None:
         assert not first.bias.any()
     windows = torch.from_numpy(random_windows(2, channels=5, size_px=32))
-    found = network.train()(windows)
-    assert found.shape == (2, 4)
-    found.logsumexp(dim=1).sum().backward()
+    outputs = network.train()(windows)
+    assert outputs.shape == (2, 4)
+    outputs.logsumexp(dim=1).sum().backward()
     assert (first.weight.grad.abs().amax(dim=(0, 2, 3)) > 0).all(), "every channel is looked at"
 
 

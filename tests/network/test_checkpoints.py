@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from landfold.network import checkpoints
-from landfold.network.checkpoints import Checkpoint, checkpoint_dir, checkpointing, training_fingerprint
+from landfold.network.checkpoints import Checkpoint, checkpoint_dir, training_fingerprint
 
 KEY = "ab" * 32
 STATE = {"rows": [{"epoch": 1, "loss": 0.1 + 0.2}], "network": {"w": torch.arange(3) / 7}, "best": None}
@@ -18,25 +18,25 @@ def place(tmp_path):
 
 
 def test_a_state_comes_back_as_it_was(place):
-    with pytest.raises(ZeroDivisionError, match="division"), checkpointing(place) as checkpoint:
+    with pytest.raises(ZeroDivisionError, match="division"), Checkpoint(place) as checkpoint:
         assert checkpoint.open(KEY) is None
         assert checkpoint.file is None
         checkpoint.save(STATE)
         assert checkpoint.file.parent == place / KEY[:32]
         1 / 0  # noqa: B018
-    with checkpointing(place) as checkpoint:
-        found = checkpoint.open(KEY)
-    assert found["rows"] == STATE["rows"]
-    assert torch.equal(found["network"]["w"], STATE["network"]["w"])
+    with Checkpoint(place) as checkpoint:
+        state = checkpoint.open(KEY)
+    assert state["rows"] == STATE["rows"]
+    assert torch.equal(state["network"]["w"], STATE["network"]["w"])
     assert not place.exists()
 
 
 def test_another_key_finds_nothing_and_discards_its_own_alone(place):
-    with pytest.raises(ZeroDivisionError, match="division"), checkpointing(place) as checkpoint:
+    with pytest.raises(ZeroDivisionError, match="division"), Checkpoint(place) as checkpoint:
         checkpoint.open(KEY)
         checkpoint.save(STATE)
         1 / 0  # noqa: B018
-    with checkpointing(place) as checkpoint:
+    with Checkpoint(place) as checkpoint:
         assert checkpoint.open("cd" * 32) is None
     assert [path.name for path in place.iterdir()] == [KEY[:32]]
 
@@ -83,7 +83,7 @@ def test_while_another_trains_the_same_nothing_is_read_or_kept(place):
 
 
 def test_without_a_home_nothing_is_kept():
-    with checkpointing(None) as checkpoint:
+    with Checkpoint(None) as checkpoint:
         assert checkpoint.open(KEY) is None
         checkpoint.save(STATE)
         assert checkpoint.file is None

@@ -147,9 +147,9 @@ def test_examples_share_the_windows_and_give_batches_of_them_in_order():
     assert len(examples) == 5
     assert examples.targets.tolist() == [0, 22, 44, 66, 88]
     parts = [torch.tensor([4, 0]), torch.tensor([1]), torch.tensor([2, 3])]
-    found = list(examples.batches(parts, torch.device("cpu")))
-    assert [target.tolist() for _, target in found] == [[88, 0], [22], [44, 66]]
-    for batch, target in found:
+    batches = list(examples.batches(parts, torch.device("cpu")))
+    assert [target.tolist() for _, target in batches] == [[88, 0], [22], [44, 66]]
+    for batch, target in batches:
         assert np.array_equal(batch.numpy(), windows[target.numpy() // 11])
     assert list(examples.batches([], torch.device("cpu"))) == []
     assert list(Examples.of(windows, labels).targets) == list(labels)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from landfold.network import distributed
 from landfold.network.distributed import all_gather, all_reduce_sum, launch
@@ -52,3 +53,17 @@ def test_one_process_gathers_and_sums_its_own():
     fabric = launch(train_settings(), "cpu", fold=0)
     assert all_gather(fabric, "a") == ["a"]
     assert all_reduce_sum(fabric, 0.1, 3) == [0.1, 3]
+
+
+@pytest.mark.parametrize(("processes", "device", "expected"), [(1, "cuda", 0), (2, "cpu", 0), (2, "cuda", 1)])
+def test_several_gpus_share_the_statistics_of_batch_normalization(processes, device, expected):
+    class Fabric:
+        world_size = processes
+
+    Fabric.device = torch.device(device)
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    names = list(network.state_dict())
+    shared = distributed.sync_batch_norm(Fabric, network)
+    assert isinstance(shared[1], nn.SyncBatchNorm) == bool(expected)
+    assert list(shared.state_dict()) == names
+    assert shared is network

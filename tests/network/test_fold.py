@@ -9,7 +9,7 @@ import pytest
 
 from landfold.core.digests import file_sha256
 from landfold.network.callbacks import TrainingCallbacks
-from landfold.network.checkpoints import checkpointing
+from landfold.network.checkpoints import Checkpoint
 from landfold.network.errors import TrainingError
 from landfold.network.fold import predictions_table, write_fold
 from landfold.network.model import Classifier
@@ -142,11 +142,11 @@ def test_an_interrupted_training_continues_to_the_same_bits_and_reports_all_epoc
     tmp_path, uninterrupted, kind, stopped
 ):
     changes = KINDS[kind] | {"epochs": 3, "model": make_settings(dropout=0.4)}
-    with pytest.raises(Killed), checkpointing(tmp_path) as checkpoint:
+    with pytest.raises(Killed), Checkpoint(tmp_path) as checkpoint:
         trained(checkpoint=checkpoint, callbacks=stop_after(stopped), **changes)
     steps, rows, notices = [], [], []
     callbacks = TrainingCallbacks(steps.append, rows.append, notices.append)
-    with checkpointing(tmp_path) as checkpoint:
+    with Checkpoint(tmp_path) as checkpoint:
         again = trained(checkpoint=checkpoint, callbacks=callbacks, **changes)
     whole = uninterrupted(kind)
     assert same(again, whole)
@@ -161,14 +161,14 @@ def test_a_training_that_is_interrupted_after_its_best_epoch_remembers_it(tmp_pa
     changes = {"epochs": 12, "early_stopping": 2, "learning_rate": 0.03}
     whole = trained(**changes)
     best = int(whole.history["inner_loss"].argmin()) + 1
-    with pytest.raises(Killed), checkpointing(tmp_path) as checkpoint:
+    with pytest.raises(Killed), Checkpoint(tmp_path) as checkpoint:
         trained(checkpoint=checkpoint, callbacks=stop_after(best + 1), **changes)
-    with checkpointing(tmp_path) as checkpoint:
+    with Checkpoint(tmp_path) as checkpoint:
         assert same(trained(checkpoint=checkpoint, **changes), whole)
 
 
 def test_a_training_of_other_settings_or_patches_does_not_continue(tmp_path):
-    with pytest.raises(Killed), checkpointing(tmp_path) as checkpoint:
+    with pytest.raises(Killed), Checkpoint(tmp_path) as checkpoint:
         trained(checkpoint=checkpoint, callbacks=stop_after(1))
     table, windows = problem()
     others = [{"learning_rate": 0.004}, {"windows": windows * 0.999}, {"model": make_settings(dropout=0.1)}]
@@ -176,7 +176,7 @@ def test_a_training_of_other_settings_or_patches_does_not_continue(tmp_path):
     for other in [*others, {"table": table}]:
         notices = []
         callbacks = replace(stop_after(1), on_notice=notices.append)
-        with pytest.raises(Killed), checkpointing(tmp_path) as checkpoint:
+        with pytest.raises(Killed), Checkpoint(tmp_path) as checkpoint:
             trained(checkpoint=checkpoint, callbacks=callbacks, **other)
         assert not any("continuing" in text for text in notices)
     assert len(list(tmp_path.glob("*/state.pt"))) == 5

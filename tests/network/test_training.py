@@ -9,7 +9,7 @@ from torch import nn
 
 from landfold.network import training
 from landfold.network.callbacks import TrainingCallbacks
-from landfold.network.checkpoints import checkpointing
+from landfold.network.checkpoints import Checkpoint
 from landfold.network.dataset import Examples
 from landfold.network.distributed import launch
 from landfold.network.errors import TrainingError
@@ -124,7 +124,7 @@ def test_weights_that_are_not_finite_after_the_last_step_are_noticed():
 
 def test_a_diverged_training_saves_its_last_good_state_and_says_where(tmp_path, base):
     state = tmp_path.glob("*/state.pt")
-    with checkpointing(tmp_path) as checkpoint:
+    with Checkpoint(tmp_path) as checkpoint:
         with pytest.raises(
             TrainingError, match=r"fold 0, epoch 2: the loss is nan; .*after epoch 1 is saved in "
         ) as error:

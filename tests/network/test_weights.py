@@ -382,4 +382,4 @@ def test_imagenet_of_a_densenet_has_older_names(cache, monkeypatch):
 
 def test_imagenet_of_a_network_that_has_none_is_refused(cache):
     with pytest.raises(ModelError, match="no IMAGENET1K_V1 weights of vit_h_14; set it to none"):
-        weights.read("imagenet", "vit_h_14")
+        weights.read_weights("imagenet", "vit_h_14")

@@ -102,7 +102,7 @@ def test_class_map_is_drawn_with_and_without_natural_colours(mapped, names):
 
 
 def test_class_map_greys_what_is_outside(mapped):
-    greyed = 0.35 * np.array(COLOURS[2]) + 0.65 * np.array(OUTSIDE)
+    greyed = np.round(0.35 * np.array(COLOURS[2]) + 0.65 * np.array(OUTSIDE))
     with scene_of(mapped) as scene:
         plain, shown = (drawn(class_map(scene, mapped, "s", COLOURS, outside=part)) for part in (None, 1 / 3))
     assert count(plain, greyed) == 0

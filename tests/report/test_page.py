@@ -300,7 +300,8 @@ def test_every_part_is_there(rendered):
     words = re.sub(r"[ \n]+", " ", " ".join(text for _, text in Page(rendered()).all("main")))
     for text in (
         "Accuracy, 95 % interval 0.66 to 0.76",
-        "Of 100 held-out patches the network classifies about 71 correctly; for other zones of this kind, 66 to 76.",
+        "Under spatial cross-validation (CV) the network classifies 71 of 100 patches correctly; for other zones of "
+        "this kind, 66 to 76.",
         "Random CV gives the network an accuracy of 0.79, spatial CV 0.71: an optimistic bias of 0.08 (0.04 to 0.12).",
         "The network is better than a random forest on the mean and spread of each channel, which reaches 0.66: +0.06 "
         "(+0.02 to +0.10) in accuracy.",

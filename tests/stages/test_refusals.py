@@ -212,7 +212,7 @@ def labels_without_crs(folder):
     shapes = [box(0, 0, 600, 900), box(600, 0, 1200, 900)]
     (folder / LABELS).mkdir()
     geopandas.GeoDataFrame({"kind": ["crop", "lake"]}, geometry=shapes).to_file(folder / LABELS / "labels.shp")
-    return "labels.shp: the file has no CRS, and none is guessed; save it with the CRS it was digitized in"
+    return "labels.shp: the file has no CRS, and none is guessed; save it with the CRS of its coordinates"
 
 
 def label_raster_without_crs(folder):

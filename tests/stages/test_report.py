@@ -82,7 +82,7 @@ def test_colours_are_those_of_the_maps(project):
 @pytest.mark.usefixtures("few")
 def test_settings_in_force_are_told_except_those_that_change_no_number(project):
     before = page(project)
-    write_params(project, track={"enabled": False})
+    write_params(project, track={"enabled": False}, machine={"device": "cuda"})
     assert page(project) == before
     write_params(project, project={"name": "lakes"})
     assert page(project) != before

@@ -20,7 +20,7 @@ from landfold.tracking import TrackingError, ui, view
 from landfold.tracking.artifacts import collect_artifacts
 from landfold.tracking.completion import complete
 from landfold.tracking.origin import environment, origin
-from landfold.tracking.redaction import redact
+from landfold.tracking.redaction import redact_secrets
 from landfold.tracking.result import TrackedResult
 from tests.tracking.test_tracking import DEAD_SERVER, ON, client, history, make_root, result_in, runs, train, write_fold
 
@@ -310,11 +310,11 @@ def test_page_opens_at_the_runs_as_the_view_shows_them(root):
     experiment = client(root).get_experiment_by_name("meadows").experiment_id
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     query = "workflowType=machine_learning"
-    assert ui.page(root / "mlflow.db", root) == (
+    assert ui.page_path(root / "mlflow.db", root) == (
         f"experiments/{experiment}/runs?{query}&viewStateShareKey={view.VIEW_KEY}"
     )
     for file, folder in ((None, root), (root / "mlflow.db", root / "metrics"), (root / "dvc.yaml", root)):
-        assert ui.page(file, folder) == f"experiments?{query}"
+        assert ui.page_path(file, folder) == f"experiments?{query}"
 
 
 def test_no_secret_is_kept(root, parent):
@@ -333,14 +333,14 @@ def test_no_secret_is_kept(root, parent):
     "text", ["https://data.example/a@b?band=B02", "mail anna@example.org", "src: git@host:path", "a //@ comment", ""]
 )
 def test_ordinary_text_is_left_alone(text):
-    assert redact(text) == text
+    assert redact_secrets(text) == text
 
 
 @pytest.mark.parametrize("secret", ["p@ss:w0rd", "pa%2Fss"])
 def test_password_in_the_tracking_uri_is_redacted_wherever_it_stands(monkeypatch, secret):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:{secret}@host:5000/x?token=abcd")
     text = f"at http://anna:{secret}@host:5000/x?token=abcd, password {secret}"
-    assert redact(text) == "at http://host:5000/x, password ***"
+    assert redact_secrets(text) == "at http://host:5000/x, password ***"
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(0, []), (0.0005, ["a_class.tif"]), (1, ["a_class.tif", "b_large.tif"])])
@@ -463,7 +463,7 @@ def test_page_of_a_database_has_its_uri_from_the_environment(tmp_path, monkeypat
 
 def test_a_training_that_goes_on_shows_the_epochs_before_it_was_stopped(tmp_path, monkeypatch):
     from landfold.network.callbacks import TrainingCallbacks
-    from landfold.network.checkpoints import checkpointing
+    from landfold.network.checkpoints import Checkpoint
     from tests.network.tiny import trained
 
     folder = make_root(tmp_path / "project")
@@ -471,7 +471,7 @@ def test_a_training_that_goes_on_shows_the_epochs_before_it_was_stopped(tmp_path
 
     def training(on_epoch=lambda row: None):
         with (
-            checkpointing(tmp_path / "states") as checkpoint,
+            Checkpoint(tmp_path / "states") as checkpoint,
             tracking.live_run(ON, "meadows", name="fold_0", fold=0, k=K, params={}, workspace=folder) as live,
         ):
             callbacks = TrainingCallbacks(on_epoch=lambda row: (live.log(row), on_epoch(row)))

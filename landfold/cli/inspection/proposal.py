@@ -13,7 +13,7 @@ import shapely
 from rasterio.crs import CRS
 
 from landfold.cli.inspection.labels import LabelView
-from landfold.cli.inspection.params_text import Lines, as_data, as_text, value_of
+from landfold.cli.inspection.params_text import Lines, plain_data, value_of, yaml_text
 from landfold.cli.inspection.scenes import SceneView
 from landfold.core.errors import LandfoldError
 from landfold.core.settings import Settings, SettingsError, validate
@@ -77,10 +77,10 @@ def propose(
     if labels is not None:
         lines["labels"] = _labels(labels)
         lines["colours"] = _colours([key for key, _, _ in value_of(lines["labels"], "classes")])
-    sections = {section: as_data(content) for section, content in lines.items()}
+    sections = {section: plain_data(content) for section, content in lines.items()}
     return Proposal(
         sections,
-        as_text(lines, labels is None),
+        yaml_text(lines, labels is None),
         _model(sections, "project", ProjectSettings),
         _model(sections, "ingest", IngestSettings),
         None
@@ -250,7 +250,7 @@ def _policy(views: Sequence[SceneView], crs: str, values: dict[str, Any]) -> tup
     if not sizes or crs == UNKNOWN:
         return "error", "error | reproject | keep", UNKNOWN if not sizes else _tidy(min(sizes)), "metres"
     exact, tidy = float(f"{min(sizes):.10g}"), _tidy(median(size for size in sizes if size <= 1.02 * min(sizes)))
-    base = values | {"masks": as_data(values["masks"]), "area": None, "mask_file": None}
+    base = values | {"masks": plain_data(values["masks"]), "area": None, "mask_file": None}
     tried = _representatives(views)
     hopeless = _refused(tried, base | {"crs_policy": "reproject", "resolution_m": tidy}, crs)
     finest = "the finest of these bands, metres"

@@ -6,7 +6,7 @@ from typing import Any
 
 from rasterio.crs import CRS
 
-from landfold.scenes.ingest.plan import open_scene
+from landfold.scenes.ingest.plan import plan_scene
 from landfold.scenes.ingest.write import write_scene
 from landfold.scenes.sensors import SceneFiles
 from landfold.scenes.settings import IngestSettings
@@ -50,7 +50,7 @@ def ingest_scene(
         RasterError: a file cannot be read.
         RasterWriteError: ``target`` cannot be written.
     """
-    with open_scene(scene, settings, project_crs) as plan:
+    with plan_scene(scene, settings, project_crs) as plan:
         coverage = write_scene(plan, settings, target, progress)
         return plan.report(with_digests=True) | coverage.fractions()
 
@@ -64,5 +64,5 @@ def check_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) -
     Raises:
         SceneError, GridError, RasterError: as `ingest_scene`.
     """
-    with open_scene(scene, settings, project_crs) as plan:
+    with plan_scene(scene, settings, project_crs) as plan:
         return plan.report()

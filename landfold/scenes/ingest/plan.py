@@ -90,7 +90,7 @@ class ScenePlan:
 
 
 @contextmanager
-def open_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) -> Iterator[ScenePlan]:
+def plan_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) -> Iterator[ScenePlan]:
     """Open the files of a scene, settle its grid, and refuse what can be refused without pixels.
 
     Raises:

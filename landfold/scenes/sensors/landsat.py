@@ -159,8 +159,8 @@ def _read(path: Path) -> Groups:
         groups = {group.tag: {f.tag: (f.text or "").strip() for f in group} for group in parse_xml(text, path)}
     collection = groups.get("PRODUCT_CONTENTS", {}).get("COLLECTION_NUMBER", "")
     if collection not in ("02", "2"):
-        told = f"collection {collection}" if collection else "no collection number"
-        raise SceneError(f"{path}: {told}, but Landfold reads Collection 2; fetch the product from that collection")
+        version = f"collection {collection}" if collection else "no collection number"
+        raise SceneError(f"{path}: {version}, but Landfold reads Collection 2; fetch the product from that collection")
     return groups
 
 
