@@ -10,14 +10,14 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "FoldWarning": "landfold.folds.table",
+    "FoldWarning": "landfold.library.folds",
     "LandfoldError": "landfold.core.errors",
-    "audit_folds": "landfold.audit.table",
-    "load_classifier": "landfold.deploy.api",
-    "open_scene": "landfold.geo.scene",
-    "predict": "landfold.deploy.api",
-    "random_folds": "landfold.folds.table",
-    "spatial_folds": "landfold.folds.table",
+    "audit_folds": "landfold.library.audit",
+    "load_classifier": "landfold.library.maps",
+    "open_scene": "landfold.library.scene",
+    "predict": "landfold.library.maps",
+    "random_folds": "landfold.library.folds",
+    "spatial_folds": "landfold.library.folds",
 }
 
 __all__ = ["__version__", *_MODULE_OF]  # noqa: PLE0604 - the keys are text

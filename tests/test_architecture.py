@@ -23,6 +23,7 @@ ROOMS = (
     "accuracy",
     "tracking",
     "deploy",
+    "library",
     "report",
     "params",
     "cli",

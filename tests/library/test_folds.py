@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.neighbors import KNeighborsClassifier
 
 import landfold
-import landfold.folds.table
+import landfold.library.folds
 from landfold.core.settings import SettingsError
 from landfold.folds.assignment import fold_patches
 from landfold.folds.split import FoldError
@@ -303,4 +303,4 @@ def test_values_out_of_range_are_refused(change, message):
 
 
 def test_the_example_of_the_docstring_is_right():
-    assert doctest.testmod(landfold.folds.table).failed == 0
+    assert doctest.testmod(landfold.library.folds).failed == 0

@@ -15,11 +15,11 @@ import numpy as np
 from landfold.core.errors import LandfoldError
 from landfold.core.settings import validate
 from landfold.folds.assignment import fold_patches
-from landfold.folds.inputs import footprints_in_metres, read_zones, row_values, rows_in_region
 from landfold.folds.settings import ZoneSettings
-from landfold.folds.spatial import RandomFolds, SpatialFolds, as_arguments
 from landfold.folds.split import FoldError, random_splits
 from landfold.folds.summary import random_warnings
+from landfold.library.cross_validators import RandomFolds, SpatialFolds, as_arguments
+from landfold.library.inputs import footprints_in_metres, read_zones, row_values, rows_in_region
 
 TRIES = 1000
 """Random assignments of which ``assignment="balanced"`` takes the best."""

@@ -122,7 +122,7 @@ def test_what_cannot_be_folded_is_refused_with_the_way_out(table, changes, messa
     assert "patch" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore::landfold.folds.table.FoldWarning")
+@pytest.mark.filterwarnings("ignore::landfold.library.folds.FoldWarning")
 @pytest.mark.parametrize("values", [list, tuple, np.array, pandas.Series, lambda v: pandas.Categorical(v)])
 def test_values_of_any_kind_name_classes_and_zones(values):
     table = windows()

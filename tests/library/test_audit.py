@@ -108,7 +108,7 @@ def test_equal_calls_agree_and_the_seed_and_the_number_of_resamples_count(table,
     assert forests[0].index[0] == ("RandomForestClassifier", "spatial")
 
 
-@pytest.mark.filterwarnings("ignore::landfold.folds.table.FoldWarning")
+@pytest.mark.filterwarnings("ignore::landfold.library.folds.FoldWarning")
 def test_w_is_that_of_cast():
     """CAST's test-knndm: six points, folds 1 1 1 1 2 2, twenty prediction points."""
     corner = np.array([400_000, 5_800_000])
@@ -127,7 +127,7 @@ def test_w_is_that_of_cast():
     assert audit.warnings() == [], "points have no width"
 
 
-@pytest.mark.filterwarnings("ignore::landfold.folds.table.FoldWarning")
+@pytest.mark.filterwarnings("ignore::landfold.library.folds.FoldWarning")
 def test_zones_narrower_than_the_range_are_warned_of_in_words_of_the_library():
     rng = np.random.default_rng(0)
     x, y = rng.uniform(0, 8000, (2, 400))

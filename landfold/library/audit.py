@@ -13,9 +13,9 @@ from sklearn.ensemble import RandomForestClassifier
 from landfold.audit.audit import Audit, AuditError, Splits, audit, zone_size_m
 from landfold.audit.baseline import Baseline
 from landfold.core.settings import validate
-from landfold.folds.inputs import row_values
-from landfold.folds.spatial import SpatialFolds, as_arguments
-from landfold.folds.table import random_folds
+from landfold.library.cross_validators import SpatialFolds, as_arguments
+from landfold.library.folds import random_folds
+from landfold.library.inputs import row_values
 from landfold.scores.settings import EvaluateSettings
 
 ROWS = {"zoned": "spatial", "random": "random", "gap": "optimism"}

@@ -1,4 +1,4 @@
-"""What a user passes to `landfold.folds.table.spatial_folds`, checked and in one form."""
+"""What a user passes to `landfold.library.folds.spatial_folds`, checked and in one form."""
 
 from typing import Any
 
