@@ -24,16 +24,18 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from benchmarks import memory, onnx
-from landfold.geo import raster
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.maps.inference import slide
-from landfold.network.checkpoints import keeping, key_of
+from landfold.geo.writer import create
+from landfold.maps.inference import predict_windows
+from landfold.network.card import ModelCard
+from landfold.network.checkpoints import Checkpoint, training_fingerprint
 from landfold.network.dataset import Examples, load_windows
-from landfold.network.engine import launch
-from landfold.network.model import Classifier, ModelCard, build
+from landfold.network.distributed import launch
+from landfold.network.model import Classifier, build
 from landfold.network.settings import ModelSettings, TrainSettings
-from landfold.network.training import fit
+from landfold.network.training import FoldData, fit
+from landfold.params import read_params
 from landfold.scenes.indices import write_indices
 from landfold.scenes.ingest import ingest_scene
 from landfold.scenes.normalize import scene_statistics, write_normalized
@@ -89,8 +91,8 @@ def decode(path: Path) -> None:
     """Read every pixel of a raster, window by window, and do nothing with it."""
     with Raster.open(path) as source:
         for window in source.grid.blocks():
-            source.stored(window)
-            source.valid(window)
+            source.read_raw(window)
+            source.read_mask(window)
 
 
 def bench_statistics(folder: Path) -> None:
@@ -133,9 +135,9 @@ def copy_windows(source: Path, target: Path) -> None:
     """Decode a raster and write it as it is, in the same format."""
     with Raster.open(source) as opened:
         kind = opened.dataset.dtypes[0]
-        with raster.create(target, opened.grid, opened.names, dtype=kind) as writer:
+        with create(target, opened.grid, opened.names, dtype=kind) as writer:
             for window in opened.grid.blocks():
-                writer.write(window, opened.stored(window))
+                writer.write(window, opened.read_raw(window))
 
 
 def bench_one_more(folder: Path) -> None:
@@ -177,7 +179,7 @@ def normalized_scene(folder: Path, channels: int = 16, height: int = 768, width:
     path = folder / "scene.tif"
     grid = Grid(CRS.from_epsg(32633), Affine(10, 0, 330000, 0, -10, 5822040), height, width)
     values = np.random.default_rng(0).random((channels, height, width), dtype=np.float32)
-    with raster.create(path, grid, [f"c{i}" for i in range(channels)], dtype="float32") as writer:
+    with create(path, grid, [f"c{i}" for i in range(channels)], dtype="float32") as writer:
         writer.write(grid.whole, values, np.ones((height, width), dtype=bool))
     return path
 
@@ -210,23 +212,18 @@ def network(channels: int = 16) -> tuple[torch.nn.Module, ModelCard]:
     return build(settings, names, 8), card
 
 
-def recipe(epochs: int) -> TrainSettings:
-    """The default recipe on the CPU."""
-    return TrainSettings(
-        epochs=epochs, batch_size=64, learning_rate=1e-3, weight_decay=0.01, schedule="one-cycle", warmup_epochs=0,
-        clip_norm=0, label_smoothing=0, class_weights="none", sampling="shuffled", average="none", ema_decay=0.99,
-        average_epochs=1, early_stopping=None, inner_folds=5, flips_and_turns=True, spectral_jitter=0, band_dropout=0,
-        cache_gb=4, device="cpu", devices=1, nodes=1, precision="32-true", compile=False, deterministic=True, seed=0,
-    )  # fmt: skip
+def train_settings(epochs: int) -> TrainSettings:
+    """The default settings."""
+    return read_params(memory.ROOT / "params.yaml").train.model_copy(update={"epochs": epochs})
 
 
 def train(windows: np.ndarray, epochs: int) -> None:
     """Train on windows in memory or in a file."""
     labels = np.arange(len(windows), dtype=np.int64) % 8
-    settings = recipe(epochs)
+    settings = train_settings(epochs)
     model, _ = network()
     examples, held_out = Examples.of(windows, labels), Examples.of(windows, labels, np.arange(len(labels)) < 8)
-    fit(model, examples, held_out, settings, launch(settings, fold=0), classes=8, fold=0)
+    fit(model, FoldData(0, 8, examples, held_out), settings, launch(settings, "cpu", fold=0))
 
 
 def bench_loader(folder: Path) -> None:
@@ -244,20 +241,21 @@ def bench_loader(folder: Path) -> None:
 
 
 def bench_checkpoint(folder: Path) -> None:
-    """Ten epochs whose state is kept against ten that are not."""
+    """Ten epochs with checkpoints against ten without."""
     windows = np.random.default_rng(0).random((PATCHES, 16, 16, 16), dtype=np.float32)
     labels = np.arange(PATCHES, dtype=np.int64) % 8
-    settings = recipe(10)
+    settings = train_settings(10)
 
     def trained(home: Path | None) -> None:
         model, _ = network()
-        with keeping(home) as checkpoint:
-            checkpoint.open(key_of({}, [windows], model.state_dict()) if home else "")
+        with Checkpoint(home) as checkpoint:
+            checkpoint.open(training_fingerprint({}, [windows], model.state_dict()) if home else "")
             examples = Examples.of(windows, labels)
-            fit(model, examples, examples, settings, launch(settings, fold=0), classes=8, fold=0, checkpoint=checkpoint)
+            data = FoldData(0, 8, examples, examples)
+            fit(model, data, settings, launch(settings, "cpu", fold=0), checkpoint=checkpoint)
 
-    figures = ratio(lambda: trained(folder / "kept"), lambda: trained(None), 1)
-    report("training with kept states / without", "<= 1.05", *figures)
+    figures = ratio(lambda: trained(folder / "states"), lambda: trained(None), 1)
+    report("training with checkpoints / without", "<= 1.05", *figures)
 
 
 def bench_naive(folder: Path) -> None:
@@ -288,7 +286,7 @@ def bench_map(folder: Path) -> None:
 
     def ours() -> None:
         with Raster.open(path) as opened:
-            for _ in slide(opened, [classifier], 8):
+            for _ in predict_windows(opened, [classifier], 8):
                 pass
 
     report(

@@ -18,8 +18,8 @@ import yaml
 from rasterio.crs import CRS
 from scipy.ndimage import gaussian_filter
 
-from landfold.geo import raster
 from landfold.geo.grid import Grid
+from landfold.geo.writer import create
 from tests.factories import make_grid
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def write_project(folder: Path) -> None:
 
 def write_scene(path: Path, grid: Grid, means: np.ndarray, generator: np.random.Generator) -> None:
     """16 channels around the mean of each patch, and a patch row at a time."""
-    with raster.create(path, grid, [f"C{i}" for i in range(CHANNELS)], dtype="float32") as writer:
+    with create(path, grid, [f"C{i}" for i in range(CHANNELS)], dtype="float32") as writer:
         for window in grid.blocks(256):
             rows, columns = window.toslices()
             part = means[

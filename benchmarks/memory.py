@@ -74,7 +74,7 @@ def labels(path: Path, side_px: int) -> None:
 def write_map(folder: Path) -> None:
     """The map of the normalized scene, every layer of it, by fold and by the mean of both networks."""
     from landfold.geo.raster import Raster
-    from landfold.maps.export import write_scene_map
+    from landfold.maps.export import MapModels, NormalizedScene, write_scene_map
     from landfold.maps.settings import ExportSettings
     from landfold.network.model import Classifier, ModelCard, build
     from landfold.network.settings import ModelSettings
@@ -96,10 +96,9 @@ def write_map(folder: Path) -> None:
                 fold_digest="", patches_digest="", statistics_digest="", train={},
             )  # fmt: skip
             models.append(Classifier(build(settings, card.channels, 8), card))
-        write_scene_map(
-            folder, "map", raster, models, ExportSettings.model_validate(section), [(i, i, i) for i in range(8)],
-            held_out=lambda part: np.indices(part.shape).sum(axis=0) % 2,
-        )  # fmt: skip
+        grey = [(i, i, i) for i in range(8)]
+        used = MapModels(models, grey, "", held_out=lambda part: np.indices(part.shape).sum(axis=0) % 2)
+        write_scene_map(folder, NormalizedScene("map", raster, ""), used, ExportSettings.model_validate(section))
 
 
 def measure(stage: str, folder: Path) -> tuple[float, float]:

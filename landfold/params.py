@@ -14,7 +14,7 @@ from landfold.folds.settings import ZoneSettings
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.colours import ColourSettings
 from landfold.maps.settings import ExportSettings
-from landfold.network.settings import ModelSettings, TrainSettings
+from landfold.network.settings import MachineSettings, ModelSettings, TrainSettings
 from landfold.patches.settings import LabelSettings, PatchSettings
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
 from landfold.scores.settings import EvaluateSettings
@@ -46,6 +46,8 @@ class Params(Settings):
     """the network"""
     train: TrainSettings
     """how it is trained"""
+    machine: MachineSettings
+    """where it runs"""
     evaluate: EvaluateSettings
     """intervals of the scores"""
     export: ExportSettings

@@ -37,7 +37,6 @@ def run(main: Callable[[Params], str]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        sys.exit(
-            f"{stage}: {error.filename or 'writing'}: {error.strerror}; mend it and run again, nothing is half-written"
-        )
+        where = error.filename or "writing"
+        sys.exit(f"{stage}: {where}: {error.strerror}; repair this and run again, nothing is half-written")
     print(f"{stage}: {summary} ({time.perf_counter() - start:.1f} s)", flush=True)

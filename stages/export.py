@@ -1,11 +1,11 @@
 """Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
 
 Reads: data/normalized, data/statistics, data/scenes/report.json (dates), data/patches.parquet, data/folds/kK,
-models/kK; sections ``project``, ``zones``, ``train`` (the device), ``export`` and ``colours`` of params.yaml.
+models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colours`` of params.yaml.
 Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
 their styles, SCENE_stac.json where the date is known, and by settings of ``export`` SCENE.gpkg and other polygons,
 SCENE_probabilities.tif, SCENE_applicability.tif with applicability.json, of each raster the ensemble's, and of several
-scenes mosaic_class.tif and mosaic_confidence.tif with style and item; metrics/plots/map.png of the first scene.
+scenes mosaic_class.tif and mosaic_confidence.tif with style and item.
 Refuses: a stride that does not centre windows on cells, models that do not fit the scene, a stale fold.
 """
 
@@ -21,16 +21,16 @@ from rasterio.crs import CRS
 
 from landfold.core.digests import file_sha256, model_digest
 from landfold.core.files import read_json, write_json, writing_folder
-from landfold.folds.assignment import fold_of_zone
+from landfold.folds.lists import fold_of_zone, read_assignment
+from landfold.folds.merging import written_zones
 from landfold.folds.settings import ZoneSettings
-from landfold.folds.zones import written_zones
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import Applicability
-from landfold.maps.export import fold_of_cells, lineage_tags, load_folds, write_scene_map
+from landfold.maps.export import MapModels, NormalizedScene, lineage_tags, write_scene_map
+from landfold.maps.foldmodels import fold_of_cells, load_fold_models
 from landfold.maps.mosaic import write_mosaic
 from landfold.network.model import pick_device
-from landfold.report.picture import picture
 from stages import Params, bar, run
 
 
@@ -39,40 +39,31 @@ def main(params: Params) -> str:
     export = params.export
     zones = params.zones
     crs = params.project.metric_crs
-    device = pick_device(params.train.device)
+    device = pick_device(params.machine.device)
     folds, fitted = Path(f"data/folds/k{zones.k}"), Path(f"models/k{zones.k}")
-    models = load_folds(fitted, folds, device)
-    card = models[0].card
+    classifiers = load_fold_models(fitted, folds, device)
+    card = classifiers[0].card
     colours = params.colours.rgb(card.classes)
-    held_out = _held_out(zones, folds, crs)
     data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
-    area = Applicability.of_folds(folds, len(models), **data) if export.applicability else None
-    model = {
-        "MODEL_SHA256": model_digest(file_sha256(fitted / f"fold_{i}/model.safetensors") for i in range(len(models)))
-    }
+    area = Applicability.of_folds(folds, len(classifiers), **data) if export.applicability else None
+    weights = [file_sha256(fitted / f"fold_{fold}/model.safetensors") for fold in range(len(classifiers))]
+    models = MapModels(classifiers, colours, model_digest(weights), _held_out(zones, folds, crs), area)
     dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
     scenes, maps = sorted(Path("data/normalized").glob("*.tif")), {}
     with writing_folder(Path("data/maps")) as folder:
         for scene in scenes:
             with Raster.open(scene) as raster, bar(f"export {scene.stem}") as progress:
-                lineage = model | {"STATISTICS_SHA256": file_sha256(Path(f"data/statistics/{scene.stem}.json"))}
-                maps[scene.stem] = write_scene_map(
-                    folder, scene.stem, raster, models, export, colours, held_out=held_out, area=area,
-                    lineage=lineage, acquired=dates.get(scene.stem), progress=progress,
-                )  # fmt: skip
+                statistics = file_sha256(Path(f"data/statistics/{scene.stem}.json"))
+                mapped = NormalizedScene(scene.stem, raster, statistics, dates.get(scene.stem))
+                maps[scene.stem] = write_scene_map(folder, mapped, models, export, progress=progress)
         if area:
-            told = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
-            write_json(folder / "applicability.json", area.summary() | {"scenes": told})
+            shares = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
+            write_json(folder / "applicability.json", area.summary() | {"scenes": shares})
         if export.mosaic != "none" and len(maps) > 1:
-            named = dict(zip(card.classes, colours, strict=True))
-            cell_m, tags = export.stride_px * card.resolution_m, lineage_tags(model, export, card)
-            write_mosaic(
-                folder, list(maps), export.mosaic, named, crs=crs, cell_m=cell_m, tags=tags,
-                acquired=[dates.get(name) for name in maps],
-            )  # fmt: skip
-    first = next(iter(maps))
-    with Raster.open(scenes[0]) as raster:
-        picture(Path("metrics/plots/map.png"), raster, Path("data/maps"), first, colours, outside=maps[first].outside)
+            acquired = {name: dates.get(name) for name in maps}
+            tags = lineage_tags({"MODEL_SHA256": models.sha256}, export, card)
+            cell_m = export.stride_px * card.resolution_m
+            write_mosaic(folder, acquired, export.mosaic, models.legend, crs=crs, cell_m=cell_m, tags=tags)
     line = f"{len(scenes)} scenes mapped in cells of {export.stride_px * card.resolution_m:g} m"
     if not area:
         return line
@@ -82,7 +73,7 @@ def main(params: Params) -> str:
 
 def _held_out(zones: ZoneSettings, folds: Path, crs: CRS) -> Callable[[Grid], np.ndarray]:
     """Tells of the cells of a grid which fold held out their zone."""
-    assigned = pandas.read_parquet(folds / "patches.parquet")
+    assigned = read_assignment(folds)
     areas = geopandas.read_file(folds / "zones.gpkg", layer="zones")
     zone_of = written_zones(zones, pandas.read_parquet("data/patches.parquet"), assigned["zone"], areas).at
     return partial(fold_of_cells, crs=crs, zone_of=zone_of, fold_of_zone=fold_of_zone(assigned))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from landfold.core.digests import code_digest
 from landfold.core.files import writing_folder
-from landfold.scenes.cache import Scene, prepare
+from landfold.scenes.cache import SceneTask, run_cached
 from landfold.scenes.indices import write_indices
 from stages import Params, bar, run
 
@@ -22,14 +22,14 @@ def main(params: Params) -> str:
     scenes = sorted(Path("data/scenes").glob("*.tif"))
     with writing_folder(Path("data/indices")) as folder:
 
-        def scene(file: Path) -> Scene:
+        def scene(file: Path) -> SceneTask:
             target = folder / file.name
-            return Scene(
+            return SceneTask(
                 file.stem, [file], [target], lambda progress: write_indices(file, indices, target, progress=progress)
             )
 
         work = map(scene, scenes if indices.names else [])
-        outcome = prepare("indices", work, indices.model_dump(mode="json"), code=CODE, bar=bar)
+        outcome = run_cached("indices", work, indices.model_dump(mode="json"), code=CODE, bar=bar)
     return f"{', '.join(indices.names) or 'none'} for {len(scenes)} scenes, {outcome.tally}"
 
 

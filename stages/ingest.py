@@ -12,12 +12,12 @@ from pathlib import Path
 from landfold.core.digests import code_digest
 from landfold.core.errors import LandfoldError, first_ten
 from landfold.core.files import write_json, writing_folder
+from landfold.geo.dataset import RasterError
 from landfold.geo.grid import GridError
-from landfold.geo.raster import RasterError
-from landfold.scenes.cache import Scene, prepare
+from landfold.scenes.cache import SceneTask, run_cached
 from landfold.scenes.ingest import ingest_scene
 from landfold.scenes.sensors import SceneFiles, find_scenes
-from landfold.scenes.sensors.scenes import SceneError
+from landfold.scenes.sensors.scene_files import SceneError
 from stages import Params, bar, run
 
 CODE = code_digest("core", "geo", "scenes", scripts=[Path(__file__)])
@@ -32,11 +32,11 @@ def main(params: Params) -> str:
     read = ingest.model_dump(mode="json", exclude={"on_refusal", "band_order"}) | {"crs": project.crs}
     with writing_folder(Path("data/scenes")) as folder:
 
-        def scene(delivered: SceneFiles) -> Scene:
+        def scene(delivered: SceneFiles) -> SceneTask:
             files = replace(delivered, warnings=[])  # which tell of the files of no scene beside it
             paths = sorted({file.path for file in (*files.bands.values(), *files.masks)})
             target = folder / f"{files.name}.tif"
-            return Scene(
+            return SceneTask(
                 files.name,
                 paths,
                 [target],
@@ -44,7 +44,7 @@ def main(params: Params) -> str:
                 files,
             )
 
-        outcome = prepare(
+        outcome = run_cached(
             "ingest", map(scene, found), read, code=CODE, bar=bar, refusals=(SceneError, GridError, RasterError)
         )
         reports = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from landfold.core.digests import code_digest
 from landfold.core.files import writing_folder
-from landfold.scenes.cache import Scene, prepare
+from landfold.scenes.cache import SceneTask, run_cached
 from landfold.scenes.normalize import normalize_scene
 from stages import Params, bar, run
 
@@ -22,15 +22,15 @@ def main(params: Params) -> str:
     scenes = sorted(Path("data/scenes").glob("*.tif"))
     with writing_folder(Path("data/statistics")) as statistics, writing_folder(Path("data/normalized")) as normalized:
 
-        def scene(file: Path) -> Scene:
+        def scene(file: Path) -> SceneTask:
             indices = Path("data/indices") / file.name
             reads = [file, indices] if indices.exists() else [file]
             makes = [statistics / f"{file.stem}.json", normalized / file.name]
-            return Scene(
+            return SceneTask(
                 file.stem, reads, makes, lambda progress: normalize_scene(reads, normalize, *makes, progress=progress)
             )
 
-        outcome = prepare("normalize", map(scene, scenes), normalize.model_dump(mode="json"), code=CODE, bar=bar)
+        outcome = run_cached("normalize", map(scene, scenes), normalize.model_dump(mode="json"), code=CODE, bar=bar)
     return f"{len(scenes)} scenes to p{normalize.low_percentile:g}-p{normalize.high_percentile:g}, {outcome.tally}"
 
 

@@ -10,14 +10,14 @@ Refuses: a fold that is missing or stale.
 from pathlib import Path
 from typing import Any
 
-from landfold.core.digests import data_digest, file_sha256, params_digest
+from landfold.core.digests import data_digest, params_digest
 from landfold.core.files import read_json, writing_folder
 from landfold.deploy.bundle import README, write_bundle
-from landfold.deploy.bundlecard import CARD, origin_of
+from landfold.deploy.bundlecard import bundle_digest, origin_of
 from landfold.deploy.modelcard import SCORES, Metrics, write_model_card
-from landfold.folds.assignment import read_index
 from landfold.maps.applicability import Applicability
-from landfold.network.model import ModelCard
+from landfold.maps.foldmodels import read_fold_cards
+from landfold.network.card import ModelCard
 from landfold.scenes.normalize import SceneStatistics
 from stages import Params, run
 
@@ -32,18 +32,14 @@ def main(params: Params) -> str:
     """Gather, write, describe."""
     k = params.zones.k
     folds, models = Path(f"data/folds/k{k}"), Path(f"models/k{k}")
-    index = read_index(folds)
-    cards = [read_json(models / f"fold_{fold}" / CARD) for fold in index.folds]
-    for fold, card in zip(index.folds, cards, strict=True):
-        index.check_card(models / f"fold_{fold}" / CARD, fold, card["fold_digest"])
-    export = params.export
+    cards = read_fold_cards(models, folds)
     area = None
-    if export.applicability:
+    if params.export.applicability:
         data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
         area = Applicability.of_folds(folds, len(cards), **data)
     with writing_folder(MODEL) as folder:
-        weights = [models / f"fold_{fold}" / "model.safetensors" for fold in index.folds]
-        card = write_bundle(folder, _card(params, cards) | {"export": export.model_dump()}, weights, area)
+        weights = [models / f"fold_{card.fold}" / "model.safetensors" for card in cards]
+        card = write_bundle(folder, _card(params, cards), weights, area)
         metrics = Metrics(
             *(read_json(Path(f"metrics/{name}.json")) for name in ("summary", "scores", "patches", "audit"))
         )
@@ -52,16 +48,16 @@ def main(params: Params) -> str:
             card,
             metrics,
             params.card,
-            digest=file_sha256(folder / CARD),
+            digest=bundle_digest(folder),
             area=area and area.summary(),
         )
     size = sum(path.stat().st_size for path in MODEL.iterdir())
     return f"{MODEL}, {len(cards)} networks, {size / 1e6:.1f} MB; read {MODEL}/{README}"
 
 
-def _card(params: Params, cards: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fields of the model's card but for the export's settings."""
-    common = {name: cards[0][name] for name in ModelCard.model_fields if not name.startswith("fold")}
+def _card(params: Params, cards: list[ModelCard]) -> dict[str, Any]:
+    """The fields of the model's card; those that it has in common with the folds' are of the first."""
+    common = cards[0].model_dump(exclude={"fold", "fold_digest"})
     reports = read_json(Path("data/scenes/report.json"))["scenes"]
     statistics = [SceneStatistics.load(path) for path in sorted(Path("data/statistics").glob("*.json"))]
     colours = params.colours.rgb(common["classes"])
@@ -70,11 +66,12 @@ def _card(params: Params, cards: list[dict[str, Any]]) -> dict[str, Any]:
         "name": params.project.name,
         "crs": params.project.crs,
         "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours],
-        "fold_digests": [card["fold_digest"] for card in cards],
-        "data_digest": data_digest(cards),
+        "fold_digests": [card.fold_digest for card in cards],
+        "data_digest": data_digest(card.model_dump() for card in cards),
         "params_digest": params_digest({section: params.content[section] for section in MADE_WITH}),
         "ingest": params.content["ingest"],
         "normalize": params.content["normalize"],
+        "export": params.export.model_dump(),
         "origin": origin_of(reports, statistics),
         "zoned": {name: {end: zoned[name][end] for end in ("pooled", "low", "high")} for name in SCORES},
     }

@@ -12,9 +12,9 @@ from pathlib import Path
 from landfold.core.digests import code_digest
 from landfold.core.files import write_json, writing
 from landfold.geo.raster import Raster
-from landfold.patches.cut import check_classes, cut_patches, joined, summarize
+from landfold.patches.cut import check_classes, concat_patches, cut_patches, patch_summary
 from landfold.patches.labels import check_ground, read_labels
-from landfold.scenes.cache import Progress, Scene, prepare
+from landfold.scenes.cache import Progress, SceneTask, run_cached
 from landfold.scenes.sensors import find_scenes
 from stages import Params, bar, run
 
@@ -30,24 +30,24 @@ def main(params: Params) -> str:
     labels = read_labels(Path("data/raw/labels"), classes, scenes=Path("data/raw/scenes"), find=delivered)
     grids = {}
 
-    def scene(file: Path) -> Scene:
+    def scene(file: Path) -> SceneTask:
         def cut(progress: Progress) -> bytes:
             with Raster.open(file) as raster:
-                return cut_patches(file.stem, raster, labels, patches, crs, progress=progress).packed()
+                return cut_patches(file.stem, raster, labels, patches, crs, progress=progress).to_arrow()
 
         with Raster.open(file) as raster:
             grids[file.stem] = raster.grid
-        bearing = labels.bearing(file.stem, grids[file.stem])
-        reads = [file, Path("data/raw/labels")] if bearing is None else [file]
-        return Scene(file.stem, reads, [], cut, bearing)
+        fingerprint = labels.fingerprint_for_scene(file.stem, grids[file.stem])
+        reads = [file, Path("data/raw/labels")] if fingerprint is None else [file]
+        return SceneTask(file.stem, reads, [], cut, fingerprint)
 
     of_scenes = {"patches": patches, "labels": classes}
     read = {name: section.model_dump(mode="json") for name, section in of_scenes.items()} | {"crs": crs.to_wkt()}
-    outcome = prepare("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, code=CODE, bar=bar)
+    outcome = run_cached("patches", map(scene, sorted(Path("data/scenes").glob("*.tif"))), read, code=CODE, bar=bar)
     check_ground(labels, grids, crs)
-    whole, small = joined(outcome.results, crs)
+    whole, small = concat_patches(outcome.results, crs)
     check_classes(whole.table, classes.names)
-    summary = summarize([whole], classes.names) | labels.summary(crs)
+    summary = patch_summary(whole, classes.names) | labels.summary(crs)
     with writing(Path("data/patches.parquet")) as temporary:
         whole.table.to_parquet(temporary, index=False)
     write_json(Path("metrics/patches.json"), summary)

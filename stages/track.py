@@ -4,7 +4,7 @@ Reads: models/kK, metrics/summary.json, scores.json, report.html and plots, data
 dvc.yaml, dvc.lock; params.yaml.
 Writes: nothing that DVC hashes; runs in the MLflow store, mlflow.db unless MLFLOW_TRACKING_URI is set.
 Refuses: a fold that is missing, a local database that is broken. A tracking server that is down
-is told of, and the next `dvc repro` completes the record.
+is reported, and the next `dvc repro` completes the record.
 """
 
 from pathlib import Path

@@ -1,57 +1,55 @@
-"""Train the classifier of one fold: ``python -m stages.train FOLD``, or ``... FOLD random`` under its random split.
+"""Train the classifier of one fold: ``python -m stages.train FOLD``, or ``... FOLD random`` for its random split.
 
 Reads: data/normalized, data/statistics, data/patches.parquet, data/folds/kK/fold_FOLD.parquet (random:
-random_FOLD.parquet); sections ``model`` and ``train`` of params.yaml, and what names channels and classes.
+random_FOLD.parquet); sections ``model``, ``train`` and ``machine`` of params.yaml, and what names channels and classes.
 Writes: models/kK/fold_FOLD/: model.safetensors, model.json, history.csv, predictions.parquet, and test.parquet
-where there is a test region. Random: the same but the weights, which serve to measure how much such a split
-flatters and nothing else, into models/random/kK/fold_FOLD; with ``audit.network: false`` a note instead.
-Refuses: a diverged loss, memory that runs out, no GPU where one was demanded, weights that cannot be had.
-A training that was stopped goes on after its last finished epoch (landfold/network/checkpoints.py).
+where there is a test region. Random: the same without the weights, which only serve to measure how optimistic such a
+split is, into models/random/kK/fold_FOLD; with ``audit.network: false`` a note instead.
+Refuses: a diverged loss, memory that runs out, no GPU where one is required, weights that are not there or do not fit.
+An interrupted training continues after its last finished epoch (landfold/network/checkpoints.py).
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
-
-from landfold import tracking
+from landfold.console import training as console
 from landfold.core.digests import digest, file_sha256
 from landfold.core.errors import LandfoldError
 from landfold.core.files import write_json, writing_folder
-from landfold.network import checkpoints
-from landfold.network.dataset import read_fold
-from landfold.network.engine import launched, shared_windows
-from landfold.network.model import ModelCard
-from landfold.network.training import Ears, train_fold, write_fold
-from stages import Params, bar, run
+from landfold.network.callbacks import TrainingCallbacks
+from landfold.network.card import ModelCard
+from landfold.network.checkpoints import Checkpoint, checkpoint_dir
+from landfold.network.dataset import read_fold, shared_windows
+from landfold.network.distributed import distributed
+from landfold.network.fold import train_fold, write_fold
+from landfold.tracking import LiveRun, flatten, live_run
+from stages import Params, run
 
-PATCHES = Path("data/patches.parquet")
+PATCHES, NORMALIZED = Path("data/patches.parquet"), Path("data/normalized")
 
 
 def main(params: Params) -> str:
     """Load, train, predict the fold's validation patches, write."""
-    k, folds = params.zones.k, params.zones.folds
-    number, *split = sys.argv[1:] or [""]
-    if number not in map(str, folds) or split not in ([], ["random"]):
-        raise LandfoldError(f"expected the number of a fold, 0 to {folds[-1]}: python -m stages.train FOLD [random]")
-    fold = int(number)
+    k, fold, is_random = params.zones.k, *_arguments(params)
+    name = console.fold_name(fold, is_random=is_random)
     sides, folder = Path(f"data/folds/k{k}/fold_{fold}.parquet"), Path(f"models/k{k}/fold_{fold}")
-    if split:
+    if is_random:
         sides, folder = sides.with_name(f"random_{fold}.parquet"), Path(f"models/random/k{k}/fold_{fold}")
         if not params.audit.network:
             with writing_folder(folder) as temporary:
                 write_json(temporary / "off.json", {"audit.network": False})
-            return f"fold {fold}, random split: off (audit.network: false)"
-    model, train = params.model, params.train
-    table, home = read_fold(PATCHES, sides), checkpoints.home(folder)
-    named = f"fold {fold}, random split" if split else f"fold {fold}"
+            return console.switched_off(name)
+    table, states = read_fold(PATCHES, sides), checkpoint_dir(folder)
     with (
-        launched(train, fold=fold) as fabric,
-        checkpoints.keeping(home if fabric.is_global_zero else None) as checkpoint,
-        shared_windows(fabric, table, Path("data/normalized"), train.cache_gb, home) as (windows, channels),
+        distributed(params.train, params.machine.device, fold=fold) as fabric,
+        Checkpoint(states if fabric.is_global_zero else None) as checkpoint,
+        shared_windows(fabric, table, NORMALIZED, params.machine.cache_gb, states) as (windows, channels),
+        _observers(params, fold, random=is_random, first=fabric.is_global_zero) as (callbacks, live),
     ):
         card = ModelCard(
-            model=model,
+            model=params.model,
             channels=channels,
             bands=params.ingest.bands,
             indices=params.indices.names,
@@ -64,31 +62,38 @@ def main(params: Params) -> str:
             fold_digest=digest(sides),
             patches_digest=file_sha256(PATCHES),
             statistics_digest=digest(Path("data/statistics")),
-            train=train.model_dump(),
+            train=params.train.model_dump(),
         )
-        if not fabric.is_global_zero:  # it learns, and the first process alone tells and writes
-            train_fold(table, windows, card, train, fabric=fabric)
-            return ""
-        flat = tracking.flatten({"model": model.model_dump(), "train": train.model_dump()})
-        on = params.track
-        if split:
-            on = on.model_copy(update={"enabled": False})
-        with (
-            tracking.live_run(on, params.project.name, name=f"fold_{fold}", fold=fold, k=k, params=flat) as live,
-            bar(f"train {named}") as progress,
-        ):
-            ears = Ears(lambda step: progress(step.fraction, step), live.log, _notice)
-            trained = train_fold(table, windows, card, train, fabric=fabric, checkpoint=checkpoint, ears=ears)
+        trained = train_fold(table, windows, card, params.train, fabric, checkpoint=checkpoint, callbacks=callbacks)
+        if fabric.is_global_zero:
             with writing_folder(folder) as temporary:
-                write_fold(temporary, trained, weights=not split)
+                write_fold(temporary, trained, weights=not is_random)
             live.finish(digest(folder))
-    right = (trained.predictions["label"] == trained.predictions["predicted"]).mean()
-    sizes, epochs = table["side"].value_counts(), len(trained.history)
-    return f"{named}: {sizes['train']} patches, {epochs} epochs; {right:.3f} of {sizes['validation']} right"
+    correct = trained.predictions["label"] == trained.predictions["predicted"]
+    return console.closing(name, (table["side"] == "train").sum(), len(trained.history), correct)
 
 
-def _notice(text: str) -> None:
-    tqdm.write(f"train: {text}", file=sys.stderr)
+def _arguments(params: Params) -> tuple[int, bool]:
+    """The number of the fold, and whether its random split is meant."""
+    folds, (number, *split) = params.zones.folds, sys.argv[1:] or [""]
+    if number not in map(str, folds) or split not in ([], ["random"]):
+        raise LandfoldError(console.usage(folds[-1]))
+    return int(number), bool(split)
+
+
+@contextmanager
+def _observers(params: Params, fold: int, *, random: bool, first: bool) -> Iterator[tuple[TrainingCallbacks, LiveRun]]:
+    """Progress bar, notices and MLflow run, in the first process: they change nothing of the training."""
+    if not first:
+        yield TrainingCallbacks(), LiveRun()
+        return
+    track = params.track.model_copy(update={"enabled": False}) if random else params.track
+    settings = flatten({"model": params.model.model_dump(), "train": params.train.model_dump()})
+    with (
+        live_run(track, params.project.name, name=f"fold_{fold}", fold=fold, k=params.zones.k, params=settings) as live,
+        console.step_bar(console.fold_name(fold, is_random=random)) as on_step,
+    ):
+        yield TrainingCallbacks(on_step, live.log, console.notice), live
 
 
 if __name__ == "__main__":

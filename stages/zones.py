@@ -1,27 +1,26 @@
 """Assign zones and folds, keep training and validation apart, and prove it.
 
-Reads: data/patches.parquet; data/raw (zones.file or the file of zones.test_region); thumbnails of data/scenes;
-sections ``project`` and ``zones`` of params.yaml.
+Reads: data/patches.parquet; data/raw (zones.file or the file of zones.test_region); sections ``project`` and ``zones``
+of params.yaml.
 Writes: data/folds/kK/: patches.parquet (zone and fold of every patch), fold_I.parquet (side of every
 patch: train, validation, buffer or test), random_I.parquet (the same of a random split of equal size),
-zones.gpkg (the fold map), index.json; metrics/folds.json and metrics/plots/folds.png.
+zones.gpkg (the fold map), index.json; metrics/folds.json.
 Refuses: fewer zones than folds, an empty fold, patches without a zone, footprints shared across folds.
 """
 
 from pathlib import Path
 
 import geopandas
-from rasterio.crs import CRS
 
 from landfold.core.files import write_json, writing_folder
-from landfold.folds.assignment import cautions, check_folds, fold_patches, summarize, write_folds
-from landfold.folds.zones import in_test_region, read_areas
-from landfold.geo.raster import Raster
-from landfold.report.figures import Picture, fold_map
+from landfold.folds.assignment import fold_patches
+from landfold.folds.check import check_folds
+from landfold.folds.lists import write_folds
+from landfold.folds.summary import fold_summary, fold_warnings
+from landfold.folds.zones import in_test_region, read_polygon_zones
 from stages import Params, run
 
 RAW = Path("data/raw")
-MOST_PICTURES = 8
 
 
 def main(params: Params) -> str:
@@ -30,35 +29,22 @@ def main(params: Params) -> str:
     crs = params.project.metric_crs
     patches = geopandas.read_parquet("data/patches.parquet")
     test = in_test_region(patches, zones, RAW, crs)
-    folding = fold_patches(patches, zones, test, read_areas(zones, RAW, crs))
+    folds = fold_patches(patches, zones, test, read_polygon_zones(zones, RAW, crs))
     with writing_folder(Path(f"data/folds/k{zones.k}")) as folder:
-        write_folds(folder, folding.table, folding.splits, *folding.zones, randoms=folding.randoms)
+        write_folds(folder, folds)
         check_folds(folder, patches, zones, test)
-    told, summary = cautions(folding, zones), summarize(folding.table, folding.splits, repeats=zones.repeats)
-    write_json(Path("metrics/folds.json"), summary | {"cautions": told})
-    areas, first = folding.zones[0], folding.splits[: zones.k]
-    fold_map(Path("metrics/plots/folds.png"), areas, folding.table, first, pictures=_thumbnails(crs))
+    warnings, summary = fold_warnings(folds, zones), fold_summary(folds)
+    write_json(Path("metrics/folds.json"), summary | {"cautions": warnings})
     flagged = [f"fold {fold}: {', '.join(part['flags'])}" for fold, part in summary["folds"].items() if part["flags"]]
-    for caution in (*told, *flagged):
-        print(f"zones: warning: {caution}")
-    dropped = sum(int(split.buffer.sum()) for split in folding.splits)
+    for warning in (*warnings, *flagged):
+        print(f"zones: warning: {warning}")
+    dropped = sum(int(split.buffer.sum()) for split in folds.spatial)
     repeated = f", {zones.repeats} times" if zones.repeats > 1 else ""
     held_out = f"; {int(test.sum())} patches in the test region" if test.any() else ""
     return (
-        f"{len(areas)} zones in {zones.k} folds{repeated}; {dropped} patches in buffers, over all folds"
+        f"{len(folds.zones[0])} zones in {zones.k} folds{repeated}; {dropped} patches in buffers, over all folds"
         f"{held_out}; no shared ground"
     )
-
-
-def _thumbnails(crs: CRS) -> list[Picture]:
-    """The first scenes that are in the project's CRS; a data set of thousands of tiles shows a few."""
-    found = []
-    for path in sorted(Path("data/scenes").glob("*.tif"))[:MOST_PICTURES]:
-        with Raster.open(path) as raster:
-            names = [name if name in raster.names else raster.names[0] for name in ("R", "G", "B")]
-            if raster.grid.crs == crs:
-                found.append(Picture(raster.thumbnail(names, longest_px=900), raster.grid.bounds))
-    return found
 
 
 if __name__ == "__main__":

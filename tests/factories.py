@@ -20,9 +20,9 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from landfold.core.digests import file_sha256
-from landfold.geo import raster
 from landfold.geo.bands import Radiometry
 from landfold.geo.grid import Grid
+from landfold.geo.writer import create
 
 ROOT = Path(__file__).parents[1]
 CRS_UTM33 = CRS.from_epsg(32633)
@@ -99,7 +99,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "export": {
         "stride_px": 8,
         "offsets": 1,
-        "flips_and_turns": False,
+        "flips_and_rotations": False,
         "min_valid": 0.5,
         "layers": [],
         "applicability": False,
@@ -246,7 +246,7 @@ def write_raster(
     values = np.stack(list(channels.values()))
     grid = grid or make_grid(*values.shape[1:])
     own = [radiometry] * len(channels) if radiometry else None
-    with raster.create(path, grid, list(channels), dtype=str(values.dtype), radiometry=own, nodata=nodata) as writer:
+    with create(path, grid, list(channels), dtype=str(values.dtype), radiometry=own, nodata=nodata) as writer:
         for window in grid.blocks():
             rows, columns = window.toslices()
             writer.write(window, values[:, rows, columns], None if valid is None else valid[rows, columns])

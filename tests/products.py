@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from landfold.geo.bands import SENTINEL2
-from landfold.scenes.sensors.scenes import SceneFiles
+from landfold.scenes.sensors.scene_files import SceneFiles
 from tests.factories import centres, make_grid, write_band
 
 SAFE_NAME = "S2A_MSIL2A_20221005T115411_N0400_R023_T29UNU_20221005T164454"

@@ -1,112 +1,67 @@
-"""The audit: how much a random split would have pretended, without training a network.
+"""The audit: the optimism of random cross-validation, measured without training a network.
 
 A classifier of band statistics, and one that knows nothing but where a patch lies, are scored under
-the zoned folds and under random folds of equal training size. Distances from held-out patches to
+the spatial folds and under random folds of equal training size. Distances from held-out patches to
 training patches are set beside those from the map to the patches, and the range over which the
 classifier's errors resemble each other beside the size of the zones.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
 import pandas
-from scipy.optimize import curve_fit
-from scipy.spatial import KDTree
-from scipy.stats import wasserstein_distance
-from sklearn.base import ClassifierMixin
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from landfold.audit.settings import AuditSettings
+from landfold.audit.baseline import Baseline, coordinate_baseline, held_out_probabilities
+from landfold.audit.distances import held_out_to_train_m, nearest_m, nearest_other_m, wasserstein_m
+from landfold.audit.variogram import Variogram, variogram
 from landfold.core.errors import LandfoldError
-from landfold.folds.assignment import Split, read_index
-from landfold.geo.grid import Grid
-from landfold.geo.raster import Raster
-from landfold.patches.features import full_windows
-from landfold.scores.metrics import compare_splits, confusions
+from landfold.folds.lists import KINDS, read_assignment, read_index, read_split
+from landfold.folds.split import Split
+from landfold.scores.intervals import compare_splits
+from landfold.scores.metrics import confusions, rounded
+from landfold.scores.sentences import optimism_sentence
 from landfold.scores.settings import EvaluateSettings
 
-NEIGHBOURS = 5
-"""Training patches that vote on a class from the coordinates alone, the nearer the weightier.
 
-Neighbours, not a forest: a forest cuts along the axes, as square zones do, and its score would change if the
-map were turned. Neighbours see distance alone, which is what leaks.
-"""
-
-TREE_PATCHES = 5000
-"""Patches that a tree is grown on, at most: with 20,000 all would take 2.5 times as long for half a point more."""
-
-VARIOGRAM_POINTS = 4000
-"""More patches than these are sampled: 8 million pairs, in about a second."""
-
-LAGS = 15
-"""Classes of distance of the variogram, of equal width."""
-
-STRUCTURE = 0.5
-"""Share of the variation between lags that a model must explain, beyond a constant, for its range to count."""
-
-LARGEST_NUGGET = 0.9
-"""Of the sill: above it neighbours are hardly more alike than strangers, and a range would be chance. Cambardella et
-al. (1994, https://doi.org/10.2136/sssaj1994.03615995005800050033x) call a dependence weak from 0.75 on."""
-
-
-class LeakageError(LandfoldError):
+class AuditError(LandfoldError):
     """Splits that cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Zoned and random splits of the same patches: a list of folds for each repeat.
+    """Spatial and random folds of the same patches: a list of folds for each repeat.
 
     ``zone`` is every patch's zone in the first repeat: the unit that is resampled.
     """
 
     zone: np.ndarray
-    zoned: list[list[Split]]
+    spatial: list[list[Split]]
     random: list[list[Split]]
 
     @property
     def held_out(self) -> np.ndarray:
-        """Patches that are validated at all, bool: not those of a test region."""
-        return np.any([split.validation for split in self.zoned[0]], axis=0)
+        """Patches that are validated at all, (patch,) bool: not those of a test region."""
+        return np.any([split.validation for split in self.spatial[0]], axis=0)
+
+    def by_name(self) -> list[tuple[str, list[list[Split]]]]:
+        """Both with the names that they have in files."""
+        return [("zoned", self.spatial), ("random", self.random)]
 
 
-@dataclass(frozen=True)
-class Variogram:
-    """Half the mean squared difference of pairs by their distance, and the spherical model fitted to it.
-
-    ``lag_m``, ``semivariance`` and ``pairs`` have one entry a lag that has pairs. ``range_m`` is where
-    the model reaches its sill; None where errors near each other are no more alike than distant ones,
-    and ``levels_off`` is False where they still drift apart at the longest lag, so that the range is
-    at least ``range_m``.
-    """
-
-    lag_m: np.ndarray
-    semivariance: np.ndarray
-    pairs: np.ndarray
-    range_m: float | None
-    nugget: float
-    sill: float
-    levels_off: bool
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
-    """Everything that the audit has found; `summary` is what metrics/audit.json holds.
+    """The result of `audit`; `summary` is what metrics/audit.json holds.
 
-    ``statistics`` and ``coordinates`` are `landfold.scores.metrics.compare_splits` of the two classifiers.
-    ``distances`` are metres, by name: sample_to_sample, prediction_to_sample, and zoned and random, from
-    every held-out patch to the nearest training patch. ``predictions`` has one row for each held-out
-    patch and repeat: patch, repeat, fold, label, predicted_zoned, predicted_random, and zoned_m and
-    random_m, the distances to the nearest training patch. ``train_patches`` is their mean number in a fold.
+    ``statistics`` and ``coordinates`` are `landfold.scores.metrics.compare_splits` of the two classifiers: scores
+    under spatial folds (key ``zoned``) and random ones, and random less spatial (``gap``), the optimism of random
+    cross-validation. ``distances`` are metres, by name: sample_to_sample; zoned and random, from every held-out
+    patch to the nearest training patch; and prediction_to_sample, where locations were given. ``predictions`` has
+    one row for each held-out patch and repeat: patch, repeat, fold, label, predicted_zoned, predicted_random, and
+    zoned_m and random_m, the distances to the nearest training patch. ``train_patches`` is their mean number in a
+    fold, ``zone_size_m`` the typical width of a zone, None where zones have no area.
     """
 
     baseline: str
@@ -114,7 +69,7 @@ class Audit:
     zones: int
     repeats: int
     train_patches: dict[str, float]
-    zone_size_m: float
+    zone_size_m: float | None
     statistics: dict[str, Any]
     coordinates: dict[str, Any]
     distances: dict[str, np.ndarray]
@@ -123,6 +78,7 @@ class Audit:
 
     def summary(self) -> dict[str, Any]:
         """What metrics/audit.json holds: small, rounded to 4 digits."""
+        to_locations = ["prediction_to_sample"] if "prediction_to_sample" in self.distances else []
         return {
             "baseline": self.baseline,
             "patches": self.patches,
@@ -132,353 +88,195 @@ class Audit:
             **self.statistics,
             "coordinates": self.coordinates,
             "distances": {
-                "sample_to_sample": _quantiles(self.distances["sample_to_sample"]),
-                "prediction_to_sample": _quantiles(self.distances["prediction_to_sample"]),
+                **{name: _quantiles(self.distances[name]) for name in ["sample_to_sample", *to_locations]},
                 "held_out_to_train": {split: self._held_out(split) for split in ("zoned", "random")},
             },
             "autocorrelation": {
                 "range_m": None if self.variogram.range_m is None else round(self.variogram.range_m, 1),
                 "levels_off": self.variogram.levels_off,
-                "nugget": _round(self.variogram.nugget),
-                "sill": _round(self.variogram.sill),
-                "zone_size_m": round(self.zone_size_m, 1),
+                "nugget": rounded(self.variogram.nugget),
+                "sill": rounded(self.variogram.sill),
+                "zone_size_m": None if self.zone_size_m is None else round(self.zone_size_m, 1),
             },
             "warnings": self.warnings(),
         }
 
-    def wasserstein_m(self) -> dict[str, float]:
-        """How far the distances of each split are from those of the map, as whole distributions, metres.
+    def distance_table(self) -> pandas.DataFrame:
+        """``distances`` in long form: ``kind``, one of their names, and ``distance_m``."""
+        kinds = [np.repeat(kind, len(values)) for kind, values in self.distances.items()]
+        values = {"kind": np.concatenate(kinds), "distance_m": np.concatenate(list(self.distances.values()))}
+        return pandas.DataFrame(values)
 
-        The W of kNNDM (Linnenbrink et al. 2024, https://doi.org/10.5194/gmd-17-5897-2024): at 0 the score is
-        one for prediction at the distances that the map has.
-        """
-        of_map = self.distances["prediction_to_sample"]
-        return {split: float(wasserstein_distance(self.distances[split], of_map)) for split in ("zoned", "random")}
+    def wasserstein_m(self) -> dict[str, float]:
+        """`landfold.audit.distances.wasserstein_m` of each split; empty where no locations were given."""
+        if "prediction_to_sample" not in self.distances:
+            return {}
+        locations = self.distances["prediction_to_sample"]
+        return {split: wasserstein_m(self.distances[split], locations) for split in ("zoned", "random")}
 
     def warnings(self) -> list[str]:
         """What speaks against the zones as they are."""
-        reach = self.variogram.range_m
-        if reach is not None and not self.variogram.levels_off:
+        range_m, size_m = self.variogram.range_m, self.zone_size_m
+        if range_m is None or size_m is None:
+            return []
+        if not self.variogram.levels_off:
             return [
-                f"errors still grow less alike at the longest distance measured, {reach:.0f} m, and zones are about "
-                f"{self.zone_size_m:.0f} m wide: raise zones.block_size_m, or make larger zones, as far as their "
-                "number allows"
+                f"errors still grow less alike at the longest distance measured, {range_m:.0f} m, and zones are about "
+                f"{size_m:.0f} m wide: raise zones.block_size_m, or make larger zones, as far as their number allows"
             ]
-        if reach is not None and self.zone_size_m < reach:
+        if size_m < range_m:
             return [
-                f"zones are about {self.zone_size_m:.0f} m wide, but errors resemble each other over {reach:.0f} m: "
-                f"raise zones.block_size_m to {reach:.0f} or more, or make larger zones, as long as there are several "
+                f"zones are about {size_m:.0f} m wide, but errors resemble each other over {range_m:.0f} m: raise "
+                f"zones.block_size_m to {range_m:.0f} or more, or make larger zones, as long as there are several "
                 "for each fold"
             ]
         return []
 
-    def sentence(self) -> str:
-        """The gap in words."""
-        zoned, random, gap = (self.statistics[part]["accuracy"] for part in ("zoned", "random", "gap"))
-        reach = self.variogram.range_m
-        alike = "no range of alike errors found" if reach is None else f"errors resemble each other over {reach:.0f} m"
-        return (
-            f"band statistics alone are right on {random['pooled']:.3f} of the patches under random folds, on "
-            f"{zoned['pooled']:.3f} under zoned ones: random folds flatter by {gap['pooled']:.3f} "
-            f"({gap['low']:.3f} to {gap['high']:.3f}); {alike}"
-        )
+    def sentence(self, subject: str = "band statistics alone") -> str:
+        """The optimistic bias of random cross-validation, and the range of the errors, in words."""
+        range_m = self.variogram.range_m
+        alike = "no range of alike errors" if range_m is None else f"errors resemble each other over {range_m:.0f} m"
+        return f"{optimism_sentence(self.statistics, subject)}; {alike}"
 
     def _held_out(self, split: str) -> dict[str, float]:
         """Quantiles, W, and the share that is no farther from training than half of the map is from a patch."""
-        found, of_map = self.distances[split], self.distances["prediction_to_sample"]
-        return _quantiles(found) | {
-            "wasserstein_m": _round(self.wasserstein_m()[split]),
-            "no_farther_than_prediction": _round((found <= np.median(of_map)).mean()),
+        distances = self.distances[split]
+        if "prediction_to_sample" not in self.distances:
+            return _quantiles(distances)
+        return _quantiles(distances) | {
+            "wasserstein_m": rounded(self.wasserstein_m()[split]),
+            "no_farther_than_prediction": rounded(
+                (distances <= np.median(self.distances["prediction_to_sample"])).mean()
+            ),
         }
 
 
 def read_splits(folder: Path, patches: pandas.DataFrame) -> Splits:
-    """The zoned and the random split of every fold that ``folder``/index.json lists.
+    """The spatial and the random split of every fold that ``folder``/index.json lists.
 
     Raises:
-        FoldError: no index.
-        LeakageError: a list is absent or not of these patches, or a patch is not held out as often
-            by the random folds as by the zoned ones.
+        FoldError: no index; a list that is absent or not of these patches.
+        AuditError: a patch is not held out as often by the random folds as by the spatial ones.
     """
     index = read_index(folder)
-    zone = pandas.read_parquet(folder / "patches.parquet", columns=["zone"])["zone"].to_numpy()
-    found = {
-        kind: [
-            [
-                _read_split(folder / f"{kind}_{fold}.parquet", patches)
-                for fold in index.folds
-                if fold // index.k == repeat
-            ]
+    spatial, random = (
+        [
+            [read_split(index.list_of(kind, index.k * repeat + i), patches["patch"]) for i in range(index.k)]
             for repeat in range(index.repeats)
         ]
-        for kind in ("fold", "random")
-    }
-    splits = Splits(zone, found["fold"], found["random"])
-    for kind, repeats in found.items():
+        for kind in KINDS
+    )
+    splits = Splits(read_assignment(folder)["zone"].to_numpy(), spatial, random)
+    for kind, repeats in zip(KINDS, (spatial, random), strict=True):
         for folds in repeats:
             times = np.sum([split.validation for split in folds], axis=0)
             wrong = int((times != splits.held_out).sum())
             if wrong:
-                raise LeakageError(
+                raise AuditError(
                     f"{folder}/{kind}_*.parquet: {wrong} patches are held out never or twice; run dvc repro zones"
                 )
     return splits
 
 
-def _read_split(path: Path, patches: pandas.DataFrame) -> Split:
-    if not path.is_file():
-        raise LeakageError(f"{path}: not found; expected the list of a fold; run dvc repro zones")
-    sides = pandas.read_parquet(path)
-    if list(sides["patch"]) != list(patches["patch"]):
-        raise LeakageError(f"{path}: does not list the patches of data/patches.parquet; run dvc repro zones")
-    side = sides["side"].to_numpy(str)
-    return Split(train=side == "train", validation=side == "validation", buffer=side == "buffer")
+def zone_size_m(zones: geopandas.GeoDataFrame) -> float | None:
+    """The typical width of a zone, metres: the square root of the median area of those that are in a fold.
 
-
-def zone_size_m(zones: geopandas.GeoDataFrame) -> float:
-    """The typical width of a zone, metres: the square root of the median area of those that are in a fold."""
-    return float(np.sqrt(zones.geometry[zones["fold"] >= 0].area.median()))
-
-
-def prediction_points(
-    normalized: Path, patches: geopandas.GeoDataFrame, *, stride_px: int, max_invalid: float, count: int, seed: int
-) -> np.ndarray:
-    """Centres of ``count`` windows that are mapped, sampled from all scenes, or of all if there are fewer.
-
-    The windows are those that would be patches if they were labelled: ``stride_px`` apart, at most
-    ``max_invalid`` of them without data. Returns (point, 2) metres in the CRS of the patches.
+    None where zones are points or lines.
     """
-    size_px = int(patches["size_px"].iloc[0])
-    windows: list[tuple[Grid, np.ndarray]] = []
-    for path in sorted(normalized.glob("*.tif")):
-        with Raster.open(path) as raster:
-            full = full_windows(raster, size_px=size_px, stride_px=stride_px, max_invalid=max_invalid)
-            windows.append((raster.grid, np.flatnonzero(full)))
-    ends = np.cumsum([len(places) for _, places in windows])
-    chosen = np.sort(np.random.default_rng(seed).permutation(ends[-1])[:count])
-    scene = np.searchsorted(ends, chosen, side="right")
-    places = np.empty((len(chosen), 2))
-    crs = np.empty(len(chosen), dtype=object)
-    for number in np.unique(scene):
-        grid, full = windows[number]
-        here = scene == number
-        columns = (grid.width - size_px) // stride_px + 1
-        row, column = np.divmod(full[chosen[here] - ends[number] + len(full)], columns)
-        x, y = grid.transform @ (column * stride_px + size_px / 2, row * stride_px + size_px / 2)
-        places[here], crs[here] = np.stack([x, y], axis=1), grid.crs.to_wkt()
-    for found in set(crs):  # once for each, not for each of thousands of tiles
-        alike = crs == found
-        moved = geopandas.GeoSeries(geopandas.points_from_xy(*places[alike].T), crs=found).to_crs(patches.crs)
-        places[alike] = np.stack([moved.x, moved.y], axis=1)
-    return places
+    area = zones.geometry[zones["fold"] >= 0].area.median()
+    return float(np.sqrt(area)) if area > 0 else None
 
 
 def audit(
     table: pandas.DataFrame,
-    features: np.ndarray,
+    features: Any,
     splits: Splits,
-    predicted_places: np.ndarray,
+    baseline: Baseline,
     *,
-    zone_size_m: float,
-    settings: AuditSettings,
+    locations: np.ndarray | None,
+    zone_size_m: float | None,
+    resampling: EvaluateSettings,
 ) -> Audit:
-    """Score, measure and compare.
+    """Score a classifier under both kinds of folds, measure distances, and compare.
 
     Args:
         table: ``patch``, ``label``, ``x`` and ``y`` of every patch, metres.
-        features: (patch, feature), their band statistics.
-        splits: zoned and random, masks over the table.
-        predicted_places: (point, 2) metres, centres of what is mapped.
+        features: (patch, feature), an array or a table, such as their band statistics.
+        splits: spatial and random, masks over the table.
+        baseline: the kind of classifier.
+        locations: (location, 2) metres, centres of what is mapped; None: unknown.
         zone_size_m: typical width of a zone.
-        settings: of the section.
+        resampling: number of resamples of the zones, and their seed.
     """
     classes, truth = np.unique(table["label"].to_numpy().astype(str), return_inverse=True)
     points, held_out = table[["x", "y"]].to_numpy(), splits.held_out
-    statistics, found = _compare(partial(baseline, settings), features, truth, splits, settings)
-    coordinates, _ = _compare(neighbours, points, truth, splits, settings)
-    parts = []
-    for repeat, (zoned, random) in enumerate(zip(splits.zoned, splits.random, strict=True)):
-        fold = np.select([split.validation for split in zoned], np.arange(len(zoned)) + repeat * len(zoned))
-        columns = {
-            "patch": table["patch"].to_numpy(),
-            "repeat": repeat,
-            "fold": fold,
-            "label": table["label"].to_numpy(),
-            "predicted_zoned": classes[found["zoned"][repeat].argmax(axis=1)],
-            "predicted_random": classes[found["random"][repeat].argmax(axis=1)],
-            "zoned_m": held_out_to_train_m(points, zoned),
-            "random_m": held_out_to_train_m(points, random),
-        }
-        parts.append(pandas.DataFrame(columns)[held_out])
-    predictions = pandas.concat(parts, ignore_index=True)
-    certainty = np.mean(found["zoned"], axis=0)[np.arange(len(truth)), truth]
+    statistics, probabilities = _compare(baseline, features, truth, splits, resampling)
+    coordinates, _ = _compare(coordinate_baseline(), points, truth, splits, resampling)
+    predicted = {name: [classes[p.argmax(axis=1)] for p in repeats] for name, repeats in probabilities.items()}
+    predictions = _predictions(table, splits, points, predicted)
+    certainty = np.mean(probabilities["zoned"], axis=0)[np.arange(len(truth)), truth]
+    to_sample = {} if locations is None else {"prediction_to_sample": nearest_m(locations, points[held_out])}
     return Audit(
-        baseline=settings.baseline,
+        baseline=baseline.name,
         patches=int(held_out.sum()),
         zones=len(np.unique(splits.zone[held_out].astype(str))),
-        repeats=len(splits.zoned),
+        repeats=len(splits.spatial),
         train_patches={
             name: float(np.mean([split.train.sum() for folds in repeats for split in folds]))
-            for name, repeats in (("zoned", splits.zoned), ("random", splits.random))
+            for name, repeats in splits.by_name()
         },
         zone_size_m=zone_size_m,
         statistics=statistics,
         coordinates=coordinates,
         distances={
             "sample_to_sample": nearest_other_m(points[held_out]),
-            "prediction_to_sample": nearest_m(predicted_places, points[held_out]),
+            **to_sample,
             "zoned": predictions["zoned_m"].to_numpy(),
             "random": predictions["random_m"].to_numpy(),
         },
-        variogram=variogram(points[held_out], 1 - certainty[held_out], seed=settings.seed),
+        variogram=variogram(points[held_out], 1 - certainty[held_out], seed=resampling.seed),
         predictions=predictions,
     )
 
 
+def _predictions(
+    table: pandas.DataFrame, splits: Splits, points: np.ndarray, predicted: dict[str, list[np.ndarray]]
+) -> pandas.DataFrame:
+    """One row for each held-out patch and repeat; see `Audit`."""
+    parts = []
+    for repeat, (spatial, random) in enumerate(zip(splits.spatial, splits.random, strict=True)):
+        numbers = np.arange(len(spatial)) + repeat * len(spatial)
+        columns = {
+            "patch": table["patch"].to_numpy(),
+            "repeat": repeat,
+            "fold": np.select([split.validation for split in spatial], numbers),
+            "label": table["label"].to_numpy(),
+            "predicted_zoned": predicted["zoned"][repeat],
+            "predicted_random": predicted["random"][repeat],
+            "zoned_m": held_out_to_train_m(points, spatial),
+            "random_m": held_out_to_train_m(points, random),
+        }
+        parts.append(pandas.DataFrame(columns)[splits.held_out])
+    return pandas.concat(parts, ignore_index=True)
+
+
 def _compare(
-    model: Callable[[int], ClassifierMixin],
-    features: np.ndarray,
-    truth: np.ndarray,
-    splits: Splits,
-    settings: AuditSettings,
+    baseline: Baseline, features: Any, truth: np.ndarray, splits: Splits, resampling: EvaluateSettings
 ) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """Scores of a classifier under both splits, and its (patch, class) probabilities in each repeat of each."""
-    held_out = splits.held_out
-    found = {
-        name: [held_out_probabilities(model, features, truth, folds) for folds in repeats]
-        for name, repeats in (("zoned", splits.zoned), ("random", splits.random))
+    held_out, zones = splits.held_out, splits.zone[splits.held_out].astype(str)
+    probabilities = {
+        name: [held_out_probabilities(baseline, features, truth, folds) for folds in repeats]
+        for name, repeats in splits.by_name()
     }
     counts = {
         name: np.stack(
-            [
-                confusions(truth[held_out], p[held_out].argmax(axis=1), splits.zone[held_out].astype(str), p.shape[1])
-                for p in repeats
-            ],
-            axis=1,
+            [confusions(truth[held_out], p[held_out].argmax(axis=1), zones, p.shape[1]) for p in repeats], axis=1
         )
-        for name, repeats in found.items()
+        for name, repeats in probabilities.items()
     }
-    resampling = EvaluateSettings(bootstrap=settings.bootstrap, seed=settings.seed)
-    return compare_splits(counts["zoned"], counts["random"], resampling), found
-
-
-def nearest_m(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Metres from every point to the nearest of the others: (n, 2) and (m, 2) to (n,)."""
-    return KDTree(others).query(points)[0]
-
-
-def nearest_other_m(points: np.ndarray) -> np.ndarray:
-    """Metres from every point to the nearest one among the rest: (n, 2) to (n,)."""
-    return KDTree(points).query(points, k=2)[0][:, 1]
-
-
-def held_out_to_train_m(points: np.ndarray, splits: list[Split]) -> np.ndarray:
-    """Metres from every held-out patch to the nearest training patch of its fold; NaN where never held out."""
-    found = np.full(len(points), np.nan)
-    for split in splits:
-        found[split.validation] = nearest_m(points[split.validation], points[split.train])
-    return found
-
-
-def held_out_probabilities(
-    model: Callable[[int], ClassifierMixin], features: np.ndarray, truth: np.ndarray, splits: list[Split]
-) -> np.ndarray:
-    """Class probabilities of every patch from the fold that held it out: (patch, class) float64.
-
-    ``model`` makes an untrained classifier for a number of training patches; ``truth`` are the numbers of
-    classes. NaN for a patch that no fold holds out, 0 for a class that the training patches of its fold
-    do not have.
-    """
-    found = np.full((len(truth), truth.max() + 1), np.nan)
-    for split in splits:
-        held_out = np.zeros((int(split.validation.sum()), found.shape[1]))
-        known = np.unique(truth[split.train])
-        if len(known) > 1:
-            fitted = model(int(split.train.sum())).fit(features[split.train], truth[split.train])
-            if isinstance(fitted, RandomForestClassifier):
-                fitted.set_params(n_jobs=1)  # threads add up the trees in any order, which shows in the last digits
-            held_out[:, known] = fitted.predict_proba(features[split.validation])
-        else:
-            held_out[:, known] = 1
-        found[split.validation] = held_out
-    return found
-
-
-def baseline(settings: AuditSettings, patches: int) -> ClassifierMixin:
-    """An untrained classifier of band statistics for a number of training patches."""
-    if settings.baseline == "random_forest":
-        most = min(patches, TREE_PATCHES)
-        return RandomForestClassifier(settings.trees, max_samples=most, random_state=settings.seed, n_jobs=-1)
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-
-
-def neighbours(patches: int) -> ClassifierMixin:
-    """An untrained classifier of coordinates for a number of training patches."""
-    return KNeighborsClassifier(min(patches, NEIGHBOURS), weights="distance")
-
-
-def variogram(points: np.ndarray, values: np.ndarray, *, seed: int) -> Variogram:
-    """The empirical variogram of values at (n, 2) points, in all directions, and its spherical model.
-
-    Lags are of equal width up to a third of the diagonal of the points' extent: pairs farther apart are from
-    its corners alone. The model is fitted by least squares weighted with pairs / distance^2, which trusts near
-    lags most, as gstat does (Pebesma 2004, https://doi.org/10.1016/j.cageo.2004.03.012).
-    """
-    if len(points) > VARIOGRAM_POINTS:
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(points))[:VARIOGRAM_POINTS])
-        points, values = points[chosen], values[chosen]
-    longest = float(np.hypot(*np.ptp(points, axis=0))) / 3
-    distance, squares, pairs = _lags(points, values, longest)
-    there = (pairs > 0) & (distance > 0)
-    lag, gamma, number = distance[there] / pairs[there], squares[there] / pairs[there] / 2, pairs[there]
-    flat = float(np.average(gamma, weights=number)) if len(lag) else 0.0
-    none = Variogram(lag, gamma, number, None, flat, flat, levels_off=True)
-    if len(lag) < 4 or not flat > 0:
-        return none
-    (nugget, partial, reach), rest = _fit(lag, gamma / flat, number, longest)
-    if rest > 1 - STRUCTURE or nugget > LARGEST_NUGGET * (nugget + partial):
-        return none
-    sill = float(nugget + partial) * flat
-    return Variogram(lag, gamma, number, float(reach), float(nugget) * flat, sill, bool(reach < 0.99 * longest))
-
-
-def _lags(points: np.ndarray, values: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of distances and of squared differences, and number of pairs, in each of LAGS lags."""
-    sums = np.zeros((3, LAGS))
-    for start in range(0, len(points) - 1 if longest > 0 else 0, 256):
-        rows = np.arange(start, min(start + 256, len(points)))
-        rest = points[start:]
-        apart = np.hypot(rest[:, 0] - points[rows, :1], rest[:, 1] - points[rows, 1:])
-        later = np.arange(len(rest)) > (rows - start)[:, None]
-        near = later & (apart < longest)
-        lag = (apart[near] * (LAGS / longest)).astype(np.int64)
-        squares = (values[start:] - values[rows, None])[near] ** 2
-        for total, weights in zip(sums, (apart[near], squares, None), strict=True):
-            total += np.bincount(lag.clip(max=LAGS - 1), weights, minlength=LAGS)
-    return sums[0], sums[1], sums[2]
-
-
-def _fit(lag: np.ndarray, gamma: np.ndarray, pairs: np.ndarray, longest: float) -> tuple[np.ndarray, float]:
-    """Nugget, partial sill and range of the spherical model, and the share of the variation that it leaves."""
-
-    def spherical(distance: np.ndarray, nugget: float, partial: float, reach: float) -> np.ndarray:
-        part = np.minimum(distance / reach, 1)
-        return nugget + partial * (1.5 * part - 0.5 * part**3)
-
-    sigma = lag / np.sqrt(pairs)
-    least, most = [0, 0, lag[0]], [np.inf, np.inf, longest]
-    found, _ = curve_fit(
-        spherical, lag, gamma, p0=[0.5, 0.5, (lag[0] + longest) / 2], sigma=sigma, bounds=(least, most)
-    )
-    weights = sigma**-2
-    flat = np.average(gamma, weights=weights)
-    total = (weights * (gamma - flat) ** 2).sum()
-    return found, float((weights * (gamma - spherical(lag, *found)) ** 2).sum() / total) if total > 0 else 1.0
+    return compare_splits(counts["zoned"], counts["random"], resampling), probabilities
 
 
 def _quantiles(distances: np.ndarray) -> dict[str, float]:
-    return {name: _round(np.quantile(distances, q)) for name, q in (("q05", 0.05), ("median", 0.5), ("q95", 0.95))}
-
-
-def _round(value: float) -> float:
-    return round(float(value), 4)
+    return {name: rounded(np.quantile(distances, q)) for name, q in (("q05", 0.05), ("median", 0.5), ("q95", 0.95))}

@@ -112,9 +112,10 @@ def _expectation(text: str) -> tuple[str, float]:
 
 
 def _accuracy(options: argparse.Namespace) -> int:
-    from landfold.accuracy.estimate import as_data, as_text, assess
+    from landfold.accuracy.assessment import assess
+    from landfold.accuracy.tables import assessment_data, assessment_text
 
-    found = assess(
+    assessment = assess(
         options.map,
         options.points,
         attribute=options.attribute,
@@ -123,18 +124,21 @@ def _accuracy(options: argparse.Namespace) -> int:
         layer=options.layer,
         level=options.level,
     )
-    print(json.dumps(as_data(found), indent=2, ensure_ascii=False) if options.json else as_text(found), flush=True)
+    if options.json:
+        print(json.dumps(assessment_data(assessment), indent=2, ensure_ascii=False), flush=True)
+    else:
+        print(assessment_text(assessment), flush=True)
     return 0
 
 
 def _sample(options: argparse.Namespace) -> int:
-    from landfold.accuracy.sample import SampleError, draw, points_needed
+    from landfold.accuracy.sample import SampleError, draw_sample, points_needed
 
     if options.points is None:
         options.points = points_needed(options.map, options.standard_error, dict(options.expect))
     elif options.expect:
         raise SampleError("--expect goes with --standard-error, not with -n: leave one of them out")
-    given = draw(
+    given = draw_sample(
         options.map,
         options.target,
         points=options.points,

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 _SERVE = """\
-Answer class probabilities over HTTP, on this machine alone unless --host says otherwise: MLflow's scoring server,
-with a limit of a request's size. There is no password: put a proxy that asks for one before other hosts may ask."""
+Answer class probabilities over HTTP, on this machine alone unless --host says otherwise, within limits of size and
+time. There is no password: put a proxy that asks for one before other hosts may ask."""
 
 _SERVE_EPILOG = """\
-POST /invocations {"inputs": {"reflectance": [n, band, y, x]}, "params": {...}} with reflectance of about 0 to 1 and
-null where there is no data; docs/deploy.md has requests to copy.
+POST /predict {"inputs": {"reflectance": [n, band, y, x]}, "params": {...}} with reflectance of about 0 to 1 and null
+where there is no data; docs/deploy.md has requests to copy. /invocations is another name of it.
   {"low": [...], "high": [...]}   windows, with their scene's statistics: answers [n, class]
   {"mode": "scene"}               whole scenes, with statistics of their own: answers [n, row, column, class]
-GET /ping tells whether the server is up.
+GET /metadata has classes, bands, units, window size and accuracy, GET /health whether the server is up, and GET
+/openapi.json the description for programs.
 
 examples:
   landfold serve -m models/landfold
@@ -32,7 +33,7 @@ indices and the scaling by a scene's statistics come before it. Names of channel
 
 _REGISTER = """\
 Register a model folder in the registry of the MLflow store (MLFLOW_TRACKING_URI, else mlflow.db of this folder).
-The alias moves to it if there is none yet, or if its zoned accuracy is higher than the champion's and their 95 %
+The alias moves to it if there is none yet, or if its spatial CV accuracy is higher than the champion's and their 95 %
 intervals do not overlap. Where they overlap, --promote decides; where the accuracy is not higher, the alias stays."""
 
 _REGISTER_EPILOG = """\
@@ -51,6 +52,7 @@ def add(commands: Any) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=5001, help="port to listen at (default: 5001)")
     serve.add_argument("--max-mb", type=int, default=256, help="longest body of a request (default: 256)")
+    serve.add_argument("--max-seconds", type=int, default=60, help="longest time for an answer (default: 60)")
     _add_limits(serve)
     serve.set_defaults(run=_serve)
 
@@ -94,7 +96,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 def _limits(options: argparse.Namespace) -> Any:
     from landfold.core.settings import validate
-    from landfold.deploy.serving.scoring import ServingLimits
+    from landfold.deploy.serving import ServingLimits
 
     names = ("max_windows", "max_pixels", "device")
     return validate({name: getattr(options, name) for name in names}, ServingLimits, where="limits")
@@ -102,20 +104,29 @@ def _limits(options: argparse.Namespace) -> Any:
 
 def _serve(options: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py: before torch is imported
-    from landfold.deploy.serving.server import ServerError, application, bound, listen
+    from landfold.deploy.bundlecard import read_card
+    from landfold.deploy.serving.server import ServerError, bound, make_server
 
-    if options.max_mb < 1:
-        raise ServerError(f"--max-mb {options.max_mb}: expected 1 or more")
+    for name in ("max_mb", "max_seconds"):
+        if getattr(options, name) < 1:
+            raise ServerError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected 1 or more")
+    limits = _limits(options)
     with bound(options.host, options.port) as place:
-        app = application(options.model, limits=_limits(options), max_bytes=options.max_mb * 2**20)
-        print(f"{options.model}: http://{options.host}:{options.port}/invocations, until Ctrl-C", flush=True)
+        read_card(options.model)
+        from landfold.deploy.bundle import Bundle
+        from landfold.deploy.serving.app import create_app
+        from landfold.network.model import pick_device
+
+        bundle = Bundle.load(options.model, pick_device(options.device))
+        app = create_app(bundle, limits, max_bytes=options.max_mb * 2**20, max_s=options.max_seconds)
+        print(f"{options.model}: http://{options.host}:{options.port}/predict, until Ctrl-C", flush=True)
         with suppress(KeyboardInterrupt):
-            listen(app, place)
+            make_server(app).run(sockets=[place])
     return 0
 
 
 def _mlflow_model(options: argparse.Namespace) -> int:
-    from landfold.deploy.serving.package import write_mlflow_model
+    from landfold.deploy.serving.mlflow_model import write_mlflow_model
 
     write_mlflow_model(options.model, options.target, limits=_limits(options))
     print(f"{options.target}: mlflow models serve -m {options.target} --env-manager local -h 127.0.0.1", flush=True)
@@ -123,14 +134,17 @@ def _mlflow_model(options: argparse.Namespace) -> int:
 
 
 def _onnx(options: argparse.Namespace) -> int:
+    from landfold.deploy.bundlecard import read_card
+
+    read_card(options.model)  # refused before torch is loaded
     from landfold.deploy.bundle import Bundle
     from landfold.deploy.onnx_export import OPSET, write_onnx
 
     bundle = Bundle.load(options.model)
     card = bundle.card
-    named = ("data_digest", "params_digest", "patches_digest", "statistics_digest")
     properties = {name: json.dumps(getattr(card, name), ensure_ascii=False) for name in ("channels", "classes")}
     properties |= {"bundle_digest": bundle.digest, "resolution_m": f"{card.resolution_m:g}"}
+    named = ("data_digest", "params_digest", "patches_digest", "statistics_digest")
     properties |= {name: getattr(card, name) for name in named}
     difference = write_onnx(bundle.models, options.target, properties=properties)
     size = options.target.stat().st_size / 2**20

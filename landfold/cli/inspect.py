@@ -51,9 +51,11 @@ def run(options: argparse.Namespace) -> int:
     """Inspect; the exit code is returned."""
     # Here and not above: GDAL and geopandas take a second that --help need not wait for.
     from landfold.cli.inspection import inspect
-    from landfold.cli.inspection.report import as_data, as_text
+    from landfold.cli.inspection.report import report_data, report_text
 
     params = options.params or (PARAMS if PARAMS.is_file() else None)
     found = inspect(options.path, params)
-    print(json.dumps(as_data(found), indent=2, ensure_ascii=False) if options.json else as_text(found), flush=True)
+    print(
+        json.dumps(report_data(found), indent=2, ensure_ascii=False) if options.json else report_text(found), flush=True
+    )
     return 0 if found.taken else 1

@@ -15,9 +15,9 @@ _EPILOG = """\
 SCENE is a .SAFE folder or its zip archive, a Landsat product, a GeoTIFF of many bands, a file of one band (those
 beside it belong to it), a .urls list, a STAC item, or a folder of such scenes.
 
-Into DIR go SCENE_class.tif, SCENE_confidence.tif and what else the model's settings ask for, and
+Into DIR go SCENE_class.tif, SCENE_confidence.tif and the other files of the model's settings, and
 SCENE_predict.json, which says what they were made from: a scene whose maps were made by this very model from the
-same files is left as it is. A scene's files appear at its end, whole or not at all.
+same files is left as it is. The files of a scene appear at its end, all or none.
 
 A scene keeps its own grid unless it is in the CRS of the model's project, or the model was trained on warped
 scenes: then it is put on the grid of training. --crs warps it into another.
@@ -30,6 +30,9 @@ examples:
   landfold predict downloads/ -m models/landfold -o maps --json > summary.json"""
 
 
+_DEVICES = {"choices": ("auto", "cpu", "cuda"), "default": "auto", "help": "auto: a GPU if there is one (default)"}
+
+
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
@@ -39,82 +42,84 @@ def add(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenes", metavar="SCENE", nargs="+", type=Path, help="a scene or a folder of them (see below)")
-    parser.add_argument(
-        "-m", "--model", metavar="MODEL", type=Path, required=True, help="a model folder such as models/landfold"
-    )
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the maps")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one (default)"
-    )
-    parser.add_argument(
-        "--stride", metavar="PX", type=int, help="side of a map cell in pixels (default: the model's export.stride_px)"
-    )
-    parser.add_argument(
+    option = parser.add_argument
+    option("scenes", metavar="SCENE", nargs="+", type=Path, help="a scene or a folder of them (see below)")
+    option("-m", "--model", metavar="MODEL", type=Path, required=True, help="a model folder such as models/landfold")
+    option("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the maps")
+    option("--device", **_DEVICES)
+    option("--stride", metavar="PX", type=int, help="side of a map cell in pixels (default: the model's)")
+    option(
         "--layers",
         metavar="NAMES",
-        help="what to tell beside class and confidence, separated by commas: margin, entropy, probabilities; '-' for "
-        "nothing (default: the model's export.layers)",
+        help="layers beside class and confidence, separated by commas: margin, entropy, probabilities; '-' for none "
+        "(default: the model's export.layers)",
     )
-    parser.add_argument("--crs", metavar="CRS", help="warp scenes into this metric CRS, such as EPSG:32633")
-    parser.add_argument(
+    option("--crs", metavar="CRS", help="warp scenes into this metric CRS, such as EPSG:32633")
+    option(
         "--area",
         metavar=("X_MIN", "Y_MIN", "X_MAX", "Y_MAX"),
         type=float,
         nargs=4,
         help="read only this ground, in the CRS of the map; statistics are then of this ground, too",
     )
-    parser.add_argument(
+    option(
         "--band-order",
         metavar="NAMES",
-        help="names of the bands of multi-band files that do not tell them, in the order of the file, separated by "
+        help="names of the bands of multi-band files that do not name them, in the order of the file, separated by "
         "commas, '-' for one to leave out: B,G,R,N",
     )
-    parser.add_argument(
-        "--other-pixels", action="store_true", help="take bands of other pixel sizes than trained on, with a warning"
-    )
-    parser.add_argument("--force", action="store_true", help="make maps anew that are there already")
-    parser.add_argument("--json", action="store_true", help="print what became of every scene as JSON")
-    parser.set_defaults(run=run)
+    option("--other-pixels", action="store_true", help="allow bands of other pixel sizes than in training, and warn")
+    option("--force", action="store_true", help="make maps anew that exist already")
+    option("--json", action="store_true", help="print the outcome for every scene as JSON")
+    parser.set_defaults(run=_predict)
 
 
-def run(options: argparse.Namespace) -> int:
+def _predict(options: argparse.Namespace) -> int:
     """Predict; the exit code is returned."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py: before torch is imported
-    from landfold.console.progress import bar
-    from landfold.deploy.bundle import Bundle
-    from landfold.deploy.predict import Options, predict
-    from landfold.network.model import pick_device
+    from landfold.deploy.bundlecard import bundle_digest, read_card
 
-    area, order, changes = options.area, options.band_order, {}
-    if options.stride is not None:
-        changes["stride_px"] = options.stride
-    if options.layers is not None:
-        changes["layers"] = [name.strip() for name in options.layers.split(",") if name.strip() not in ("", "-")]
-    asked = Options(
-        crs=options.crs,
-        area=tuple(area) if area else None,
-        band_order=[name.strip() or None for name in order.split(",")] if order else None,
-        export=changes,
-        other_pixels=options.other_pixels,
-        force=options.force,
-    )
-    model = Bundle.load(options.model, pick_device(options.device))
+    read_card(options.model)  # what predict reads first, before its other imports
+    from landfold.console.progress import bar
+    from landfold.deploy.predict import predict_scenes
+
     outcomes = []
-    for outcome in predict(options.scenes, model, options.output, asked, bar=bar):
+    for outcome in predict_scenes(
+        options.scenes, options.model, options.output, _asked(options), device=options.device, bar=bar
+    ):
         outcomes.append(outcome)
         if not options.json and outcome.outcome != "failed":
             print(_line(outcome), flush=True)
     failed = [outcome for outcome in outcomes if outcome.outcome == "failed"]
     if options.json:
-        told = {"model": model.digest, "scenes": [outcome.as_data() for outcome in outcomes], "failed": len(failed)}
-        print(json.dumps(told, indent=2, ensure_ascii=False), flush=True)
+        scenes = [outcome.as_data() for outcome in outcomes]
+        content = {"model": bundle_digest(options.model), "scenes": scenes, "failed": len(failed)}
+        print(json.dumps(content, indent=2, ensure_ascii=False), flush=True)
     if failed:
         print(f"landfold predict: {len(failed)} of {len(outcomes)} failed:", file=sys.stderr)
         for outcome in failed:
             known = outcome.reason.startswith((f"scene {outcome.scene}", outcome.scene))
             print(f"  {outcome.reason}" if known else f"  {outcome.scene}: {outcome.reason}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _asked(options: argparse.Namespace) -> Any:
+    from landfold.deploy.scenejob import PredictOptions
+
+    changes: dict[str, Any] = {}
+    if options.stride is not None:
+        changes["stride_px"] = options.stride
+    if options.layers is not None:
+        changes["layers"] = [name.strip() for name in options.layers.split(",") if name.strip() not in ("", "-")]
+    order = [name.strip() or None for name in options.band_order.split(",")] if options.band_order else None
+    return PredictOptions(
+        crs=options.crs,
+        area=tuple(options.area) if options.area else None,
+        band_order=order,
+        export=changes,
+        other_pixels=options.other_pixels,
+        force=options.force,
+    )
 
 
 def _line(outcome: Any) -> str:

@@ -14,14 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from landfold.core.errors import LandfoldError
+from landfold.core.errors import LandfoldError, did_you_mean
 
 PARAMS = Path("params.yaml")
 
 TRIES = 100
 """Draws for each experiment; if they do not give enough different ones, the values are too few."""
 
-SAME_PATCHES = {"indices", "normalize", "model", "train", "export", "audit", "track", "colours", "ingest.bands"}
+SAME_PATCHES = {
+    "indices",
+    "normalize",
+    "model",
+    "train",
+    "machine",
+    "export",
+    "audit",
+    "track",
+    "colours",
+    "ingest.bands",
+}
 """Sections, and a setting of another one, that do not change which patches are scored, nor their classes and folds."""
 
 _ABOUT = """\
@@ -66,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     if options.count is None:
         grid = ["dvc", "exp", "run", "--queue", *(part for text in options.values for part in ("-S", text))]
         raise SweepError(f"-n N is missing; for all combinations of listed values use DVC itself: {shlex.join(grid)}")
-    drawn = draw(PARAMS, options.values, count=options.count, seed=options.seed)
+    drawn = draw_experiments(PARAMS, options.values, count=options.count, seed=options.seed)
     existing = existing_names()
     experiments = [experiment for experiment in drawn if experiment.name not in existing]
     for warning in incomparable(drawn[0].changes):
@@ -117,7 +128,7 @@ class Space:
         whole = all(re.fullmatch(r"[-+]?\d+", ends[i]) for i in (2, 3))
         return cls(name, (), low, high, logarithmic, whole)
 
-    def draw(self, generator: random.Random) -> Any:
+    def draw_experiments(self, generator: random.Random) -> Any:
         """A value at random; numbers have three digits, so that names of experiments are short and exact."""
         if self.values:
             return generator.choice(self.values)
@@ -160,7 +171,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def draw(params: Path, texts: Sequence[str], *, count: int, seed: int = 0) -> list[Experiment]:
+def draw_experiments(params: Path, texts: Sequence[str], *, count: int, seed: int = 0) -> list[Experiment]:
     """``count`` different experiments at random, whose settings are all valid.
 
     Args:
@@ -200,13 +211,12 @@ def draw(params: Path, texts: Sequence[str], *, count: int, seed: int = 0) -> li
 
 def _check_names(content: Mapping[str, Any], names: Sequence[str]) -> None:
     """Refuse a setting that params.yaml does not have, as DVC would."""
-    from landfold.core.settings import suggestion
     from landfold.tracking.store import leaves
 
     known = [name for name, _ in leaves(content)]
     for name in names:
         if name not in known:
-            raise SweepError(f"{name}: no such setting in params.yaml{suggestion(name, known)}")
+            raise SweepError(f"{name}: no such setting in params.yaml{did_you_mean(name, known)}")
 
 
 def _refused(content: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:

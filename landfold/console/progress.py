@@ -8,12 +8,12 @@ from tqdm import tqdm
 
 @contextmanager
 def bar(description: str) -> Iterator[Callable[..., None]]:
-    """A bar that is told the fraction that is done, and a note beside it."""
+    """A bar; the function that it gives sets the fraction that is done, 0 to 1, and a note beside it."""
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
     with tqdm(desc=description, total=1.0, bar_format=form, disable=None, leave=False) as progress:
 
-        def told(fraction: float, note: object = "") -> None:
+        def update(fraction: float, note: object = "") -> None:
             progress.set_postfix_str(str(note), refresh=False)
             progress.update(fraction - progress.n)
 
-        yield told
+        yield update

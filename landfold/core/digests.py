@@ -1,4 +1,4 @@
-"""What a result was made from, in digests that are the same on every machine and at every time."""
+"""SHA-256 digests of what a result was made from: data, settings, models, code, and versions of libraries."""
 
 import hashlib
 import json
@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 DATA_DIGESTS = ("patches_digest", "statistics_digest", "fold_digest")
+"""Fields of model.json."""
+
+LIBRARIES = ("numpy", "rasterio", "spyndex", "shapely", "geopandas", "pandas", "pyproj", "pyogrio")
+"""Libraries that make pixels and footprints."""
+
+VERSIONS = ("__version__", "__gdal_version__", "__proj_version__", "__geos_version__", "proj_version_str")
+"""Attributes by which a library gives its version and those of the C libraries inside it."""
 
 
 def data_digest(cards: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 of the data that a result's folds learned from and were scored on, from their model.json.
+    """SHA-256 of the data that a result's folds are trained and scored on, from their model.json.
 
-    It is of the labelled patches, the statistics of the scenes' pixels, and the sides of every fold. Zoned scores are
-    comparable where it is equal; settings of the network and the training do not bear on it.
+    It covers the labelled patches, the statistics of the scenes' pixels, and the split of every fold, but no settings
+    of the network and the training. Scores under spatial folds are comparable where it is equal.
 
     Args:
         cards: the content of model.json of each fold, in the order of the folds.
@@ -53,12 +60,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-LIBRARIES = ("numpy", "rasterio", "spyndex", "shapely", "geopandas", "pandas", "pyproj", "pyogrio")
-
-
-VERSIONS = ("__version__", "__gdal_version__", "__proj_version__", "__geos_version__", "proj_version_str")
-
-
 def code_digest(*rooms: str, scripts: Iterable[Path] = ()) -> str:
     """SHA-256 over the source files of folders of the package, such as ``"geo"``, and of scripts.
 
@@ -75,7 +76,7 @@ def code_digest(*rooms: str, scripts: Iterable[Path] = ()) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that make pixels and footprints, of those that are loaded, with GDAL's and PROJ's."""
+    """Versions of `LIBRARIES`, GDAL's and PROJ's among them, of those that are loaded."""
     loaded = {name: sys.modules[name] for name in LIBRARIES if name in sys.modules}
     return {
         f"{name}.{attribute}": str(getattr(module, attribute))

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, then rename; and digests of what they hold."""
+"""Files that are whole or absent: they are written under a temporary name and renamed."""
 
 import json
 import os
@@ -28,8 +28,8 @@ def writing(path: Path) -> Iterator[Path]:
 def writing_folder(path: Path) -> Iterator[Path]:
     """Give an empty temporary folder beside ``path``; it takes the place of ``path`` on success.
 
-    When the block raises, the temporary folder is removed and an earlier ``path`` is untouched. What a
-    killed process left is removed by the next one: no two write one output at a time, as DVC sees to.
+    When the block raises, the temporary folder is removed and an earlier ``path`` is untouched. The next call
+    removes what a killed process left: DVC makes sure that no two processes write one output at a time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, earlier = path.with_name(f".partial-{path.name}"), path.with_name(f".earlier-{path.name}")
@@ -69,14 +69,14 @@ def main_checkout(workspace: Path) -> Path:
     return workspace
 
 
-def kept_work(workspace: Path) -> Path | None:
-    """The folder in which stages keep work that may be deleted at any time, ``.dvc/tmp/landfold`` of the main checkout.
+def cache_dir(workspace: Path) -> Path | None:
+    """The folder of what stages keep between runs, ``.dvc/tmp/landfold`` of the main checkout.
 
-    None where that has no ``.dvc``.
+    It may be deleted at any time. None where the main checkout has no ``.dvc``.
     """
     dvc = main_checkout(workspace) / ".dvc"
     return dvc / "tmp/landfold" if dvc.is_dir() else None
 
 
-KEPT_S = 14 * 24 * 3600
-"""What no run has used for so long is removed."""
+MAX_AGE_S = 14 * 24 * 3600
+"""Seconds after which what no run has used is removed from `cache_dir`."""

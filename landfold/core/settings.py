@@ -1,7 +1,6 @@
 """Strict settings: YAML into models that refuse what is unknown, missing or of another type."""
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -11,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
-from landfold.core.errors import LandfoldError
+from landfold.core.errors import LandfoldError, did_you_mean
 
 MAX_BYTES = 2**20
 """No params.yaml is longer; a longer file is another one."""
@@ -138,7 +137,7 @@ def _explain(error: Any, model: type[Settings], where: str) -> str:
     meaning = f" ({' '.join(field.description.split())})" if field and field.description else ""
     if error["type"] == "extra_forbidden":
         known = list(model.model_fields)
-        return f"{name}: unknown setting{suggestion(str(location[-1]), known)}; known are {', '.join(known)}"
+        return f"{name}: unknown setting{did_you_mean(str(location[-1]), known)}; known are {', '.join(known)}"
     if error["type"] == "missing":
         return f"{name}: missing; add it{meaning}"
     shown = f"found {_shown(error['input'])}: " if not isinstance(error["input"], dict) else ""
@@ -160,9 +159,3 @@ def _innermost(model: type[Settings], location: Sequence[Any]) -> tuple[type[Set
             break
         model, field = inner, inner.model_fields.get(str(part))
     return model, field
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """What a name may have been meant to be, for a message; nothing where no known name is like it."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""

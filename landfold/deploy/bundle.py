@@ -1,9 +1,9 @@
-"""The model folder: all that maps a scene on another machine, as data and nothing else.
+"""The model folder: all that is needed to map a scene on another machine, as data without code.
 
-A folder holds ``model.json`` (`BundleCard`), ``fold_I.safetensors`` for the network of each fold, and maybe
-``applicability.safetensors``, the training patches as points in feature space. README.md beside them is for people.
+A folder holds ``model.json`` (`BundleCard`), ``fold_I.safetensors`` for the network of each fold, and, if an area of
+applicability was made, ``applicability.safetensors``, the training patches in feature space. README.md is for people.
 Names of files follow from the number of folds and are never read from a file. What is read is checked against limits
-before memory is taken for it, so a folder from a stranger may be refused but cannot run code.
+before memory is taken for it, so that a folder from a stranger may be refused but cannot run code.
 """
 
 import shutil
@@ -24,9 +24,19 @@ from torch.overrides import TorchFunctionMode
 from landfold.core.digests import file_sha256
 from landfold.core.files import write_json
 from landfold.core.settings import validate
-from landfold.deploy.bundlecard import CARD, FORMAT, MAX_CHANNELS, BundleCard, BundleError, present, read_card
+from landfold.deploy.bundlecard import (
+    CARD,
+    FORMAT,
+    MAX_CHANNELS,
+    BundleCard,
+    BundleError,
+    bundle_digest,
+    limited_file,
+    read_card,
+)
 from landfold.maps.applicability import MOST_PATCHES, Applicability
-from landfold.network.model import Classifier, ModelCard, build
+from landfold.network.card import ModelCard
+from landfold.network.model import Classifier, build
 from landfold.patches.features import feature_names
 from landfold.scenes.indices import compute
 from landfold.scenes.normalize import ChannelStatistics, SceneStatistics, float_percentiles
@@ -41,8 +51,12 @@ MAX_WEIGHTS_BYTES = 8 * 2**30
 class Bundle:
     """A loaded model folder.
 
-    ``models`` are the networks of all folds, ``area`` the area of applicability of their ensemble (None where the
-    folder has none), ``digest`` the SHA-256 of all that bears on a map: card, weights and area, not README.md.
+    Attributes:
+        folder: where it lies.
+        card: its card.
+        models: the networks of all folds.
+        area: the area of applicability of their ensemble; None where the folder has none.
+        digest: see `bundle_digest`.
     """
 
     folder: Path
@@ -56,7 +70,7 @@ class Bundle:
         """Read a model folder; data only, never code.
 
         Raises:
-            BundleError: a file is absent, too large, or not what the card says; or see `read_card`.
+            BundleError: a file is missing, too large, or not what the card says; or see `read_card`.
         """
         card = read_card(folder)
         files = [folder / f"fold_{fold}.safetensors" for fold in range(len(card.weights))]
@@ -69,7 +83,7 @@ class Bundle:
             _check_digest(folder / AREA, card.applicability)
             area = _read_area(folder / AREA, card)
         # The card holds the digests of all other files, which were just checked.
-        return cls(folder, card, models, area, file_sha256(folder / CARD))
+        return cls(folder, card, models, area, bundle_digest(folder))
 
     @property
     def classes(self) -> list[str]:
@@ -84,29 +98,29 @@ class Bundle:
         """
         return np.stack([model.probabilities(windows, batch) for model in self.models]).mean(axis=0)
 
-    def statistics_of(self, reflectance: Mapping[str, np.ndarray], scene: str = "scene") -> SceneStatistics:
+    def statistics_of(self, reflectance: Mapping[str, np.ndarray]) -> SceneStatistics:
         """Statistics of a whole scene in memory: bands of (y, x) reflectance, NaN where not valid.
 
         Files are read with `landfold.scenes.normalize.scene_statistics` instead, which is exact to the last digit of
         integers; here percentiles are those of the float32 reflectance.
         """
-        settings, found = self.card.normalize, {}
+        settings, channels = self.card.normalize, {}
         for name, values in self._channels(reflectance).items():
             wanted = (settings.low_percentile, settings.high_percentile)
             (low, high), count = float_percentiles(lambda values=values: [values], wanted)
             if count < settings.min_valid_px:
                 raise BundleError(
-                    f"{scene}: channel {name} has {count} valid pixels, the model asks for {settings.min_valid_px} to "
+                    f"scene: channel {name} has {count} valid pixels, the model asks for {settings.min_valid_px} to "
                     "take a scene's statistics from; give a larger part of the scene, or its statistics"
                 )
-            found[name] = ChannelStatistics(low, high, count)
-        return SceneStatistics(scene, settings.low_percentile, settings.high_percentile, found)
+            channels[name] = ChannelStatistics(low, high, count)
+        return SceneStatistics("scene", settings.low_percentile, settings.high_percentile, channels)
 
     def channels_of(self, reflectance: Mapping[str, np.ndarray], statistics: SceneStatistics) -> np.ndarray:
-        """What the network sees: bands of (..., y, x) reflectance, NaN where not valid -> (channel, ..., y, x).
+        """The network's input: bands of (..., y, x) reflectance, NaN where not valid -> (channel, ..., y, x).
 
         Raises:
-            BundleError: a band is absent.
+            BundleError: a band is missing.
             StatisticsError: the statistics are of other channels.
         """
         return statistics.apply(self._channels(reflectance))
@@ -128,11 +142,11 @@ def write_bundle(
     weights: Sequence[Path],
     area: Applicability | None,
 ) -> BundleCard:
-    """Write a model folder, all but its README.md, into an existing empty folder; equal content is equal bytes.
+    """Write a model folder without its README.md into an existing empty folder; equal content is equal bytes.
 
     Args:
-        folder: where to.
-        card: the fields of `BundleCard` but ``format`` and the digests of files.
+        folder: the empty folder.
+        card: the fields of `BundleCard` except ``format`` and the digests of files.
         weights: the model.safetensors of each fold, in order.
         area: the area of applicability, if there is one.
 
@@ -149,13 +163,13 @@ def write_bundle(
         "weights": [file_sha256(folder / f"fold_{fold}.safetensors") for fold in range(len(weights))],
         "applicability": file_sha256(folder / AREA) if area else None,
     }
-    found = validate(content, BundleCard, where=CARD)
-    write_json(folder / CARD, found.model_dump(mode="json"))
-    return found
+    written = validate(content, BundleCard, where=CARD)
+    write_json(folder / CARD, written.model_dump(mode="json"))
+    return written
 
 
 def _check_digest(path: Path, expected: str) -> None:
-    if file_sha256(present(path, MAX_WEIGHTS_BYTES)) != expected:
+    if file_sha256(limited_file(path, MAX_WEIGHTS_BYTES)) != expected:
         raise BundleError(f"{path}: changed since {CARD} beside it was written; fetch the model folder again")
 
 
@@ -179,21 +193,21 @@ def _classifier(card: ModelCard, path: Path, device: str) -> Classifier:
         raise BundleError(f"{path}: does not belong to {CARD} beside it: {error}") from None
     broken = next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
     if broken:
-        raise BundleError(f"{path}: {broken} has numbers that are not finite, so no class could be told; train again")
+        raise BundleError(f"{path}: {broken} has numbers that are not finite and predicts nothing; train again")
     return Classifier(network, card, device)
 
 
 def _check_shapes(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
     try:
         with safe_open(path, "numpy") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
     except SafetensorError as error:
         raise BundleError(f"{path}: no safetensors file ({error}); fetch the model folder again") from None
-    wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    wrong = sorted(name for name in {*shapes, *expected} if shapes.get(name) != expected.get(name))
     if wrong:
         name = wrong[0]
         raise BundleError(
-            f"{path}: does not belong to {CARD} beside it: tensor {name[:100]} is {found.get(name, 'absent')}, "
+            f"{path}: does not belong to {CARD} beside it: tensor {name[:100]} is {shapes.get(name, 'absent')}, "
             f"expected {expected.get(name, 'none')}"
         )
 
@@ -213,7 +227,7 @@ def _area_as_bytes(area: Applicability) -> bytes:
 
 def _read_area(path: Path, card: BundleCard) -> Applicability:
     """The area of applicability of the ensemble: that of single folds is not kept."""
-    present(path, 4 * MOST_PATCHES * 2 * MAX_CHANNELS + 2**20)
+    limited_file(path, 4 * MOST_PATCHES * 2 * MAX_CHANNELS + 2**20)
     try:
         arrays = load_arrays(path)
     except (SafetensorError, TypeError, KeyError) as error:  # the latter of types that NumPy has not, such as bfloat16

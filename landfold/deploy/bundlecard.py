@@ -13,11 +13,12 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from landfold.core.digests import file_sha256
 from landfold.core.settings import Settings, SettingsError, validate
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.settings import ExportSettings
-from landfold.network.backbones import ModelError
-from landfold.network.model import ModelCard
+from landfold.network.card import ModelCard
+from landfold.network.errors import ModelError
 from landfold.network.settings import ModelSettings
 from landfold.scenes.normalize import SceneStatistics
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
@@ -50,7 +51,7 @@ class BundleError(ModelError):
     """A model folder that is not whole, is not what its card says, or goes beyond a limit."""
 
 
-class Native(Settings):
+class NativeBand(Settings):
     """How a band was delivered in the scenes that the model was trained on."""
 
     name: Name
@@ -64,7 +65,7 @@ class Native(Settings):
     offset: list[Finite] = Field(max_length=1000)
     """offsets beside ``scale``"""
     radiometry_from: list[Literal["product", "file", "settings", "float"]]
-    """who told the radiometry"""
+    """where the radiometry is from"""
     low: Finite
     """reflectance at normalize.low_percentile, the least of the scenes"""
     high: Finite
@@ -81,8 +82,8 @@ class Origin(Settings):
     sensors: list[Name]
     """their sensors"""
     processing: list[dict[Name, Name]]
-    """processing levels and baselines, where products told them"""
-    bands: list[Native]
+    """processing levels and baselines, where products name them"""
+    bands: list[NativeBand]
     """how their bands were delivered"""
 
 
@@ -98,7 +99,7 @@ class Score(Settings):
 
 
 class BundleCard(Settings):
-    """All that is needed to read a scene as in training, to map it, and to say what the map is worth."""
+    """All that is needed to read a scene as in training, to map it, and to judge the map."""
 
     format: Literal[1]
     """version of the folder's layout"""
@@ -121,7 +122,7 @@ class BundleCard(Settings):
     size_px: int = Field(ge=1, le=MAX_SIZE_PX)
     """side of the input window in pixels"""
     core_px: int = Field(ge=1, le=MAX_SIZE_PX)
-    """side of the core that the class speaks of"""
+    """side of the core that the class describes"""
     resolution_m: float = Field(gt=0, allow_inf_nan=False)
     """pixel size in metres"""
     k: int = Field(ge=1, le=MAX_FOLDS)
@@ -155,7 +156,7 @@ class BundleCard(Settings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        """Parts that speak of the same must agree; sections are those of params.yaml, with their own checks."""
+        """Fields with the same content must agree; sections are those of params.yaml, with their own checks."""
         if self.channels != [*self.bands, *self.indices]:
             raise ValueError("channels: expected the bands, then the indices")
         if self.bands != self.ingest.bands or self.bands != [band.name for band in self.origin.bands]:
@@ -179,7 +180,7 @@ class BundleCard(Settings):
         return [tuple(bytes.fromhex(colour[1:])) for colour in self.colours]
 
     def of_fold(self, fold: int) -> ModelCard:
-        """The card of one fold's network, as its training wrote it but for the weights that it started from."""
+        """The card of one fold's network, as its training wrote it except for the weights that it started from."""
         common = {name: getattr(self, name) for name in ModelCard.model_fields if name in BundleCard.model_fields}
         plain = self.model.model_copy(update={"weights": "none"})
         return ModelCard.model_construct(**common | {"model": plain}, fold=fold, fold_digest=self.fold_digests[fold])
@@ -194,26 +195,31 @@ def read_card(folder: Path) -> BundleCard:
     path = folder / CARD
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; expected a model folder such as models/landfold")
-    content = present(path, MAX_CARD_BYTES).read_bytes()
+    text = limited_file(path, MAX_CARD_BYTES).read_bytes()
     try:
-        found = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+        content = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError:
         raise BundleError(f"{path}: nested too deeply to be a model card") from None
     except ValueError as error:  # of JSON or of UTF-8
         raise BundleError(f"{path}: no JSON ({error}); fetch the folder again") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise BundleError(f"{path}: no model card: expected an object with the key format")
-    if "format" not in found and "fold" in found:
+    if "format" not in content and "fold" in content:
         raise BundleError(f"{path}: the model of a single fold; give the folder that stage package writes")
-    if found.get("format") != FORMAT:
+    if content.get("format") != FORMAT:
         raise BundleError(
-            f"{path}: format {str(found.get('format'))[:20]!r}; this Landfold reads format {FORMAT}: use the Landfold "
-            "that wrote it"
+            f"{path}: format {str(content.get('format'))[:20]!r}; this Landfold reads format {FORMAT}: use the "
+            "Landfold that wrote it"
         )
     try:
-        return validate(found, BundleCard, where=str(path))
+        return validate(content, BundleCard, where=str(path))
     except SettingsError as error:
         raise BundleError("\n".join(_shortened(line) for line in str(error).splitlines()[:10])) from None
+
+
+def bundle_digest(folder: Path) -> str:
+    """SHA-256 of a model folder: of its card, which holds the digests of weights and area; not of README.md."""
+    return file_sha256(folder / CARD)
 
 
 def _shortened(line: str) -> str:
@@ -225,8 +231,12 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no number")
 
 
-def present(path: Path, limit: int) -> Path:
-    """A file that is there and not larger than a limit. A link to a file will do: DVC may keep files so."""
+def limited_file(path: Path, limit: int) -> Path:
+    """The path of a file that exists and has at most ``limit`` bytes. A link to a file is one: DVC may make links.
+
+    Raises:
+        BundleError: it is no file, or larger.
+    """
     if not path.is_file():
         raise BundleError(f"{path}: not found, or no file; fetch the model folder again")
     size = path.stat().st_size
@@ -236,7 +246,7 @@ def present(path: Path, limit: int) -> Path:
 
 
 def origin_of(reports: Sequence[Mapping[str, Any]], statistics: Sequence[SceneStatistics]) -> dict[str, Any]:
-    """Field ``origin`` of a card, of the scenes' entries in report.json and their statistics."""
+    """Field ``origin`` of a card, from the scenes' entries in report.json and their statistics."""
 
     def each(values: Iterable[Any]) -> list[Any]:
         """Each value once, sorted; None left out."""
@@ -244,17 +254,17 @@ def origin_of(reports: Sequence[Mapping[str, Any]], statistics: Sequence[SceneSt
 
     bands = []
     for position, name in enumerate(band["name"] for band in reports[0]["bands"]):
-        found = [report["bands"][position] for report in reports]
+        delivered = [report["bands"][position] for report in reports]
         metric = [_is_projected(report["delivered_crs"]) for report in reports]
-        radiometry = each((band["scale"], band["offset"]) for band in found)
+        radiometry = each((band["scale"], band["offset"]) for band in delivered)
         bands.append(
             {
                 "name": name,
-                "native_names": each(band["native_name"] for band in found),
-                "resolution_m": each(b["resolution_m"] for b, known in zip(found, metric, strict=True) if known),
+                "native_names": each(band["native_name"] for band in delivered),
+                "resolution_m": each(b["resolution_m"] for b, known in zip(delivered, metric, strict=True) if known),
                 "scale": [scale for scale, _ in radiometry],
                 "offset": [offset for _, offset in radiometry],
-                "radiometry_from": each(band["radiometry_from"] for band in found),
+                "radiometry_from": each(band["radiometry_from"] for band in delivered),
                 "low": min(of.channels[name].low for of in statistics),
                 "high": max(of.channels[name].high for of in statistics),
             }
@@ -270,7 +280,7 @@ def origin_of(reports: Sequence[Mapping[str, Any]], statistics: Sequence[SceneSt
 
 
 def _is_projected(text: str) -> bool:
-    """Whether a report's short name of a CRS is that of one in metres; False of one without a code."""
+    """Whether the short name of a CRS in a report is that of a projected one; False for one without a code."""
     try:
         return CRS.from_user_input(text).is_projected
     except CRSError:

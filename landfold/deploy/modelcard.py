@@ -10,6 +10,7 @@ from landfold.core.digests import model_digest
 from landfold.deploy.bundlecard import BundleCard
 from landfold.deploy.settings import CardSettings
 from landfold.geo.bands import STANDARD_NAMES
+from landfold.scores.sentences import lead_sentence
 
 TEMPLATE = Path(__file__).with_name("modelcard.md.j2")
 
@@ -32,7 +33,7 @@ class Metrics:
 def write_model_card(
     path: Path, card: BundleCard, metrics: Metrics, settings: CardSettings, *, digest: str, area: dict[str, Any] | None
 ) -> None:
-    """Write the model card in Markdown; its bytes depend on what it tells alone.
+    """Write the model card in Markdown; equal content is equal bytes.
 
     Args:
         path: README.md of the model folder.
@@ -55,6 +56,7 @@ def write_model_card(
         area=area,
         scores=SCORES,
         worst=_worst(metrics.scores),
+        lead=lead_sentence(metrics.summary, f"a {metrics.audit['baseline'].replace('_', ' ')} of band statistics"),
         names=STANDARD_NAMES,
     )
     path.write_text(page, encoding="utf-8", newline="\n")

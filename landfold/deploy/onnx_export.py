@@ -23,17 +23,17 @@ OPSET = 20
 """Version of ONNX's operators; onnxruntime runs it since 1.17."""
 
 TOLERANCE = 1e-4
-"""Largest difference to torch in a probability: rounding is some 1e-7, and a wrong operator shows far above."""
+"""Largest difference to torch in a probability: rounding gives some 1e-7, a wrong operator far more."""
 
 BATCHES = (1, 2, 7)
-"""Numbers of windows that are tried: one that is traced as a constant shows."""
+"""Numbers of windows that are compared: a graph with a constant number of windows fails."""
 
 MOST_BYTES = 2**31 - 2**20
 """Of the weights: a file of ONNX is one message of protocol buffers, which ends at 2 GiB."""
 
 
 class OnnxError(LandfoldError):
-    """A model that cannot be had as ONNX, or whose graph tells otherwise than torch."""
+    """A model that cannot be exported to ONNX, or whose graph differs from torch."""
 
 
 class Ensemble(nn.Module):
@@ -60,7 +60,7 @@ def write_onnx(models: Sequence[Classifier], target: Path, *, properties: Mappin
         properties: text by name, kept in the graph's metadata.
 
     Returns:
-        The largest difference to torch that was found.
+        The largest difference to torch.
 
     Raises:
         OnnxError: if the network has no counterpart in ONNX, is too large, or onnxruntime disagrees.
@@ -130,18 +130,17 @@ def check(content: bytes, models: Sequence[Classifier]) -> float:
     for batch in BATCHES:
         windows = random.random((batch, len(card.channels), card.size_px, card.size_px), dtype=np.float32)
         expected = np.mean([model.probabilities(windows) for model in models], axis=0)
-        (found,) = session.run(["probabilities"], {"windows": windows})
-        if found.shape != expected.shape:
-            raise OnnxError(f"onnxruntime gives shape {found.shape}, torch {expected.shape}; nothing is written")
-        worst = max(worst, float(np.abs(found - expected).max()))
+        (result,) = session.run(["probabilities"], {"windows": windows})
+        if result.shape != expected.shape:
+            raise OnnxError(f"onnxruntime gives shape {result.shape}, torch {expected.shape}; nothing is written")
+        worst = max(worst, float(np.abs(result - expected).max()))
     if not worst <= TOLERANCE:
         raise OnnxError(f"onnxruntime differs from torch by {worst:.2g} (at most {TOLERANCE:g}); nothing is written")
     return worst
 
 
-def runtime(content: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A session of onnxruntime on the CPU; 0 threads: all cores."""
+def runtime(content: bytes) -> onnxruntime.InferenceSession:
+    """A session of onnxruntime on all cores of the CPU."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,6 +1,6 @@
 """The model registry: a model folder becomes a version of a registered model, and the alias moves on evidence only.
 
-The rule: the alias ``champion`` moves to a new version if its zoned accuracy, pooled over all held-out patches, is
+The rule: the alias ``champion`` moves to a new version if its spatial CV accuracy, pooled over all held-out patches, is
 higher than the champion's and their 95 % intervals do not overlap. Where they overlap, or the two were scored on
 different data, nothing shows that the new one is better, and a person decides by ``promote``. A version whose score is
 not higher never takes the alias.
@@ -17,9 +17,8 @@ from typing import Any
 
 from landfold.core.digests import digest, file_sha256
 from landfold.core.errors import LandfoldError
-from landfold.deploy.bundle import Bundle
-from landfold.deploy.bundlecard import Score
-from landfold.deploy.serving.package import save
+from landfold.deploy.bundlecard import BundleCard, Score, bundle_digest, read_card
+from landfold.deploy.serving.mlflow_model import save_mlflow_model
 from landfold.tracking import sqlite_file, store_uri
 from landfold.tracking.library import explained_errors, load_mlflow
 from landfold.tracking.origin import COMMIT, origin
@@ -35,7 +34,7 @@ class RegistryError(LandfoldError):
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is compared: a version of the registry, or (version 0) the model that is to become one."""
+    """A version of the registry, or (version 0) the model that is to become one."""
 
     bundle_digest: str
     data_digest: str
@@ -43,7 +42,7 @@ class Candidate:
     version: int = 0
 
     def __str__(self) -> str:
-        """The score in words."""
+        """The accuracy and its interval, such as 0.7134 (0.6564 to 0.7613)."""
         score = self.accuracy
         return f"{score.pooled:.4f} ({score.low:.4f} to {score.high:.4f})"
 
@@ -60,10 +59,10 @@ def judge(new: Candidate, champion: Candidate | None, *, promote: bool = False, 
     """Apply the rule of this module.
 
     Raises:
-        RegistryError: data differ and that was not foreseen, or a model is to be promoted against its score.
+        RegistryError: data differ without ``other_data``, or a model is to be promoted whose score is not higher.
     """
     if champion is None:
-        return Verdict(True, f"zoned accuracy {new}; there was no champion")
+        return Verdict(True, f"spatial CV accuracy {new}; there was no champion")
     other = f"version {champion.version}"
     if new.data_digest != champion.data_digest:
         if not other_data:
@@ -73,17 +72,21 @@ def judge(new: Candidate, champion: Candidate | None, *, promote: bool = False, 
                 "be compared; train both on the same data, or add --other-data"
             )
         tail = "the alias moves, as you say" if promote else "--promote moves the alias"
-        return Verdict(promote, f"zoned accuracy {new}, not comparable with {other}, which is of other data; {tail}")
+        return Verdict(
+            promote, f"spatial CV accuracy {new}, not comparable with {other}, which is of other data; {tail}"
+        )
     if new.accuracy.pooled <= champion.accuracy.pooled:
         if promote:
             raise RegistryError(
-                f"zoned accuracy {new} is not higher than that of {other}, {champion}: leave --promote out"
+                f"spatial CV accuracy {new} is not higher than that of {other}, {champion}: leave --promote out"
             )
-        return Verdict(False, f"zoned accuracy {new} is not higher than that of {other}, {champion}")
+        return Verdict(False, f"spatial CV accuracy {new} is not higher than that of {other}, {champion}")
     if new.accuracy.low > champion.accuracy.high:
-        return Verdict(True, f"zoned accuracy {new} is higher than that of {other}, {champion}")
+        return Verdict(True, f"spatial CV accuracy {new} is higher than that of {other}, {champion}")
     tail = "the alias moves, as you say" if promote else "--promote moves the alias all the same"
-    return Verdict(promote, f"zoned accuracy {new} is not distinguishable from that of {other}, {champion}; {tail}")
+    return Verdict(
+        promote, f"spatial CV accuracy {new} is not distinguishable from that of {other}, {champion}; {tail}"
+    )
 
 
 def register(
@@ -104,7 +107,7 @@ def register(
         alias: the champion's.
         promote: move the alias where the rule leaves it to a person.
         other_data: register although the champion is of other data.
-        dry_run: tell what would happen, and write nothing.
+        dry_run: say what would happen, and write nothing.
         root: the checkout whose MLflow store is meant; None: the current folder.
 
     Returns:
@@ -115,34 +118,45 @@ def register(
         TrackingError: the store does not answer or cannot be used.
         BundleError: ``model`` is no model folder.
     """
-    bundle = Bundle.load(model)
-    if "accuracy" not in bundle.card.zoned:
-        raise RegistryError(f"{model}: its card has no zoned accuracy to compare by; run `dvc repro`")
-    name = name or re.sub(r"[^\w.-]+", "-", bundle.card.name)
-    if not re.fullmatch(r"[\w.][\w. -]*", name):
-        raise RegistryError(f"--name {name!r}: expected letters, digits, '_', '-', '.' and spaces")
+    card = read_card(model)
+    if "accuracy" not in card.zoned:
+        raise RegistryError(f"{model}: its card has no spatial CV accuracy to compare by; run `dvc repro`")
+    name = _checked_name(name, card)
+    _load_once(model)
     root = (root or Path.cwd()).resolve()
     uri = store_uri(root)
-    new = Candidate(bundle.digest, bundle.card.data_digest, bundle.card.zoned["accuracy"])
+    new = Candidate(bundle_digest(model), card.data_digest, card.zoned["accuracy"])
     with explained_errors(uri):
         client = _client(uri, create=not dry_run)
         versions, champion = _versions(client, name, alias)
-        known = next((found.version for found in versions if found.bundle_digest == new.bundle_digest), None)
+        known = next((version.version for version in versions if version.bundle_digest == new.bundle_digest), None)
         if known and (not promote or (champion and known == champion.version)):
             return f"{name}: registered already as version {known}; nothing was done"
         verdict = judge(new, champion, promote=promote, other_data=other_data)
-        if dry_run:
-            would = f"would {'be registered' if not known else 'stay'} as version {known or _next(versions)}"
-            return f"{name}: {would}, {'the' if verdict.moves else 'not the'} {alias}: {verdict.reason}"
-        version = known or _create(client, bundle, name, root, uri)
-        if verdict.moves:
-            client.set_registered_model_alias(name, alias, str(version))
-    done = "registered" if not known else "registered already"
+        version = known or 1 + max((version.version for version in versions), default=0)
+        done = "would stay" if known else "would be registered"
+        if not dry_run:
+            version, done = (
+                known or _create(client, model, name, root, uri),
+                "registered already" if known else "registered",
+            )
+            if verdict.moves:
+                client.set_registered_model_alias(name, alias, str(version))
     return f"{name}: {done} as version {version}, {'the' if verdict.moves else 'not the'} {alias}: {verdict.reason}"
 
 
-def _next(versions: list[Candidate]) -> int:
-    return max((found.version for found in versions), default=0) + 1
+def _checked_name(name: str | None, card: BundleCard) -> str:
+    name = name or re.sub(r"[^\w.-]+", "-", card.name)
+    if not re.fullmatch(r"[\w.][\w. -]*", name):
+        raise RegistryError(f"--name {name!r}: expected letters, digits, '_', '-', '.' and spaces")
+    return name
+
+
+def _load_once(model: Path) -> None:
+    """Refuse a folder that is not whole. Here and not at the top: torch takes seconds, which other refusals save."""
+    from landfold.deploy.bundle import Bundle
+
+    Bundle.load(model)
 
 
 def _client(uri: str, *, create: bool) -> Any:
@@ -155,15 +169,14 @@ def _versions(client: Any, name: str, alias: str) -> tuple[list[Candidate], Cand
     """All versions of a registered model, and the one with the alias."""
     from mlflow.exceptions import MlflowException
 
-    found: list[Any] = []
+    versions: list[Candidate] = []
     token = None
     while client is not None:
         page = client.search_model_versions(f"name='{name}'", page_token=token)
-        found += page
+        versions += [_candidate(version) for version in page]
         token = page.token
         if not token:
             break
-    versions = [_candidate(version) for version in found]
     if not versions:
         return [], None
     try:
@@ -184,22 +197,23 @@ def _candidate(version: Any) -> Candidate:
         return Candidate("", "", Score(pooled=0, low=0, high=0), int(version.version))
 
 
-def _create(client: Any, bundle: Bundle, name: str, root: Path, uri: str) -> int:
+def _create(client: Any, model: Path, name: str, root: Path, uri: str) -> int:
     """Log the model, whole or not at all, and make a version of it."""
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    experiment = experiment_id(client, uri, bundle.card.name, root)
-    parent = _parent(client, experiment, bundle)
+    card = read_card(model)
+    experiment = experiment_id(client, uri, card.name, root)
+    parent = _parent(client, experiment, model, card)
     run_id = parent.info.run_id if parent else None
-    tags = _tags(bundle, parent, root)
+    tags = _tags(model, card, parent, root)
     logged = client.create_logged_model(experiment, "landfold", run_id, tags, model_type="landfold")
     try:
         with tempfile.TemporaryDirectory(prefix="landfold-") as folder:
             described = Model(
                 artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id
             )
-            save(bundle.folder, Path(folder) / "model", mlflow_model=described)
+            save_mlflow_model(model, Path(folder) / "model", mlflow_model=described)
             client.log_model_artifacts(logged.model_id, f"{folder}/model")
         client.finalize_logged_model(logged.model_id, "READY")
         try:
@@ -229,10 +243,9 @@ def _as_global(uri: str) -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = earlier
 
 
-def _tags(bundle: Bundle, parent: Any, root: Path) -> dict[str, str]:
-    """What a version is compared by and where it comes from."""
-    card = bundle.card
-    tags = {"bundle_digest": bundle.digest, "data_digest": card.data_digest, "params_digest": card.params_digest}
+def _tags(model: Path, card: BundleCard, parent: Any, root: Path) -> dict[str, str]:
+    """Digests and scores by which a version is compared, and the commit."""
+    tags = {"bundle_digest": bundle_digest(model), "data_digest": card.data_digest, "params_digest": card.params_digest}
     for metric in ("accuracy", "macro_f1"):
         if metric in card.zoned:
             tags |= {f"{metric}_{end}": str(getattr(card.zoned[metric], end)) for end in ("pooled", "low", "high")}
@@ -241,10 +254,10 @@ def _tags(bundle: Bundle, parent: Any, root: Path) -> dict[str, str]:
     return {f"{PREFIX}{key}": value for key, value in tags.items()} | ({COMMIT: commit} if commit else {})
 
 
-def _parent(client: Any, experiment: str, bundle: Bundle) -> Any:
+def _parent(client: Any, experiment: str, model: Path, card: BundleCard) -> Any:
     """The MLflow run of the result that the model is from, found by its folds' digests; None: not in the store."""
-    folds = [bundle.folder.parent / f"k{bundle.card.k}" / f"fold_{fold}" for fold in range(len(bundle.card.weights))]
-    for folder, weights in zip(folds, bundle.card.weights, strict=True):
+    folds = [model.parent / f"k{card.k}" / f"fold_{fold}" for fold in range(len(card.weights))]
+    for folder, weights in zip(folds, card.weights, strict=True):
         file = folder / "model.safetensors"
         if not file.is_file() or file_sha256(file) != weights:
             return None
@@ -253,6 +266,8 @@ def _parent(client: Any, experiment: str, bundle: Bundle) -> Any:
         runs = client.search_runs([experiment], f"tags.`{FOLD_DIGEST}` = '{digest(folder)}'")
         parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
         shared = parents if shared is None else shared & parents
-    found = [client.get_run(run_id) for run_id in sorted(shared or ())]
-    whole = [run for run in found if run.info.lifecycle_stage == "active" and run.data.tags.get(COMPLETE) == "true"]
+    candidates = [client.get_run(run_id) for run_id in sorted(shared or ())]
+    whole = [
+        run for run in candidates if run.info.lifecycle_stage == "active" and run.data.tags.get(COMPLETE) == "true"
+    ]
     return max(whole, key=lambda run: run.info.start_time, default=None)

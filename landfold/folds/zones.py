@@ -6,22 +6,20 @@ patch by itself: more data never moves a zone. Clusters are made of the patches:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pandas
-import pyogrio
 import shapely
 from rasterio.crs import CRS
 from scipy.spatial import KDTree
 from sklearn.cluster import KMeans
 
-from landfold.core.errors import LandfoldError
+from landfold.core.errors import LandfoldError, first_ten
 from landfold.folds.settings import ZoneSettings
+from landfold.geo.vector import are_polygons, check_attribute, check_features, check_rows, read_layer
 
 ROW_HEIGHT = np.sqrt(3) / 2
 """Distance between two rows of hexagons that are 1 wide from flat to flat."""
@@ -32,8 +30,6 @@ Quasirandom Sequences). Its multiples, modulo 1, fill the square evenly however 
 
 TOUCH_TOLERANCE = 1e-6
 """Of a footprint's area: what a border may share with a region that was brought from another CRS."""
-
-POLYGONS = {"Polygon", "MultiPolygon"}
 
 
 class ZoneError(LandfoldError):
@@ -58,34 +54,58 @@ class Zones(ABC):
 
 @dataclass(frozen=True)
 class Blocks(Zones):
-    """Square blocks of a grid from an absolute origin."""
+    """Square blocks from an absolute origin, at which four of them meet.
+
+    Blocks are half-open, [x, x + size) and [y, y + size), so every point is in exactly one. A name such as
+    ``E128N2271`` has the numbers of the block from the origin, eastwards and northwards.
+    """
 
     block_size_m: float
     origin_m: tuple[float, float]
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """See `grid_zones`."""
-        return grid_zones(x, y, block_size_m=self.block_size_m, origin_m=self.origin_m)
+        """Zone names of points, (point,) object."""
+        east = np.floor((np.asarray(x) - self.origin_m[0]) / self.block_size_m).astype(np.int64)
+        north = np.floor((np.asarray(y) - self.origin_m[1]) / self.block_size_m).astype(np.int64)
+        return np.array([f"E{e}N{n}" for e, n in zip(east, north, strict=True)], dtype=object)
 
     def polygon(self, zone: str) -> shapely.Polygon:
-        """See `zone_polygon`."""
-        return zone_polygon(zone, block_size_m=self.block_size_m, origin_m=self.origin_m)
+        """The square."""
+        east, north = (int(part) for part in zone[1:].split("N"))
+        x, y = self.origin_m[0] + east * self.block_size_m, self.origin_m[1] + north * self.block_size_m
+        return shapely.box(x, y, x + self.block_size_m, y + self.block_size_m)
 
 
 @dataclass(frozen=True)
 class Hexagons(Zones):
-    """Hexagons of a lattice from an absolute origin."""
+    """Hexagons that stand on a corner, ``block_size_m`` wide from flat to flat; ``origin_m`` is the centre of one.
+
+    A name such as ``Q12R-4`` has the axial numbers of the hexagon with the nearest centre. A point as near to
+    several centres is in the one with the largest Q, then the largest R, so every point is in exactly one.
+    """
 
     block_size_m: float
     origin_m: tuple[float, float]
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """See `hexagon_zones`."""
-        return hexagon_zones(x, y, block_size_m=self.block_size_m, origin_m=self.origin_m)
+        """Zone names of points, (point,) object."""
+        row = (np.asarray(y, dtype=float) - self.origin_m[1]) / (ROW_HEIGHT * self.block_size_m)
+        column = (np.asarray(x, dtype=float) - self.origin_m[0]) / self.block_size_m - row / 2
+        corner_q, corner_r = np.floor(column), np.floor(row)
+        # the nearest centre is a corner of the rhombus around the point, two triangles of equal sides
+        corners = [(1, 1), (1, 0), (0, 1), (0, 0)]
+        steps = [(column - corner_q - q, row - corner_r - r) for q, r in corners]
+        nearest = np.argmin([dq * dq + dq * dr + dr * dr for dq, dr in steps], axis=0)
+        q, r = (np.stack([corner_q, corner_r]) + np.array(corners).T[:, nearest]).astype(np.int64)
+        return np.array([f"Q{a}R{b}" for a, b in zip(q, r, strict=True)], dtype=object)
 
     def polygon(self, zone: str) -> shapely.Polygon:
-        """See `hexagon_polygon`."""
-        return hexagon_polygon(zone, block_size_m=self.block_size_m, origin_m=self.origin_m)
+        """The hexagon."""
+        q, r = (int(part) for part in zone[1:].split("R"))
+        x = self.origin_m[0] + (q + r / 2) * self.block_size_m
+        y = self.origin_m[1] + r * ROW_HEIGHT * self.block_size_m
+        angles, radius = np.deg2rad(30 + 60 * np.arange(6)), self.block_size_m / np.sqrt(3)
+        return shapely.Polygon(np.column_stack([x + radius * np.cos(angles), y + radius * np.sin(angles)]))
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,7 @@ class Clusters(Zones):
 
 
 @dataclass(frozen=True)
-class Areas(Zones):
+class PolygonZones(Zones):
     """Polygons with names, several of which may be one zone.
 
     A point on the border of several zones is in the one whose name sorts first.
@@ -131,11 +151,11 @@ class Areas(Zones):
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """The zone around each point, "" where there is none, the first by name where there are several."""
         points = shapely.points(x, y)
-        found = np.full(len(points), "", dtype=object)
-        for predicate in ("intersects", "within"):  # within outdoes a border
+        zones = np.full(len(points), "", dtype=object)
+        for predicate in ("intersects", "within"):  # a zone around a point replaces one that it is on the border of
             pairs = self._pairs(points, predicate)[::-1]  # the first by name is written last
-            found[[point for point, _ in pairs]] = [name for _, name in pairs]
-        return found
+            zones[[point for point, _ in pairs]] = [name for _, name in pairs]
+        return zones
 
     def of(self, patches: pandas.DataFrame) -> np.ndarray:
         """The zone around the centre of each patch.
@@ -149,17 +169,17 @@ class Areas(Zones):
         names = patches["patch"].to_numpy()
         if len(twice):
             raise ZoneError(
-                f"zones.file: {len(twice)} patch centres are inside two zones (patch {_first(names[twice])}); "
-                "mend the polygons so that they do not overlap"
+                f"zones.file: {len(twice)} patch centres are inside two zones (patch {first_ten(names[twice])}); "
+                "correct the polygons so that they do not overlap"
             )
-        found = self.at(patches["x"].to_numpy(), patches["y"].to_numpy())
-        outside = np.flatnonzero(found == "")
+        zones = self.at(patches["x"].to_numpy(), patches["y"].to_numpy())
+        outside = np.flatnonzero(zones == "")
         if len(outside):
             raise ZoneError(
-                f"zones.file: {len(outside)} of {len(found)} patch centres are in no zone (patch "
-                f"{_first(names[outside])}); add polygons for them, or leave their labels out"
+                f"zones.file: {len(outside)} of {len(zones)} patch centres are in no zone (patch "
+                f"{first_ten(names[outside])}); add polygons for them, or leave their labels out"
             )
-        return found
+        return zones
 
     def polygon(self, zone: str) -> shapely.Geometry:
         """The union of the polygons with this name."""
@@ -167,45 +187,14 @@ class Areas(Zones):
 
     def _pairs(self, points: np.ndarray, predicate: str) -> list[tuple[int, str]]:
         """Each point with each zone that it is in, once, in the order of the names."""
-        point, area = shapely.STRtree(self.shapes).query(points, predicate=predicate)
-        return sorted(set(zip(point.tolist(), self.names[area].tolist(), strict=True)))
-
-
-@dataclass(frozen=True)
-class United(Zones):
-    """Zones some of which were made one: ``name_of`` has the new name of each."""
-
-    zones: Zones
-    name_of: Mapping[str, str]
-
-    def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """The united zones at points."""
-        return self._renamed(self.zones.at(x, y))
-
-    def of(self, patches: pandas.DataFrame) -> np.ndarray:
-        """The united zones of patches."""
-        return self._renamed(self.zones.of(patches))
-
-    def polygon(self, zone: str) -> shapely.Geometry | None:
-        """The union of the zones that are this one."""
-        polygons = [self.zones.polygon(member) for member in self._members.get(zone, [zone])]
-        return None if any(polygon is None for polygon in polygons) else shapely.union_all(polygons)
-
-    @cached_property
-    def _members(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for old, new in sorted(self.name_of.items()):
-            found.setdefault(new, []).append(old)
-        return found
-
-    def _renamed(self, names: np.ndarray) -> np.ndarray:
-        return np.array([self.name_of.get(name, name) for name in names], dtype=object)
+        point, polygon = shapely.STRtree(self.shapes).query(points, predicate=predicate)
+        return sorted(set(zip(point.tolist(), self.names[polygon].tolist(), strict=True)))
 
 
 def make_zones(
     settings: ZoneSettings,
     patches: pandas.DataFrame,
-    areas: geopandas.GeoDataFrame | None = None,
+    polygons: geopandas.GeoDataFrame | None = None,
     *,
     repeat: int = 0,
 ) -> Zones:
@@ -217,7 +206,7 @@ def make_zones(
     Args:
         settings: section ``zones``.
         patches: columns ``patch``, ``x``, ``y``, ``scene``, and ``zone_value`` for kind label.
-        areas: of kind polygons: columns ``zone`` and ``geometry``, as `read_areas` gives them.
+        polygons: of kind polygons: columns ``zone`` and ``geometry``, as `read_polygon_zones` gives them.
         repeat: number of the repeat, from 0.
 
     Raises:
@@ -236,33 +225,18 @@ def make_zones(
         return Nearest(x, y, patches["scene"].to_numpy(object))
     if settings.kind == "label":
         return Nearest(x, y, _label_values(patches))
-    return Areas(areas["zone"].to_numpy(object), areas.geometry.to_numpy())
-
-
-def written_zones(
-    settings: ZoneSettings,
-    patches: pandas.DataFrame,
-    names: pandas.Series,
-    areas: geopandas.GeoDataFrame | None = None,
-) -> Zones:
-    """The rule by which the zones stage has named the first repeat's zones, the united ones among them.
-
-    ``patches`` is data/patches.parquet and ``names`` the zone of each; ``areas`` is the layer ``zones`` of the
-    folds' zones.gpkg, which serves for kind polygons.
-    """
-    zones = make_zones(settings, patches, areas)
-    return zones if settings.overlaps == "buffer" else United(zones, dict(zip(zones.of(patches), names, strict=True)))
+    return PolygonZones(polygons["zone"].to_numpy(object), polygons.geometry.to_numpy())
 
 
 def _centres(x: np.ndarray, y: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """Centres of k-means, (cluster, 2), sorted, to the millimetre: threads add up in any order."""
+    """Centres of k-means, (cluster, 2) metres, sorted, to the millimetre: threads add up in any order."""
     points = np.column_stack([x, y])
     places = len(np.unique(points, axis=0))
     if places < clusters:
         raise ZoneError(f"zones.clusters is {clusters}, but the patches are at {places} places; lower it")
     middle = points.mean(axis=0)
-    found = KMeans(clusters, n_init=1, random_state=seed).fit(points - middle).cluster_centers_ + middle
-    return np.unique(found.round(3), axis=0)
+    centres = KMeans(clusters, n_init=1, random_state=seed).fit(points - middle).cluster_centers_ + middle
+    return np.unique(centres.round(3), axis=0)
 
 
 def _label_values(patches: pandas.DataFrame) -> np.ndarray:
@@ -272,52 +246,9 @@ def _label_values(patches: pandas.DataFrame) -> np.ndarray:
     if len(without):
         raise ZoneError(
             f"{len(without)} of {len(patches)} patches lie on label polygons without a value of labels.zone_attribute "
-            f"(patch {_first(without)}); give the polygons one, or choose another zones.kind"
+            f"(patch {first_ten(without)}); give the polygons one, or choose another zones.kind"
         )
     return patches["zone_value"].to_numpy(object)
-
-
-def grid_zones(x: np.ndarray, y: np.ndarray, *, block_size_m: float, origin_m: tuple[float, float]) -> np.ndarray:
-    """Zone names of points, such as ``E128N2271``: the numbers of the block from the origin.
-
-    Blocks are half-open, [x, x + size) and [y, y + size), so every point is in exactly one.
-    """
-    east = np.floor((np.asarray(x) - origin_m[0]) / block_size_m).astype(np.int64)
-    north = np.floor((np.asarray(y) - origin_m[1]) / block_size_m).astype(np.int64)
-    return np.array([f"E{e}N{n}" for e, n in zip(east, north, strict=True)], dtype=object)
-
-
-def zone_polygon(zone: str, *, block_size_m: float, origin_m: tuple[float, float]) -> shapely.Polygon:
-    """The ground of a zone named by `grid_zones`, in the project's CRS."""
-    east, north = (int(part) for part in zone[1:].split("N"))
-    x, y = origin_m[0] + east * block_size_m, origin_m[1] + north * block_size_m
-    return shapely.box(x, y, x + block_size_m, y + block_size_m)
-
-
-def hexagon_zones(x: np.ndarray, y: np.ndarray, *, block_size_m: float, origin_m: tuple[float, float]) -> np.ndarray:
-    """Zone names of points, such as ``Q12R-4``: the axial numbers of the hexagon with the nearest centre.
-
-    Hexagons stand on a corner; ``block_size_m`` is their width from flat to flat. A point as near to
-    several centres is in the one with the largest Q, then the largest R, so every point is in exactly one.
-    """
-    row = (np.asarray(y, dtype=float) - origin_m[1]) / (ROW_HEIGHT * block_size_m)
-    column = (np.asarray(x, dtype=float) - origin_m[0]) / block_size_m - row / 2
-    corner_q, corner_r = np.floor(column), np.floor(row)
-    # the nearest centre is a corner of the rhombus around the point, two triangles of equal sides
-    corners = [(1, 1), (1, 0), (0, 1), (0, 0)]
-    steps = [(column - corner_q - q, row - corner_r - r) for q, r in corners]
-    nearest = np.argmin([dq * dq + dq * dr + dr * dr for dq, dr in steps], axis=0)
-    q, r = (np.stack([corner_q, corner_r]) + np.array(corners).T[:, nearest]).astype(np.int64)
-    return np.array([f"Q{a}R{b}" for a, b in zip(q, r, strict=True)], dtype=object)
-
-
-def hexagon_polygon(zone: str, *, block_size_m: float, origin_m: tuple[float, float]) -> shapely.Polygon:
-    """The ground of a zone named by `hexagon_zones`, in the project's CRS."""
-    q, r = (int(part) for part in zone[1:].split("R"))
-    x, y = origin_m[0] + (q + r / 2) * block_size_m, origin_m[1] + r * ROW_HEIGHT * block_size_m
-    angles = np.deg2rad(30 + 60 * np.arange(6))
-    radius = block_size_m / np.sqrt(3)
-    return shapely.Polygon(np.column_stack([x + radius * np.cos(angles), y + radius * np.sin(angles)]))
 
 
 def zone_table(
@@ -338,7 +269,7 @@ def zone_table(
     return geopandas.GeoDataFrame({"zone": names, "fold": fold, "patches": counts}, geometry=polygons, crs=crs)
 
 
-def read_areas(settings: ZoneSettings, raw: Path, crs: CRS) -> geopandas.GeoDataFrame | None:
+def read_polygon_zones(settings: ZoneSettings, raw: Path, crs: CRS) -> geopandas.GeoDataFrame | None:
     """The polygons of ``zones.file`` in ``crs`` with the column ``zone``; None for another kind.
 
     Raises:
@@ -348,12 +279,8 @@ def read_areas(settings: ZoneSettings, raw: Path, crs: CRS) -> geopandas.GeoData
         return None
     path, name = raw / settings.file, settings.attribute
     table = _read_polygons(path, "zones.file", crs)
-    if name not in table:
-        columns = ", ".join(str(column) for column in table.columns if column != table.geometry.name)
-        raise ZoneError(f"{path}: no attribute '{name}' (zones.attribute); the file has {columns}")
-    empty = table.index[table[name].isna()]
-    if len(empty):
-        raise ZoneError(f"{path}: {len(empty)} polygons have no value of '{name}' (row {_first(empty)}); give them one")
+    check_attribute(path, table, name, "zones.attribute")
+    check_rows(path, table[name].isna(), f"polygons have no value of '{name}' (zones.attribute)", "give them one")
     values = table[name].map(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
     return geopandas.GeoDataFrame({"zone": values.astype(str)}, geometry=table.geometry.to_numpy(), crs=crs)
 
@@ -371,47 +298,37 @@ def in_test_region(patches: geopandas.GeoDataFrame, settings: ZoneSettings, raw:
     else:
         table = _read_polygons(raw / settings.test_region, "zones.test_region", crs)
         region = shapely.union_all(table.geometry.to_numpy())
-    shapely.prepare(region)
-    footprints = patches.geometry.to_numpy()
-    found = shapely.intersects(region, footprints)
-    shared = shapely.area(shapely.intersection(region, footprints[found]))
-    found[found] = shared > TOUCH_TOLERANCE * shapely.area(footprints[found])
-    if not found.any() or found.all():
+    inside = shares_region(patches.geometry.to_numpy(), region)
+    if not inside.any() or inside.all():
         bounds, ground = (", ".join(f"{part:.0f}" for part in box) for box in (region.bounds, patches.total_bounds))
         raise ZoneError(
-            f"zones.test_region: {'all' if found.all() else 'no'} patches share ground with it; its x_min, y_min, "
+            f"zones.test_region: {'all' if inside.all() else 'no'} patches share ground with it; its x_min, y_min, "
             f"x_max, y_max are {bounds}, those of the patches {ground}; choose another region, or null"
         )
-    return found
+    return inside
+
+
+def shares_region(footprints: np.ndarray, region: shapely.Geometry) -> np.ndarray:
+    """Which footprints share ground with a region, (footprint,) bool.
+
+    A share of an area below `TOUCH_TOLERANCE` is a border; a point or a line shares ground where it touches.
+    """
+    shapely.prepare(region)
+    inside = shapely.intersects(region, footprints)
+    area = shapely.area(footprints[inside])
+    shared = shapely.area(shapely.intersection(region, footprints[inside]))
+    inside[inside] = (shared > TOUCH_TOLERANCE * area) | (area == 0)
+    return inside
 
 
 def _read_polygons(path: Path, setting: str, crs: CRS) -> geopandas.GeoDataFrame:
     """A vector file of valid polygons, in ``crs``."""
     if not path.exists():
         raise ZoneError(f"{path}: not found; {setting} names a vector file below data/raw")
-    try:
-        parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        layers = [] if parquet else [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
-        if len(layers) > 1:
-            raise ZoneError(f"{path}: {len(layers)} layers ({', '.join(layers)}); save the one for {setting} alone")
-        table = geopandas.read_parquet(path) if parquet else geopandas.read_file(path, layer=next(iter(layers), None))
-    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
-        raise ZoneError(f"{path}: not a vector file that can be read ({error}); see {setting}") from None
-    if not isinstance(table, geopandas.GeoDataFrame) or table.empty:
-        raise ZoneError(f"{path}: no feature with a geometry; expected polygons ({setting})")
-    if table.crs is None:
-        raise ZoneError(f"{path}: the file has no CRS, and none is guessed; save it with its CRS ({setting})")
-    shapes = table.geometry
-    wrong = table.index[~shapes.geom_type.isin(POLYGONS) | shapes.is_empty | ~shapes.is_valid]
-    if len(wrong):
-        raise ZoneError(f"{path}: {len(wrong)} features are not valid polygons (row {_first(wrong)}); mend them")
+    table = read_layer(path, setting=None)
+    check_features(path, table, f"polygons ({setting})")
+    check_rows(path, ~are_polygons(table), "features are not valid polygons", f"repair them ({setting})")
     moved = table.to_crs(crs)
-    lost = moved.index[~np.isfinite(moved.geometry.bounds.to_numpy()).all(axis=1)]
-    if len(lost):
-        raise ZoneError(f"{path}: {len(lost)} polygons cannot be brought into project.crs (row {_first(lost)})")
+    lost = ~np.isfinite(moved.geometry.bounds).all(axis=1)
+    check_rows(path, lost, "polygons have no place in project.crs", f"correct their CRS or leave them out ({setting})")
     return moved
-
-
-def _first(names: Sequence[object]) -> str:
-    """Names for an error: enough to find the fault."""
-    return ", ".join(str(name) for name in list(names)[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,9 +1,10 @@
-"""The vocabulary of bands: standard names, the sensors' own names, and DN to reflectance.
+"""Names of bands: the standard ones and the sensors' own; and how stored numbers become reflectance.
 
 Standard names are the codes of the Awesome Spectral Indices list (Montero et al. 2023,
 doi:10.1038/s41597-023-02096-0), so that an index finds its bands by name.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,9 @@ STANDARD_NAMES = {
     "T1": "thermal infrared 1",
     "T2": "thermal infrared 2",
 }
+
+THERMAL = ("T", "T1", "T2")
+"""Bands that hold no reflectance."""
 
 # Sentinel-2 User Handbook, section 1.5 (spectral bands of the MultiSpectral Instrument).
 SENTINEL2 = {
@@ -64,35 +68,30 @@ LANDSAT_OLI = {
 # Landsat 7 Data Users Handbook (LSDS-1927), table 2-1; Landsat 4-7 Collection 2 DFCB (LSDS-1414).
 LANDSAT_TM = {"B1": "B", "B2": "G", "B3": "R", "B4": "N", "B5": "S1", "B6": "T", "B7": "S2"}
 
-# Words that leave no choice. "red edge" alone, "swir" alone and "Band 4" do, and are not here.
+# Words that name one band, without spaces. "red edge", "swir" and "Band 4" may be several bands and are not here.
 WORDS = {
     "coastal": "A",
-    "coastal aerosol": "A",
+    "coastalaerosol": "A",
     "aerosol": "A",
     "blue": "B",
     "green": "G",
     "yellow": "Y",
     "red": "R",
-    "red edge 1": "RE1",
-    "red edge 2": "RE2",
-    "red edge 3": "RE3",
     "rededge1": "RE1",
     "rededge2": "RE2",
     "rededge3": "RE3",
     "nir": "N",
-    "near infrared": "N",
-    "narrow nir": "N2",
-    "nir narrow": "N2",
-    "water vapour": "WV",
-    "water vapor": "WV",
+    "nearinfrared": "N",
+    "narrownir": "N2",
+    "nirnarrow": "N2",
+    "watervapour": "WV",
+    "watervapor": "WV",
     "cirrus": "CIRRUS",
     "swir1": "S1",
-    "swir 1": "S1",
     "swir2": "S2",
-    "swir 2": "S2",
 }
 
-# Common names of STAC's eo extension (github.com/stac-extensions/eo, version 1.1) that leave no choice. nir08 is N2 of
+# Common names of STAC's eo extension (github.com/stac-extensions/eo, version 1.1) that name one band. nir08 is N2 of
 # Sentinel-2 and N of Landsat, nir09 its WV; "rededge" alone may be three.
 COMMON_NAMES = {
     "coastal": "A",
@@ -111,15 +110,15 @@ COMMON_NAMES = {
 
 
 def standard_name(text: str) -> str | None:
-    """The standard name of a band that is called ``text``; None where the text alone does not tell.
+    """The standard name of a band that is called ``text``; None where the text may mean several bands, or none.
 
-    Understood are standard names (R, N, S1), Sentinel-2 names of three signs (B02, b8a) and WORDS in any
-    case, with a space, ``_`` or ``-`` between them. "B2" is not: it is blue of Sentinel-2, green of Landsat 7.
+    It may be a standard name (R, N, S1), or in any case a Sentinel-2 name of three signs (B02, b8a) or one of WORDS,
+    with spaces, ``_`` or ``-`` in it. "B2" has no standard name: it is blue of Sentinel-2, green of Landsat 7.
     """
     text = text.strip()
     if text in STANDARD_NAMES:
         return text
-    return SENTINEL2.get(text.upper()) or WORDS.get(" ".join(text.lower().replace("_", " ").replace("-", " ").split()))
+    return SENTINEL2.get(text.upper()) or WORDS.get(re.sub(r"[\s_-]+", "", text.lower()))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isclose
 from typing import Any
 
 import shapely
@@ -10,6 +11,7 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError
+from landfold.geo.crs import describe_crs
 
 ALIGNMENT_TOLERANCE_PX = 1e-3
 """Grids closer than this are the same: far below what any resampling shows, far above rounding."""
@@ -85,15 +87,14 @@ class Grid:
         corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
         return shapely.Polygon([self.transform @ corner for corner in corners])
 
+    def same_ground(self, other: "Grid", tolerance: float) -> bool:
+        """Whether the bounds of both are equal but for ``tolerance``, in units of the CRS."""
+        return all(isclose(a, b, rel_tol=0, abs_tol=tolerance) for a, b in zip(self.bounds, other.bounds, strict=True))
+
     def part(self, window: Window) -> "Grid":
         """The grid of a window of whole pixels."""
         transform = self.transform @ Affine.translation(window.col_off, window.row_off)
         return Grid(self.crs, transform, window.height, window.width)
-
-    def refined(self, factor: int) -> "Grid":
-        """The grid over the same ground whose pixels are ``factor`` times smaller."""
-        transform = self.transform @ Affine.scale(1 / factor)
-        return Grid(self.crs, transform, self.height * factor, self.width * factor)
 
     def cells(self, *, offset_px: int, stride_px: int, rows: int, columns: int) -> "Grid":
         """The grid of a map with one cell every ``stride_px`` pixels.
@@ -121,9 +122,3 @@ class Grid:
         if max(distances) > ALIGNMENT_TOLERANCE_PX:
             return f"shifted by up to {max(distances):.3g} px"
         return None
-
-
-def describe_crs(crs: CRS) -> str:
-    """A short name of a CRS: its authority code where it has one."""
-    authority = crs.to_authority()
-    return ":".join(authority) if authority else crs.to_wkt()[:60] + "..."

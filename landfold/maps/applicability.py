@@ -4,14 +4,14 @@ After Meyer and Pebesma (2021), "Predicting into unknown space?", doi:10.1111/20
 definitions of their package CAST (trainDI, aoa). Predictors are the band statistics of a window. They
 are standardized by the mean and the standard deviation of the training patches and multiplied by their
 importance. The dissimilarity index (DI) of a window is its Euclidean distance to the nearest training
-patch, divided by the mean distance of all pairs of training patches. The DI of a training patch is taken
-to the patches that its fold trains on, as its score was. The threshold is the upper whisker of those
-indices; what lies above it is outside: the cross-validated accuracy says nothing about it.
+patch, divided by the mean distance of all pairs of training patches. The DI of a training patch is its
+distance to the patches that its fold trains on, as its score is of that fold. The threshold is the upper
+whisker of those indices; ground above it is outside, and the cross-validated accuracy does not apply there.
 
-A CNN has no importance of its own for a band's mean, so the weights are those of a random forest fitted
-on the same patches. Cost is bounded: at most `MOST_PATCHES` training patches (a seeded sample of more),
-each window one search of a k-d tree, the mean distance from at most `PAIRS` pairs beyond
-`EXACT_PATCHES` patches. Memory is one tree a fold and one strip of the map.
+A CNN has no importance of a band's mean, so the weights are those of a random forest fitted on the same
+patches. Cost is bounded: at most `MOST_PATCHES` training patches (a seeded sample of more), one search of a
+k-d tree for each window, the mean distance from at most `PAIRS` pairs beyond `EXACT_PATCHES` patches. Memory
+holds one tree for each fold and one strip of the map.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +24,9 @@ import pandas
 from rasterio.windows import Window
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
-from sklearn.ensemble import RandomForestClassifier
 
 from landfold.core.errors import LandfoldError
+from landfold.folds.lists import read_fold_list
 from landfold.geo.raster import Raster
 from landfold.patches.features import cell_features, patch_features
 
@@ -45,16 +45,25 @@ SEED = 0
 
 
 class ApplicabilityError(LandfoldError):
-    """Training patches from which no area of applicability follows."""
+    """Training patches that define no area of applicability."""
 
 
 @dataclass(frozen=True)
 class Applicability:
-    """The training patches as points, and the index at which the area of applicability ends.
+    """The training patches as points in feature space, and the index at which the area of applicability ends.
 
-    ``used`` are the columns of the features that differ between training patches (a constant one has no
-    standard deviation to be measured by), ``names`` and ``weights`` theirs; ``training`` are the indices
-    of the training patches, each in the fold that validates it.
+    Attributes:
+        names: of the features that differ between training patches; a constant one has no standard deviation.
+        used: their columns.
+        weights: their importance.
+        centre: their means.
+        factor: their weights over their standard deviations.
+        patches: number of training patches.
+        mean_distance: of all pairs of training patches.
+        training: (patch,) float32, the index of the training patches, each in the fold that validates it.
+        threshold: the largest index inside the area.
+        folds: the patches that each fold trains on.
+        ensemble: the training patches of all folds.
     """
 
     names: list[str]
@@ -70,39 +79,26 @@ class Applicability:
     ensemble: cKDTree
 
     @classmethod
-    def of(
-        cls, features: pandas.DataFrame, labels: np.ndarray, sides: Sequence[pandas.Series], *, weighted: bool = True
-    ) -> "Applicability":
-        """Learn the training patches.
+    def of(cls, features: pandas.DataFrame, labels: np.ndarray, sides: Sequence[pandas.Series]) -> "Applicability":
+        """Learn the area of applicability from the training patches.
 
         Args:
             features: of every patch, as `landfold.patches.features.patch_features` has them.
             labels: class of every patch, in the same order.
             sides: for each fold ``train`` or another word for the patches, with their ids as index; a patch
                 that no fold trains on is not used.
-            weighted: whether features count by their importance, or all alike.
 
         Raises:
             ApplicabilityError: fewer than two training patches, one without a valid pixel, a fold that
                 trains on none, no patch that was validated, or patches that are all alike.
         """
-        train, validation = (
-            np.stack([(side.reindex(features.index) == name).to_numpy() for side in sides])
-            for name in ("train", "validation")
-        )
-        chosen = _training_patches(features, train)
-        train, validation = train[:, chosen], validation[:, chosen]
-        if not train.any(axis=1).all():
-            fold = int(np.flatnonzero(~train.any(axis=1))[0])
-            raise ApplicabilityError(f"fold {fold} trains on no patch; lower zones.buffer_m or zones.k")
-        if not validation.any():
-            raise ApplicabilityError("no training patch is validated in any fold, so nothing gives a threshold")
+        chosen, train, validation = _training_patches(features, sides)
         values = features.to_numpy(np.float64)[chosen]
         used = np.flatnonzero(values.max(axis=0) > values.min(axis=0))
         if not len(used):
             raise ApplicabilityError("all training patches have the same band statistics; is data/normalized empty?")
         values = values[:, used]
-        weights = _importances(values, np.asarray(labels)[chosen]) if weighted else np.ones(len(used))
+        weights = _importances(values, np.asarray(labels)[chosen])
         centre, factor = values.mean(axis=0), weights / values.std(axis=0, ddof=1)
         points = _points(values, centre, factor)
         mean_distance = _mean_distance(points)
@@ -134,7 +130,8 @@ class Applicability:
             normalized: the folder of the normalized scenes.
         """
         table = pandas.read_parquet(patches)
-        sides = [pandas.read_parquet(folds / f"fold_{fold}.parquet").set_index("patch")["side"] for fold in range(k)]
+        lists = [read_fold_list(folds / f"fold_{fold}.parquet", table["patch"]) for fold in range(k)]
+        sides = [fold.set_index("patch")["side"] for fold in lists]
         return cls.of(patch_features(table, normalized), table["label"].to_numpy(), sides)
 
     def dissimilarity(self, values: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:
@@ -142,10 +139,9 @@ class Applicability:
 
         Args:
             values: (window, feature), features in the order of the patches' table.
-            folds: number of the fold whose training patches count for each window; -1, or without
-                ``folds``, those of all folds.
+            folds: (window,), the fold whose training patches count; -1, or without ``folds``, those of all folds.
         """
-        found = np.full(len(values), np.nan, dtype=np.float32)
+        index = np.full(len(values), np.nan, dtype=np.float32)
         values = values[:, self.used]
         folds = np.full(len(values), -1) if folds is None else folds
         known = np.isfinite(values).all(axis=1)
@@ -153,8 +149,8 @@ class Applicability:
         for fold in np.unique(folds[known]):
             here = known & (folds == fold)
             tree = self.ensemble if fold < 0 else self.folds[fold]
-            found[here] = tree.query(points[here], workers=-1)[0] / self.mean_distance
-        return found
+            index[here] = tree.query(points[here], workers=-1)[0] / self.mean_distance
+        return index
 
     def applicable(self, dissimilarity: np.ndarray) -> np.ndarray:
         """1 inside the area of applicability, 0 outside, NaN where there is no data: float32."""
@@ -162,7 +158,7 @@ class Applicability:
         return np.where(np.isnan(dissimilarity), np.float32(np.nan), inside)
 
     def summary(self) -> dict[str, Any]:
-        """What a report needs to tell of the method."""
+        """Method, threshold and weights for a report."""
         weights = {name: round(float(w), 6) for name, w in zip(self.names, self.weights, strict=True)}
         return {
             "method": METHOD,
@@ -175,20 +171,22 @@ class Applicability:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """Dissimilarity of some rows of cells of a map, (row, column) float32, NaN where the map has no data.
+class DissimilarityStrip:
+    """Dissimilarity of some rows of cells of a map, (row, column) float32 each, NaN where the map has no data.
 
-    ``window`` places them on the map's grid. ``own`` is that to the training patches of the fold that never saw
-    the cell's zone (of all folds where no fold has it), which gave the cell its class; ``ensemble`` that to the
-    training patches of all folds.
+    Attributes:
+        window: their place on the map's grid.
+        out_of_fold: to the training patches of the fold that predicted the cell, of all folds where no fold held its
+            zone out.
+        ensemble: to the training patches of all folds.
     """
 
     window: Window
-    own: np.ndarray
+    out_of_fold: np.ndarray
     ensemble: np.ndarray
 
 
-def survey(
+def map_dissimilarity(
     raster: Raster,
     area: Applicability,
     folds: Callable[[Window], np.ndarray],
@@ -196,27 +194,26 @@ def survey(
     *,
     size_px: int,
     stride_px: int,
-) -> Iterator[Survey]:
+) -> Iterator[DissimilarityStrip]:
     """The dissimilarity of the window of every cell of a map, some rows of cells at a time.
 
     Args:
         raster: the normalized scene.
         area: what `Applicability.of` learned.
-        folds: gives for a window of the map the fold that gave each cell its class, (row, column); -1 where no
-            fold held its zone out.
+        folds: gives for a window of the map the fold that held out the zone of each cell, (row, column); -1: none.
         data: gives for a window of the map which cells have a class, (row, column) bool.
         size_px: side of the windows.
         stride_px: side of a cell in pixels of the scene.
     """
-    for window, values, _ in cell_features(raster, size_px=size_px, stride_px=stride_px):
+    for window, values in cell_features(raster, size_px=size_px, stride_px=stride_px):
         here, fold = data(window), folds(window)
-        own, ensemble = (np.full(here.shape, np.nan, dtype=np.float32) for _ in range(2))
-        wanted, fold = values[here], fold[here]
-        every = area.dissimilarity(wanted)
-        mine = every.copy()
-        mine[fold >= 0] = area.dissimilarity(wanted[fold >= 0], fold[fold >= 0])
-        own[here], ensemble[here] = mine, every
-        yield Survey(window, own, ensemble)
+        out_of_fold, ensemble = (np.full(here.shape, np.nan, dtype=np.float32) for _ in range(2))
+        values, fold = values[here], fold[here]
+        to_all = area.dissimilarity(values)
+        to_fold = to_all.copy()
+        to_fold[fold >= 0] = area.dissimilarity(values[fold >= 0], fold[fold >= 0])
+        out_of_fold[here], ensemble[here] = to_fold, to_all
+        yield DissimilarityStrip(window, out_of_fold, ensemble)
 
 
 def upper_whisker(indices: np.ndarray) -> float:
@@ -225,8 +222,18 @@ def upper_whisker(indices: np.ndarray) -> float:
     return float(min(high + 1.5 * (high - low), np.max(indices)))
 
 
-def _training_patches(features: pandas.DataFrame, train: np.ndarray) -> np.ndarray:
-    """Rows of the patches that a fold trains on, or of a sample of them, in order."""
+def _training_patches(
+    features: pandas.DataFrame, sides: Sequence[pandas.Series]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of the patches that a fold trains on, or of a sample of them, and which of these each fold uses.
+
+    Returns:
+        Rows in order; (fold, row) bool, those that the fold trains on; (fold, row) bool, those that it validates.
+    """
+    train, validation = (
+        np.stack([(side.reindex(features.index) == name).to_numpy() for side in sides])
+        for name in ("train", "validation")
+    )
     rows = np.flatnonzero(train.any(axis=0))
     if len(rows) < 2:
         raise ApplicabilityError(f"{len(rows)} training patches; an area of applicability needs at least two")
@@ -237,15 +244,23 @@ def _training_patches(features: pandas.DataFrame, train: np.ndarray) -> np.ndarr
         )
     if len(rows) > MOST_PATCHES:
         rows = np.sort(np.random.default_rng(SEED).choice(rows, MOST_PATCHES, replace=False))
-    return rows
+    train, validation = train[:, rows], validation[:, rows]
+    if not train.any(axis=1).all():
+        fold = int(np.flatnonzero(~train.any(axis=1))[0])
+        raise ApplicabilityError(f"fold {fold} trains on no patch; lower zones.buffer_m or zones.k")
+    if not validation.any():
+        raise ApplicabilityError("no training patch is validated in any fold, so there is no threshold")
+    return rows, train, validation
 
 
 def _importances(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Share of each feature in what a random forest learns of the labels; equal where it learns nothing."""
+    """Importance of each feature in a random forest of the labels; 1 for each where the forest has no split."""
+    from sklearn.ensemble import RandomForestClassifier  # seconds, which `landfold predict` does not need
+
     drawn = min(PATCHES_OF_TREE, len(values))
     forest = RandomForestClassifier(TREES, max_samples=drawn, random_state=SEED, n_jobs=-1)
-    found = forest.fit(values, labels).feature_importances_
-    return found if found.any() else np.ones(values.shape[1])
+    importances = forest.fit(values, labels).feature_importances_
+    return importances if importances.any() else np.ones(values.shape[1])
 
 
 def _points(values: np.ndarray, centre: np.ndarray, factor: np.ndarray) -> np.ndarray:

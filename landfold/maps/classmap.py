@@ -12,25 +12,26 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError, first_ten
-from landfold.geo.grid import Grid, describe_crs
-from landfold.geo.raster import opened
+from landfold.geo.crs import describe_crs, is_metric, is_true_to_scale
+from landfold.geo.dataset import open_dataset
+from landfold.geo.grid import Grid
 
-NODATA = -1
-"""Place of a cell without a class; places of classes count from 0 in the order of their numbers."""
+NO_CLASS = 0
+"""In a class raster: a cell without a class, and in `ClassMap.scan` and `Regions` too; classes count from 1."""
 
 _TAG = "CLASS_"
 
 
 class ClassMapError(LandfoldError):
-    """A raster that is no class map, or one whose areas cannot be told."""
+    """A raster that is no class map, or one whose areas cannot be computed."""
 
 
 @dataclass(frozen=True)
 class ClassMap:
     """An open class raster: whole numbers from 1, 0 where there is no data, names in the tags CLASS_1, ... of band 1.
 
-    ``numbers`` and ``names`` are of all classes that have a name, in the order of the numbers. The CRS is a
-    projected one in metres, unless it was opened without regard to areas.
+    ``numbers`` and ``names`` are those of all classes that have a name, in the order of the numbers. The rank of a
+    class is its place among them, from 1. The CRS is projected and in metres, unless opened without ``for_areas``.
     """
 
     path: Path
@@ -49,7 +50,7 @@ class ClassMap:
             GridError: without a CRS or a transform.
             ClassMapError: if it is no class map, has no names, or areas cannot be computed in its CRS.
         """
-        with opened(path) as dataset:
+        with open_dataset(path) as dataset:
             if dataset.count != 1 or not np.issubdtype(np.dtype(dataset.dtypes[0]), np.integer):
                 raise ClassMapError(
                     f"{path}: {dataset.count} band(s) of {dataset.dtypes[0]}; expected a class map, one band of whole "
@@ -67,74 +68,70 @@ class ClassMap:
         return abs(self.grid.transform.determinant)
 
     def scan(self, windows: Iterable[Window] | None = None) -> Iterator[tuple[Window, np.ndarray]]:
-        """Windows, by default all, with the place of each cell's class in ``names``, or NODATA: (y, x) int64.
+        """Windows, by default all, with the rank of each cell's class, or NO_CLASS: (y, x) int64.
 
         Raises:
             ClassMapError: for a number without a name.
         """
         for window in self.grid.blocks() if windows is None else windows:
             values = self.dataset.read(1, window=window)
-            void = (self.dataset.read_masks(1, window=window) == 0) | (values == 0)
+            empty = (self.dataset.read_masks(1, window=window) == 0) | (values == NO_CLASS)
             places = np.searchsorted(self.numbers, values).clip(max=len(self.numbers) - 1)
-            unnamed = ~void & (self.numbers[places] != values)
+            unnamed = ~empty & (self.numbers[places] != values)
             if unnamed.any():
                 raise ClassMapError(
                     f"{self.path}: no name for class {first_ten(np.unique(values[unnamed]).tolist())}; there are names "
                     f"for {first_ten(self.numbers.tolist())}: add the tag {_TAG}{values[unnamed][0]}"
                 )
-            yield window, np.where(void, NODATA, places)
+            yield window, np.where(empty, NO_CLASS, places + 1)
 
-    def at(self, x: np.ndarray, y: np.ndarray) -> "Survey":
-        """Count the cells of each class, and look up the cells in which points lie.
+    def look_up(self, x: np.ndarray | None = None, y: np.ndarray | None = None) -> "MapLookup":
+        """Count the cells of each class, and look up the classes at points, in one pass over the map.
 
-        ``x`` and ``y`` are in the map's CRS; a point on the border of two cells is in the right or lower one.
+        Args:
+            x: (point,) in the map's CRS; a point on the border of two cells is in the right or lower one.
+            y: (point,).
         """
-        finite = np.isfinite(x) & np.isfinite(y)  # a point outside the CRS's own area has no place in it
+        x, y = (np.empty(0) if values is None else values for values in (x, y))
+        finite = np.isfinite(x) & np.isfinite(y)  # outside of the CRS's area of use
         columns, rows = np.full((2, len(x)), -1.0)
         if finite.any():
             columns[finite], rows[finite] = np.floor(~self.grid.transform @ (x[finite], y[finite]))
         inside = (columns >= 0) & (columns < self.grid.width) & (rows >= 0) & (rows < self.grid.height)
-        found = np.full(len(x), NODATA)
+        classes = np.full(len(x), NO_CLASS)
         cells = np.zeros(len(self.names), dtype=np.int64)
         digest = hashlib.sha256(repr((self.grid.shape, tuple(self.grid.transform), self.names)).encode())
-        for window, places in self.scan():
-            cells += np.bincount(places[places != NODATA], minlength=len(cells))
-            digest.update(places.astype("<i4").tobytes())
+        for window, ranks in self.scan():
+            cells += np.bincount(ranks.ravel(), minlength=len(cells) + 1)[1:]
+            digest.update((ranks - 1).astype("<i4").tobytes())  # from 0, as in samples that were drawn earlier
             row, column = rows - window.row_off, columns - window.col_off
             here = inside & (row >= 0) & (row < window.height) & (column >= 0) & (column < window.width)
-            found[here] = places[row[here].astype(int), column[here].astype(int)]
-        return Survey(cells, found, inside, digest.hexdigest()[:16])
+            classes[here] = ranks[row[here].astype(int), column[here].astype(int)]
+        return MapLookup(cells, classes, inside, digest.hexdigest()[:16])
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What one pass over a class map found.
+class MapLookup:
+    """The result of one pass over a class map.
 
-    ``cells`` (class) counts cells; ``places`` (point) is the class under each point, or NODATA; ``inside`` (point)
-    whether it lies on the raster at all; ``digest`` tells this map from others: it is of the cells, not of the file.
+    Attributes:
+        cells: (class,) int64, the number of cells of each class.
+        classes: (point,) rank of the class at each point, or NO_CLASS.
+        inside: (point,) bool, whether it lies on the raster at all.
+        digest: identifies the map by its cells, grid and names, not by the file.
     """
 
     cells: np.ndarray
-    places: np.ndarray
+    classes: np.ndarray
     inside: np.ndarray
     digest: str
 
 
-def areas_are_true(crs: CRS) -> bool:
-    """Whether a cell's width times its height is its ground in m2: in a projected CRS in metres but Mercator."""
-    return crs.is_projected and crs.linear_units_factor[1] == 1.0 and not _is_mercator(crs)
-
-
-def _is_mercator(crs: CRS) -> bool:
-    """Its areas grow with 1/cos2 of the latitude: 2.6 times at 52 degrees."""
-    return crs.to_epsg() == 3857 or crs.to_dict().get("proj") in ("merc", "webmerc")
-
-
 def _check_areas(path: Path, crs: CRS) -> None:
-    if areas_are_true(crs):
+    if is_true_to_scale(crs):
         return
     kind = "geographic" if crs.is_geographic else f"in units of {crs.linear_units}"
-    if crs.is_projected and crs.linear_units_factor[1] == 1.0:
+    if is_metric(crs):
         kind = "Mercator, which is not true to areas"
     raise ClassMapError(
         f"{path}: the CRS, {describe_crs(crs)}, is {kind}; areas need a projected one in metres: make the map on a "
@@ -144,8 +141,8 @@ def _check_areas(path: Path, crs: CRS) -> None:
 
 def _names(path: Path, tags: dict[str, str]) -> dict[int, str]:
     """Number to name, sorted by number."""
-    found = {int(n): name for tag, name in tags.items() if (n := tag.removeprefix(_TAG)) != tag and n.isdecimal()}
-    names = {number: found[number] for number in sorted(found) if number > 0}
+    tagged = {int(n): name for tag, name in tags.items() if (n := tag.removeprefix(_TAG)) != tag and n.isdecimal()}
+    names = {number: tagged[number] for number in sorted(tagged) if number > NO_CLASS}
     if not names:
         raise ClassMapError(
             f"{path}: no names of classes; the maps of Landfold have them in the tags CLASS_1, CLASS_2, ... of band 1; "

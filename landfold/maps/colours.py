@@ -1,4 +1,4 @@
-"""Colours of the classes: one setting for the maps, the plots and the report, and what stands in for a missing one."""
+"""Colours of the classes in maps, plots and report: the setting, and defaults for classes without one."""
 
 import colorsys
 import itertools
@@ -56,7 +56,7 @@ SEQUENCE = (
     "#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499",
 )  # fmt: skip
 """For other names, in turn: Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), then Tol's muted ones
-(https://sronpersonalpages.nl/~pault/), made to be told apart by every kind of colour vision."""
+(https://sronpersonalpages.nl/~pault/), made to be distinguishable with every kind of colour vision."""
 
 APART = 0.12
 """Distance in Oklab, 0 to 1, below which two colours are taken for one as long as there are others."""
@@ -93,15 +93,15 @@ class ColourSettings(Settings):
         a class out of ``labels.classes`` needs one edit only.
         """
         colours = self.__pydantic_extra__
-        found = {name: _rgb(colours[name]) for name in names if name in colours}
+        chosen = {name: _rgb(colours[name]) for name in names if name in colours}
         for name in names:
             usual = _usual(name)
-            if name not in found and usual and usual not in found.values():
-                found[name] = usual
+            if name not in chosen and usual and usual not in chosen.values():
+                chosen[name] = usual
         for name in names:
-            if name not in found:
-                found[name] = _unlike(list(found.values()))
-        return [found[name] for name in names]
+            if name not in chosen:
+                chosen[name] = _unlike(list(chosen.values()))
+        return [chosen[name] for name in names]
 
 
 def _rgb(text: str) -> Rgb:
@@ -123,10 +123,10 @@ def _usual(name: str) -> Rgb | None:
 def _unlike(used: list[Rgb]) -> Rgb:
     """The first colour that resembles none of those in use; the more there are, the more alike they may be."""
     candidates = [*map(_rgb, SEQUENCE), *itertools.islice(_hues(), 300)]
-    places = oklab(np.array(candidates))
+    positions = oklab(np.array(candidates))
     if not used:
         return candidates[0]
-    nearest = np.linalg.norm(places[:, None] - oklab(np.array(used)), axis=2).min(axis=1)
+    nearest = np.linalg.norm(positions[:, None] - oklab(np.array(used)), axis=2).min(axis=1)
     least = APART
     while not (nearest >= least).any():
         least /= 2
@@ -142,7 +142,7 @@ def _hues() -> Iterator[Rgb]:
 
 
 def oklab(colours: np.ndarray) -> np.ndarray:
-    """Colours (n, 3) in 0..255 where distances are those that the eye sees: (n, 3), lightness in 0..1.
+    """Colours (n, 3) in 0..255 in a space where distances are those that the eye sees: (n, 3), lightness in 0..1.
 
     Ottosson 2020, https://bottosson.github.io/posts/oklab/.
     """

@@ -1,16 +1,17 @@
-"""A window slid over a normalized scene: class probabilities for every cell of the map, part by part.
+"""Class probabilities of every cell of a map, from windows of a normalized scene, part by part.
 
-The map has one cell every ``stride_px`` pixels, from the scene's first pixel on. The window of a cell
-has its centre at the cell's centre, so what is predicted lies where it is drawn. With several offsets
-their windows lie symmetrically about that centre, and the probabilities are their mean. Where a window
-reaches over the edge of the scene, it is padded by reflection and the share of padding is told. Memory
-is that of one part, however large the scene is.
+The map has one cell every ``stride_px`` pixels, from the scene's first pixel on. The window of a cell has its centre at
+the cell's centre, so that a prediction lies where it is drawn. With several offsets the windows of a cell lie
+symmetrically about that centre, and the probabilities are their mean. A window that reaches over the edge of the scene
+is padded by reflection, and the share of padding is part of the result. Memory holds one part, however large the scene
+is.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil
+from typing import Protocol
 
 import numpy as np
 from rasterio.windows import Window
@@ -18,7 +19,7 @@ from rasterio.windows import Window
 from landfold.core.errors import LandfoldError
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.network.model import Classifier
+from landfold.network.card import ModelCard
 
 STRIP_CELLS, STRIP_PX = 8, 128
 """Rows of cells, and of pixels, that are read at once: each pixel row is decoded about once, in little memory."""
@@ -29,16 +30,27 @@ an uncut row; a part is one batch wide, or as many as fit into so many pixels: w
 
 
 class InferenceError(LandfoldError):
-    """A model that does not fit the scene or the map that is asked for."""
+    """A model that does not fit the scene, or a map that cannot be made with it."""
+
+
+class WindowClassifier(Protocol):
+    """What predicts windows: `landfold.network.model.Classifier`, or anything with its card and this method."""
+
+    card: ModelCard
+
+    def probabilities(self, windows: np.ndarray) -> np.ndarray:
+        """(n, channel, size_px, size_px) float32 in [0, 1] to (n, class) float32."""
 
 
 @dataclass(frozen=True)
-class Strip:
-    """Some rows of cells of the map, as wide as the map unless that is very wide.
+class MapStrip:
+    """Some rows of cells of a map, as wide as the map unless that is very wide.
 
-    ``window`` places them on the map's grid. ``probabilities`` is (model, row, column, class) float32;
-    ``valid`` (row, column) the share of the cell's own pixels that hold data, and ``padded`` the share of
-    its windows that lies outside the scene or holds none.
+    Attributes:
+        window: their place on the map's grid.
+        probabilities: (model, row, column, class) float32.
+        valid: (row, column), the share of the cell's own pixels that hold data.
+        padded: (row, column) float32, the share of the cell's windows that is outside of the scene or holds no data.
     """
 
     window: Window
@@ -67,12 +79,12 @@ def check_stride(size_px: int, stride_px: int) -> None:
 
 
 def shifts_px(stride_px: int, offsets: int) -> list[int]:
-    """How far the windows of a cell lie from its centre, in one direction: whole pixels, symmetrical about 0.
+    """Offsets of a cell's windows from its centre along one axis: whole pixels, symmetrical about 0.
 
     They are the centres of ``offsets`` equal parts of the cell, rounded away from its centre.
 
     Raises:
-        InferenceError: more offsets than the cell has pixels, of which some would be the same.
+        InferenceError: more offsets than the cell has pixels, so that some would be equal.
     """
     if offsets > stride_px:
         raise InferenceError(
@@ -83,56 +95,84 @@ def shifts_px(stride_px: int, offsets: int) -> list[int]:
     return [(1 if part > 0 else -1) * ((abs(part) + offsets) // (2 * offsets)) for part in parts]
 
 
-def slide(
+def predict_windows(
     raster: Raster,
-    models: Sequence[Classifier],
+    models: Sequence[WindowClassifier],
     stride_px: int,
     *,
     offsets: int = 1,
-    flips_and_turns: bool = False,
-) -> Iterator[Strip]:
+    flips_and_rotations: bool = False,
+) -> Iterator[MapStrip]:
     """Predict a normalized scene with every model, a few rows of cells at a time.
 
     Args:
         raster: the normalized scene.
         models: of the same classes and size of windows.
         stride_px: side of a cell in pixels of the scene.
-        offsets: a cell has so many windows in each direction; its probabilities are their mean.
-        flips_and_turns: each window is shown in its eight flips and turns, and the mean taken.
+        offsets: windows of a cell along each axis; its probabilities are the mean over all of them.
+        flips_and_rotations: whether to average over the eight flips and rotations (D4) of each window.
 
     Raises:
         InferenceError: the scene's channels are not those that a model was trained on, models differ, or
             windows cannot be centred on cells.
     """
     _check_models(raster, models)
-    size = models[0].card.size_px
-    check_stride(size, stride_px)
-    shifts = shifts_px(stride_px, offsets)
-    places = [(max(shifts) + y, max(shifts) + x) for y, x in product(shifts, shifts)]
-    grid = map_grid(raster.grid, stride_px)
-    lead = (size - stride_px) // 2 + max(shifts)
-    at_once = max(1, min(STRIP_CELLS, STRIP_PX // stride_px))
-    across = BATCH * max(1, WIDE_PX // stride_px // BATCH)
-    for row, column in product(range(0, grid.height, at_once), range(0, grid.width, across)):
-        rows, columns = min(at_once, grid.height - row), min(across, grid.width - column)
-        first, left = row * stride_px - lead, column * stride_px - lead
-        height, width = ((n - 1) * stride_px + size + 2 * max(shifts) for n in (rows, columns))
-        values, data = _padded(raster, first, first + height, left, left + width)
-        found, missing = np.float32(0), np.zeros((rows, columns))
-        for y, x in places:
-            # row by row: all windows of a strip at once would be its pixels (size / stride)^2 times
-            windows = _windows(values[:, y:, x:], size, stride_px)[:rows, :columns]
-            found = found + np.stack(
-                [[_probabilities(model, cells, flips_and_turns) for cells in windows] for model in models]
-            )
-            missing += 1 - _windows(data[None, y:, x:], size, stride_px)[:rows, :columns].mean(axis=(2, 3, 4))
-        own = data[lead : lead + rows * stride_px, lead : lead + columns * stride_px]
-        valid = own.reshape(rows, stride_px, columns, stride_px).mean(axis=(1, 3))
-        padded = (missing / len(places)).astype(np.float32)
-        yield Strip(Window(column, row, columns, rows), found / np.float32(len(places)), valid, padded)
+    size_px = models[0].card.size_px
+    check_stride(size_px, stride_px)
+    layout = _Layout(size_px, stride_px, shifts_px(stride_px, offsets))
+    for cells in _parts(map_grid(raster.grid, stride_px), stride_px):
+        yield _predict_part(raster, models, layout, cells, flips_and_rotations)
 
 
-def _check_models(raster: Raster, models: Sequence[Classifier]) -> None:
+@dataclass(frozen=True)
+class _Layout:
+    """How windows lie about cells, in pixels of the scene."""
+
+    size: int
+    stride: int
+    shifts: list[int]
+
+    @property
+    def halo(self) -> int:
+        """How far the outermost windows reach beyond their cells."""
+        return (self.size - self.stride) // 2 + max(self.shifts)
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """Row and column of the first cell's windows (upper left corners) in a part that is read with its halo."""
+        return [(max(self.shifts) + y, max(self.shifts) + x) for y, x in product(self.shifts, self.shifts)]
+
+
+def _parts(grid: Grid, stride_px: int) -> Iterator[Window]:
+    """The parts of a map that are predicted at once."""
+    rows = max(1, min(STRIP_CELLS, STRIP_PX // stride_px))
+    columns = BATCH * max(1, WIDE_PX // stride_px // BATCH)
+    for row, column in product(range(0, grid.height, rows), range(0, grid.width, columns)):
+        yield Window(column, row, min(columns, grid.width - column), min(rows, grid.height - row))
+
+
+def _predict_part(
+    raster: Raster, models: Sequence[WindowClassifier], layout: _Layout, cells: Window, flips_and_rotations: bool
+) -> MapStrip:
+    rows, columns, stride, halo = cells.height, cells.width, layout.stride, layout.halo
+    top, left = cells.row_off * stride - halo, cells.col_off * stride - halo
+    height, width = rows * stride + 2 * halo, columns * stride + 2 * halo
+    values, data = _padded(raster, top, top + height, left, left + width)
+    total, missing = np.float32(0), np.zeros((rows, columns))
+    for y, x in layout.offsets:
+        # row by row: all windows of a strip at once would be its pixels (size / stride)^2 times
+        windows = _windows(values[:, y:, x:], layout.size, stride)[:rows, :columns]
+        total = total + np.stack(
+            [[_probabilities(model, row, flips_and_rotations) for row in windows] for model in models]
+        )
+        missing += 1 - _windows(data[None, y:, x:], layout.size, stride)[:rows, :columns].mean(axis=(2, 3, 4))
+    own = data[halo : halo + rows * stride, halo : halo + columns * stride]
+    valid = own.reshape(rows, stride, columns, stride).mean(axis=(1, 3))
+    count = len(layout.offsets)
+    return MapStrip(cells, total / np.float32(count), valid, (missing / count).astype(np.float32))
+
+
+def _check_models(raster: Raster, models: Sequence[WindowClassifier]) -> None:
     card = models[0].card
     for other in (model.card for model in models):
         if list(raster.names) != other.channels:
@@ -146,9 +186,9 @@ def _check_models(raster: Raster, models: Sequence[Classifier]) -> None:
             )
 
 
-def _probabilities(model: Classifier, windows: np.ndarray, flips_and_turns: bool) -> np.ndarray:
-    """Of windows (n, channel, size, size), or the mean of those of their eight flips and turns."""
-    if not flips_and_turns:
+def _probabilities(model: WindowClassifier, windows: np.ndarray, flips_and_rotations: bool) -> np.ndarray:
+    """(n, class) of windows (n, channel, size, size), or the mean over their eight flips and rotations."""
+    if not flips_and_rotations:
         return model.probabilities(windows)
     sides = (windows, windows[..., ::-1])
     shown = [np.rot90(side, turn, axes=(2, 3)) for side in sides for turn in range(4)]
@@ -156,21 +196,21 @@ def _probabilities(model: Classifier, windows: np.ndarray, flips_and_turns: bool
 
 
 def _padded(raster: Raster, top: int, bottom: int, left: int, right: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels [top, bottom) x [left, right), reflected at the edges, and where there is data (False outside)."""
+    """Pixels [top, bottom) x [left, right), reflected at the scene's edges, and where there is data (False outside)."""
     rows, columns = _reflected(top, bottom, raster.grid.height), _reflected(left, right, raster.grid.width)
     top_row, left_column = int(rows.min()), int(columns.min())
     window = Window(left_column, top_row, int(columns.max()) - left_column + 1, int(rows.max()) - top_row + 1)
     at = np.ix_(rows - top_row, columns - left_column)
     y, x = np.arange(top, bottom)[:, None], np.arange(left, right)
     inside = (y >= 0) & (y < raster.grid.height) & (x >= 0) & (x < raster.grid.width)
-    return raster.stored(window)[:, at[0], at[1]], raster.valid(window)[at] & inside
+    return raster.read_raw(window)[:, at[0], at[1]], raster.read_mask(window)[at] & inside
 
 
 def _reflected(first: int, last: int, size: int) -> np.ndarray:
-    """Which of ``size`` pixels lie at the places [first, last): mirrored about the outermost, as often as needed."""
+    """Which of ``size`` pixels lie at the positions [first, last): mirrored about the outermost, as often as needed."""
     period = max(1, 2 * (size - 1))
-    place = np.arange(first, last) % period
-    return np.where(place < size, place, period - place)
+    position = np.arange(first, last) % period
+    return np.where(position < size, position, period - position)
 
 
 def _windows(values: np.ndarray, size: int, stride: int) -> np.ndarray:

@@ -1,65 +1,63 @@
-"""One map of several scenes: class and confidence where they overlap by a stated rule, written block by block.
+"""One map of several scenes, written block by block.
 
-Scenes whose maps share a lattice of cells are put together cell for cell. Otherwise the mosaic lies on the
-project's CRS, its cells at multiples of their size, and each takes the cell of a scene that its centre lies
-in: the nearest one, so that no class and no confidence is made up by interpolation.
+Scenes whose maps share a lattice of cells are put together cell for cell. Otherwise the mosaic is in the project's CRS,
+its cells at multiples of their size, and each takes the cell of a scene that contains its centre: no class and no
+confidence is interpolated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from math import ceil, floor
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyproj
 import shapely
-from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError
-from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX, Grid
-from landfold.geo.raster import Raster, create_cog
+from landfold.geo.grid import Grid
+from landfold.geo.lattice import bounds_in, cells_under, lattice_over, shared_lattice
+from landfold.geo.raster import Raster
+from landfold.geo.writer import create_cog
+from landfold.maps.classmap import NO_CLASS
 from landfold.maps.stac import write_item
-from landfold.maps.style import NO_CLASS, write_class_styles, write_share_style
+from landfold.maps.style import write_class_styles, write_share_style
 
 NAME = "mosaic"
-"""What the files' names begin with, as those of a scene's do."""
+"""Beginning of the names of its files, as those of a scene's map begin with the scene's name."""
 
 MOST_CELLS = 2**32
-"""Scenes that lie so far apart are of different projects: their mosaic would be empty ground."""
+"""Scenes that need more are so far apart that their mosaic would be mostly empty."""
 
 Rule = Literal["first", "confidence"]
 
 
 class MosaicError(LandfoldError):
-    """Maps that cannot be put together."""
+    """Maps that cannot be put together into one."""
 
 
 def write_mosaic(
     folder: Path,
-    scenes: Sequence[str],
+    scenes: Mapping[str, str | None],
     rule: Rule,
-    classes: dict[str, tuple[int, int, int]],
+    legend: Mapping[str, tuple[int, int, int]],
     *,
     crs: CRS,
     cell_m: float,
-    tags: dict[str, str],
-    acquired: Sequence[str | None] = (),
+    tags: Mapping[str, str],
 ) -> list[Path]:
     """Write mosaic_class.tif and mosaic_confidence.tif with their styles, from the scenes' maps in ``folder``.
 
     Args:
         folder: holds SCENE_class.tif and SCENE_confidence.tif of every scene.
-        scenes: their names; at least two.
+        scenes: name to date of acquisition, at least two; the mosaic has a STAC item where all dates are known.
         rule: which scene a cell is taken from: ``first`` the first in the order of ``scenes`` that has data there,
-            ``confidence`` the one that is most confident, the first of equals. A cell without data never wins.
-        classes: name to red, green and blue (0 to 255) of every class, in their order.
+            ``confidence`` the one of the highest confidence, the first of equals. A cell without data never wins.
+        legend: name to red, green and blue (0 to 255) of every class, in their order.
         crs: the project's, for scenes that do not share a lattice.
-        cell_m: side of a cell in it.
+        cell_m: side of a cell in it, metres.
         tags: of lineage.
-        acquired: when each scene was; the mosaic has a STAC item where all are known.
 
     Returns:
         The files, sorted.
@@ -69,111 +67,66 @@ def write_mosaic(
     """
     if NAME in scenes:
         raise MosaicError(f"a scene is named {NAME}, as the mosaic's files are; rename it or set export.mosaic to none")
-    names, colours = list(classes), list(classes.values())
+    tags = {**tags, "MOSAIC_RULE": rule, "SCENES": ", ".join(scenes)}
+    rasters = [folder / f"{NAME}_{part}.tif" for part in ("class", "confidence")]
     with ExitStack() as stack:
-        pairs = [
+        maps = [
             [stack.enter_context(Raster.open(folder / f"{scene}_{part}.tif")) for part in ("class", "confidence")]
             for scene in scenes
         ]
-        grid = _common([pair[0].grid for pair in pairs]) or _lattice([pair[0].grid for pair in pairs], crs, cell_m)
-        if grid.height * grid.width > MOST_CELLS:
-            raise MosaicError(
-                f"a mosaic of all scenes has {grid.width} x {grid.height} cells, most of them empty; "
-                "set export.mosaic to none"
-            )
-        dtype = pairs[0][0].dataset.dtypes[0]
-        tags = tags | {"MOSAIC_RULE": rule, "SCENES": ", ".join(scenes)}
-        written = stack.enter_context(
-            create_cog(folder / f"{NAME}_class.tif", grid, ["class"], dtype=dtype, nodata=NO_CLASS, tags=tags,
-                       overview_resampling="mode")
+        grids = [pair[0].grid for pair in maps]
+        grid, dtype = _mosaic_grid(grids, crs, cell_m), maps[0][0].dataset.dtypes[0]
+        classes = stack.enter_context(
+            create_cog(rasters[0], grid, ["class"], dtype=dtype, nodata=NO_CLASS, tags=tags, overview_resampling="mode")
+        )
+        classes.describe_classes(dict(enumerate(legend, 1)), dict(enumerate(legend.values(), 1)))
+        confidence = stack.enter_context(
+            create_cog(rasters[1], grid, ["confidence"], dtype="float32", nodata=np.nan, tags=tags,
+                       overview_resampling="average")
         )  # fmt: skip
-        written.describe_classes(dict(enumerate(names, 1)), dict(enumerate(colours, 1)))
-        sure = stack.enter_context(
-            create_cog(folder / f"{NAME}_confidence.tif", grid, ["confidence"], dtype="float32", nodata=np.nan,
-                       tags=tags, overview_resampling="average")
-        )  # fmt: skip
-        reaches = [shapely.box(*_bounds(pair[0].grid, grid.crs)) for pair in pairs]
+        extents = [shapely.box(*bounds_in(grid.crs, part)) for part in grids]
         for window in grid.blocks():
             ground = grid.footprint(window)
-            near = [pair for pair, reach in zip(pairs, reaches, strict=True) if reach.intersects(ground)]
-            best, confidence = _block(grid, window, near, rule, dtype)
-            written.write(window, best[None])
-            sure.write(window, confidence[None])
-    rasters = [folder / f"{NAME}_{part}.tif" for part in ("class", "confidence")]
-    files = [*rasters, *write_class_styles(rasters[0], names, colours), write_share_style(rasters[1])]
-    if acquired and None not in acquired:
-        files.append(write_item(folder, NAME, files, acquired=list(acquired), classes=classes, lineage=tags))
+            near = [pair for pair, extent in zip(maps, extents, strict=True) if extent.intersects(ground)]
+            for writer, values in zip((classes, confidence), _block(grid.part(window), near, rule, dtype), strict=True):
+                writer.write(window, values[None])
+    files = [*rasters, *write_class_styles(rasters[0], list(legend), list(legend.values()))]
+    files.append(write_share_style(rasters[1]))
+    if None not in scenes.values():
+        files.append(write_item(folder, NAME, files, acquired=list(scenes.values()), classes=legend, lineage=tags))
     return sorted(files)
 
 
-def _block(
-    grid: Grid, window: Window, pairs: list[list[Raster]], rule: Rule, dtype: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Class and confidence of a window of the mosaic, (y, x) each."""
-    best = np.zeros((window.height, window.width), dtype=dtype)
-    confidence = np.full(best.shape, np.nan, dtype=np.float32)
-    for classes, sureness in pairs:
-        rows, columns = _cells(grid.part(window), classes.grid)
-        inside = (rows >= 0) & (rows < classes.grid.height) & (columns >= 0) & (columns < classes.grid.width)
+def _mosaic_grid(grids: Sequence[Grid], crs: CRS, cell_m: float) -> Grid:
+    grid = shared_lattice(grids) or lattice_over(bounds_in(crs, *grids), crs, cell_m)
+    if grid.height * grid.width > MOST_CELLS:
+        raise MosaicError(
+            f"a mosaic of all scenes has {grid.width} x {grid.height} cells, most of them empty; "
+            "set export.mosaic to none"
+        )
+    return grid
+
+
+def _block(part: Grid, maps: Sequence[Sequence[Raster]], rule: Rule, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """Class and confidence of a part of the mosaic, (y, x) each, from the class and confidence raster of each scene."""
+    classes = np.full(part.shape, NO_CLASS, dtype=dtype)
+    confidence = np.full(part.shape, np.nan, dtype=np.float32)
+    for class_raster, confidence_raster in maps:
+        scene = class_raster.grid
+        rows, columns = cells_under(part, scene)
+        inside = (rows >= 0) & (rows < scene.height) & (columns >= 0) & (columns < scene.width)
         if not inside.any():
             continue
         rows, columns = rows[inside], columns[inside]
         top, left = int(rows.min()), int(columns.min())
         source = Window(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
         at = rows - top, columns - left
-        found, sure = np.zeros_like(best), np.full_like(confidence, np.nan)
-        found[inside] = classes.stored(source)[0][at]
-        sure[inside] = sureness.stored(source, ["confidence"])[0][at]
-        wins = (found > 0) & ((best == 0) | (sure > confidence) if rule == "confidence" else best == 0)
-        best[wins], confidence[wins] = found[wins], sure[wins]
-    return best, confidence
-
-
-def _cells(part: Grid, scene: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the scene's cells in which the centres of a grid lie, (y, x) int64; -1 where in none."""
-    columns, rows = np.meshgrid(np.arange(part.width) + 0.5, np.arange(part.height) + 0.5)
-    x, y = part.transform @ (columns, rows)
-    if part.crs != scene.crs:
-        x, y = _between(part.crs, scene.crs).transform(x, y)
-    known = np.isfinite(x) & np.isfinite(y)  # a place outside a CRS's own area has none in it
-    column, row = ~scene.transform @ (np.where(known, x, 0), np.where(known, y, 0))
-    return tuple(np.where(known, np.floor(place), -1).astype(np.int64) for place in (row, column))
-
-
-def _between(source: CRS, target: CRS) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
-
-
-def _common(grids: Sequence[Grid]) -> Grid | None:
-    """The lattice of all grids, over the ground of all; None where they have none in common."""
-    first = grids[0]
-    places = []
-    for grid in grids:
-        if grid.crs != first.crs:
-            return None
-        here = ~first.transform @ grid.transform
-        corners = [here @ corner for corner in ((0, 0), (grid.width, grid.height))]
-        wanted = [(round(here.c), round(here.f)), (round(here.c) + grid.width, round(here.f) + grid.height)]
-        if not np.allclose(corners, wanted, rtol=0, atol=ALIGNMENT_TOLERANCE_PX):
-            return None
-        places += wanted
-    left, top = np.min(places, axis=0)
-    right, bottom = np.max(places, axis=0)
-    return first.part(Window(int(left), int(top), int(right - left), int(bottom - top)))
-
-
-def _lattice(grids: Sequence[Grid], crs: CRS, cell_m: float) -> Grid:
-    """The lattice of a CRS, with cells at multiples of their size, over the ground of all grids."""
-    bounds = [_bounds(grid, crs) for grid in grids]
-    left, bottom = (floor(edge / cell_m) for edge in np.min(bounds, axis=0)[:2])
-    right, top = (ceil(edge / cell_m) for edge in np.max(bounds, axis=0)[2:])
-    return Grid(crs, Affine(cell_m, 0, left * cell_m, 0, -cell_m, top * cell_m), top - bottom, right - left)
-
-
-def _bounds(grid: Grid, crs: CRS) -> tuple[float, float, float, float]:
-    """x_min, y_min, x_max, y_max of a grid in a CRS."""
-    if grid.crs == crs:
-        return grid.bounds
-    outline = grid.footprint(grid.whole)
-    points = shapely.get_coordinates(shapely.segmentize(outline, outline.length / 400))
-    return shapely.multipoints(np.transpose(_between(grid.crs, crs).transform(*points.T))).bounds
+        scene_classes, scene_confidence = np.zeros_like(classes), np.full_like(confidence, np.nan)
+        scene_classes[inside] = class_raster.read_raw(source)[0][at]
+        scene_confidence[inside] = confidence_raster.read_raw(source, ["confidence"])[0][at]
+        wins = classes == NO_CLASS
+        if rule == "confidence":
+            wins |= scene_confidence > confidence
+        wins &= scene_classes != NO_CLASS
+        classes[wins], confidence[wins] = scene_classes[wins], scene_confidence[wins]
+    return classes, confidence

@@ -1,9 +1,8 @@
 """Class polygons of a map: GeoPackage and FlatGeobuf in the map's CRS, GeoJSON in WGS 84.
 
-Made from the class and the confidence raster of a map as they lie on disk, read strip by strip. Held at once: the runs
-of `landfold.maps.regions`, an int32 and a bool for each cell of the map, and the polygons. That was 0.6 GB for
-1373 x 1373 cells in 166,000 regions, a Sentinel-2 tile at a stride of 8 pixels, and 3.5 GB for 10984 x 10984 cells in
-735,000.
+They are made from the class and the confidence raster of a map on disk, read strip by strip. Memory holds the runs of
+`landfold.maps.regions`, an int32 and a bool for each cell of the map, and the polygons: 0.6 GB for 1373 x 1373 cells in
+166,000 regions, a Sentinel-2 tile at a stride of 8 pixels, and 3.5 GB for 10984 x 10984 cells in 735,000.
 """
 
 from collections.abc import Iterator
@@ -21,11 +20,12 @@ from rasterio.features import shapes
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError
-from landfold.geo.grid import Grid, describe_crs
+from landfold.geo.crs import describe_crs, is_true_to_scale
+from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.geo.vector import write_flatgeobuf, write_geojson, write_geopackage
-from landfold.maps.classmap import ClassMap, areas_are_true
-from landfold.maps.regions import NOTHING, Regions, Runs, find_regions
+from landfold.maps.classmap import NO_CLASS, ClassMap
+from landfold.maps.regions import Regions, Runs, find_regions
 from landfold.maps.settings import PolygonSettings
 
 LAYER = "classes"
@@ -49,17 +49,7 @@ class PolygonError(LandfoldError):
     """Rasters that cannot be made into class polygons."""
 
 
-@dataclass(frozen=True)
-class Polygons:
-    """What was written: the files, how many polygons, of how many cells, and how many of those the merging changed."""
-
-    files: list[Path]
-    polygons: int
-    cells: int
-    merged_cells: int
-
-
-def write_polygons(class_map: Path, confidence: Path, folder: Path, name: str, settings: PolygonSettings) -> Polygons:
+def write_polygons(class_map: Path, confidence: Path, folder: Path, name: str, settings: PolygonSettings) -> list[Path]:
     """Write NAME.gpkg, NAME.geojson and NAME.fgb, as the settings want, each with the one layer ``classes``.
 
     The polygons are the connected cells of a class after the merging of small regions
@@ -85,25 +75,28 @@ def write_polygons(class_map: Path, confidence: Path, folder: Path, name: str, s
         name: of the files.
         settings: formats and smallest mapping unit; without formats nothing is read or written.
 
+    Returns:
+        The files.
+
     Raises:
         RasterError: if a raster cannot be read, or has no band ``confidence``.
         ClassMapError: if the class raster is none, or has a number without a name.
         PolygonError: if the rasters are not on one grid, or their CRS has no ellipsoid.
     """
     if not settings.formats:
-        return Polygons([], 0, 0, 0)
+        return []
     traced = trace(class_map, confidence, settings.min_area_m2)
-    files = [_WRITERS[kind](folder / name, traced) for kind in settings.formats]
-    cells, merged = (int(traced.table[column].sum()) for column in ("cells", "merged_cells"))
-    return Polygons(files, len(traced.table), cells, merged)
+    return [_WRITERS[kind](folder / name, traced) for kind in settings.formats]
 
 
 @dataclass(frozen=True)
-class Traced:
-    """Class polygons before they are placed on the ground.
+class TracedPolygons:
+    """Class polygons in cells of the map.
 
-    ``outlines`` (polygon) are in cells of ``grid``, (column, row), so that all corners are whole numbers; ``table`` has
-    the attributes, in the same order.
+    Attributes:
+        grid: the map's.
+        outlines: (polygon,) in cells of the grid, (column, row), so that all corners are whole numbers.
+        table: their attributes, in the same order.
     """
 
     grid: Grid
@@ -116,7 +109,7 @@ class Traced:
         return geopandas.GeoDataFrame(self.table, geometry=polygons, crs=self.grid.crs)
 
 
-def trace(class_map: Path, confidence: Path, min_area_m2: float) -> Traced:
+def trace(class_map: Path, confidence: Path, min_area_m2: float) -> TracedPolygons:
     """The polygons that `write_polygons` writes, with all attributes; see there."""
     with ClassMap.open(class_map, for_areas=False) as classes, Raster.open(confidence) as raster:
         grid = classes.grid
@@ -124,7 +117,7 @@ def trace(class_map: Path, confidence: Path, min_area_m2: float) -> Traced:
             raise PolygonError(f"{confidence}: not on the grid of {class_map}: {difference}; export the map anew")
         whole = np.array([shapely.box(0, 0, grid.width, grid.height).segmentize(max(grid.shape) / 64)])
         cell_m2 = _measure(whole, grid)[0][0] / (grid.width * grid.height)
-        runs = Runs.of(((places + 1).astype(np.uint16) for _, places in classes.scan(_strips(grid))), grid.width)
+        runs = Runs.of((ranks.astype(np.uint16) for _, ranks in classes.scan(_strips(grid))), grid.width)
         regions = find_regions(runs, least_cells=ceil(min_area_m2 / cell_m2 - 1e-9))
         own_cells, mean = _own(runs, regions, raster)
     names = np.array(classes.names, dtype=object)[regions.numbers.astype(int) - 1]
@@ -133,7 +126,7 @@ def trace(class_map: Path, confidence: Path, min_area_m2: float) -> Traced:
     values = (names, regions.cells, area_m2, perimeter_m, mean.round(4), regions.cells - own_cells)
     order = np.argsort(-regions.cells, kind="stable")  # regions are in the order of their first cells
     columns = {name: value[order].astype(kind) for (name, kind), value in zip(COLUMNS.items(), values, strict=True)}
-    return Traced(grid, outlines[order], pandas.DataFrame(columns))
+    return TracedPolygons(grid, outlines[order], pandas.DataFrame(columns))
 
 
 def _strips(grid: Grid) -> Iterator[Window]:
@@ -143,14 +136,14 @@ def _strips(grid: Grid) -> Iterator[Window]:
 
 def _own(runs: Runs, regions: Regions, raster: Raster) -> tuple[np.ndarray, np.ndarray]:
     """Cells of each region that are of its class in the raster, and the mean of their confidence."""
-    is_own = regions.of_run != NOTHING
-    is_own[is_own] = regions.numbers[regions.of_run[is_own]] == runs.numbers[is_own]
+    is_own = regions.of_run != NO_CLASS
+    is_own[is_own] = regions.numbers[regions.of_run[is_own] - 1] == runs.numbers[is_own]
     cells, known, total = (np.zeros(len(regions.cells)) for _ in range(3))
     for window in _strips(raster.grid):
         part = runs.of_rows(window.row_off, window.row_off + window.height)
-        values = raster.read(window, ["confidence"]).ravel().astype(np.float64)
+        values = raster.read_reflectance(window, ["confidence"]).ravel().astype(np.float64)
         first = runs.starts[part] - window.row_off * runs.width
-        own, region = is_own[part], regions.of_run[part][is_own[part]]
+        own, region = is_own[part], regions.of_run[part][is_own[part]] - 1
         for sums, cell in ((known, np.isfinite(values)), (total, np.nan_to_num(values))):
             sums += np.bincount(region, np.add.reduceat(cell, first, dtype=np.float64)[own], len(sums))
         cells += np.bincount(region, runs.lengths[part][own], len(cells))
@@ -160,16 +153,18 @@ def _own(runs: Runs, regions: Regions, raster: Raster) -> tuple[np.ndarray, np.n
 
 def _outlines(runs: Runs, regions: Regions) -> np.ndarray:
     """The polygon of each region, in its order; corners in cells, (column, row)."""
-    pieces = np.repeat(regions.of_run + np.int32(1), runs.lengths).reshape(runs.height, runs.width)
-    found = shapes(pieces, mask=pieces > 0, connectivity=4)
+    region_of_cell = np.repeat(regions.of_run, runs.lengths).reshape(runs.height, runs.width)
+    geometries = shapes(region_of_cell, mask=region_of_cell != NO_CLASS, connectivity=4)
     outlines = np.empty(len(regions.cells), dtype=object)
-    while batch := list(islice(found, _BATCH)):  # GDAL's corners are Python numbers, ten times the size of shapely's
+    while batch := list(
+        islice(geometries, _BATCH)
+    ):  # GDAL's corners are Python numbers, ten times the size of shapely's
         parts = [geometry["coordinates"] for geometry, _ in batch]
         rings = list(chain.from_iterable(parts))
         corners = np.array(list(chain.from_iterable(rings)))
         closed = shapely.linearrings(corners, indices=np.repeat(np.arange(len(rings)), [len(ring) for ring in rings]))
         polygons = shapely.polygons(closed, indices=np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
-        outlines[[int(piece) - 1 for _, piece in batch]] = polygons
+        outlines[[int(region) - 1 for _, region in batch]] = polygons
     return outlines
 
 
@@ -187,14 +182,14 @@ def _place(outlines: np.ndarray, grid: Grid, *, every_corner: bool) -> np.ndarra
 
 def _measure(outlines: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Area in m2 and perimeter in m of each outline."""
-    if areas_are_true(grid.crs):
+    if is_true_to_scale(grid.crs):
         placed = _place(outlines, grid, every_corner=False)
         return shapely.area(outlines) * abs(grid.transform.determinant), shapely.length(placed)
     crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
     geod = crs.get_geod()
     if geod is None:
         raise PolygonError(
-            f"the CRS of the map, {describe_crs(grid.crs)}, has no ellipsoid: no area can be told; make the map on a "
+            f"the CRS of the map, {describe_crs(grid.crs)}, has no ellipsoid: areas are unknown; make the map on a "
             "scene in UTM or an equal-area CRS, or set export.polygons.formats: []"
         )
     placed = geopandas.GeoSeries(_place(outlines, grid, every_corner=True), crs=crs).to_crs(crs.geodetic_crs)
@@ -203,19 +198,19 @@ def _measure(outlines: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return area_m2, np.array([geod.geometry_length(edge) for edge in shapely.boundary(oriented)])
 
 
-def _geopackage(stem: Path, traced: Traced) -> Path:
+def _geopackage(stem: Path, traced: TracedPolygons) -> Path:
     path = stem.with_name(stem.name + ".gpkg")
     write_geopackage(path, {LAYER: traced.placed()}, geometry_type="Polygon")
     return path
 
 
-def _flatgeobuf(stem: Path, traced: Traced) -> Path:
+def _flatgeobuf(stem: Path, traced: TracedPolygons) -> Path:
     path = stem.with_name(stem.name + ".fgb")
     write_flatgeobuf(path, LAYER, traced.placed(), geometry_type="Polygon")
     return path
 
 
-def _geojson(stem: Path, traced: Traced) -> Path:
+def _geojson(stem: Path, traced: TracedPolygons) -> Path:
     path = stem.with_name(stem.name + ".geojson")
     write_geojson(path, LAYER, traced.placed(every_corner=True))
     return path

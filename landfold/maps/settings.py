@@ -12,7 +12,7 @@ class PolygonSettings(Settings):
 
     formats: list[Literal["gpkg", "geojson", "flatgeobuf"]]
     """files of polygons: gpkg and flatgeobuf in the scene's CRS, geojson in WGS 84; []: none"""
-    min_area_m2: float = Field(ge=0, allow_inf_nan=False)
+    min_area_m2: float = Field(ge=0, le=1e15)
     """smallest mapping unit, square metres: a smaller region is merged into its largest neighbour; 0: none is"""
 
     @field_validator("formats")
@@ -26,22 +26,22 @@ class PolygonSettings(Settings):
 class ExportSettings(Settings):
     """Section ``export`` of params.yaml."""
 
-    stride_px: int = Field(ge=1)
-    """side of a map cell in pixels of the scene; even when patches.size_px is"""
-    offsets: int = Field(ge=1)
-    """n x n windows a cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""
-    flips_and_turns: bool
-    """whether to average over the eight flips and turns of each window"""
+    stride_px: int = Field(ge=1, le=100_000)
+    """side of a map cell in pixels of the scene; even if patches.size_px is even, odd if it is odd"""
+    offsets: int = Field(ge=1, le=100)
+    """n: n x n windows in each cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""
+    flips_and_rotations: bool
+    """test-time augmentation: whether to average over the eight flips and rotations (D4) of each window"""
     min_valid: float = Field(ge=0, le=1)
     """a cell with a smaller share of valid pixels is nodata"""
     layers: list[Literal["margin", "entropy", "probabilities"]]
-    """what to tell beside class and confidence: bands margin and entropy, a raster of all classes' probabilities"""
+    """layers beside class and confidence: bands margin and entropy, a raster of all classes' probabilities"""
     applicability: bool
-    """whether to map how far the ground is like the training patches, and where it is not"""
+    """whether to map the dissimilarity of the ground to the training patches, and where it is too large"""
     polygons: PolygonSettings
     """class polygons"""
     mosaic: Literal["none", "first", "confidence"]
-    """one map of all scenes, if there are several: of which scene a cell is that several have"""
+    """one map of all scenes, if there are several: from which scene a cell is taken where they overlap"""
 
     @field_validator("layers")
     @classmethod

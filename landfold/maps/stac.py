@@ -20,9 +20,11 @@ from pystac.extensions.classification import SCHEMA_URI_PATTERN
 from pystac.extensions.projection import SCHEMA_URI as PROJECTION
 
 from landfold.core.files import write_json
+from landfold.geo.crs import WGS84
 from landfold.geo.grid import Grid
+from landfold.geo.lattice import outline
 from landfold.geo.raster import Raster
-from landfold.maps.style import NO_CLASS
+from landfold.maps.classmap import NO_CLASS
 
 EDGES = 20
 """Pieces into which each side of a footprint is cut, as a straight line is none in longitude and latitude."""
@@ -85,11 +87,7 @@ def write_item(
 
 def to_degrees(grid: Grid) -> shapely.Geometry:
     """The ground of a grid in longitude and latitude of WGS 84; two polygons where it crosses the antimeridian."""
-    outline = grid.footprint(grid.whole)
-    outline = shapely.segmentize(outline, outline.length / 4 / EDGES)
-    project = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True).transform
-    points = shapely.get_coordinates(outline)
-    x, y = project(points[:, 0], points[:, 1])
+    x, y = outline(grid, WGS84, pieces=EDGES)
     if max(x) - min(x) <= 180:
         whole = shapely.Polygon(list(zip(x, y, strict=True)))
         return _tidy(whole)
@@ -122,7 +120,7 @@ def _times(acquired: Sequence[str]) -> dict[str, datetime | None]:
 
 
 def _span(text: str) -> tuple[datetime, datetime]:
-    """First and last second of a day, or a time twice; in UTC unless the text tells otherwise."""
+    """First and last second of a day, or a time twice; in UTC unless the text has another offset."""
     time = datetime.fromisoformat(text)
     time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     is_day = len(text) == len("2017-02-16")
@@ -131,10 +129,10 @@ def _span(text: str) -> tuple[datetime, datetime]:
 
 def _projection(grid: Grid) -> dict[str, Any]:
     authority = grid.crs.to_authority()
-    told: dict[str, Any] = {"proj:code": ":".join(authority) if authority else None}
+    fields: dict[str, Any] = {"proj:code": ":".join(authority) if authority else None}
     if not authority:
-        told["proj:wkt2"] = pyproj.CRS.from_wkt(grid.crs.to_wkt()).to_wkt()
-    return told | {"proj:shape": list(grid.shape), "proj:transform": list(grid.transform)[:6]}
+        fields["proj:wkt2"] = pyproj.CRS.from_wkt(grid.crs.to_wkt()).to_wkt()
+    return fields | {"proj:shape": list(grid.shape), "proj:transform": list(grid.transform)[:6]}
 
 
 def _asset(path: Path, classes: Mapping[str, tuple[int, int, int]]) -> pystac.Asset:

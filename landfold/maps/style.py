@@ -10,9 +10,6 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from landfold.core.files import writing
 
-NO_CLASS = 0
-"""Value of a class map where there is no data; class i of the model is i + 1."""
-
 _QML_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _SLD = "http://www.opengis.net/sld"
 

@@ -1,4 +1,4 @@
-"""Augmentation of batches on the device: flips and quarter turns, spectral jitter, band dropout."""
+"""Augmentation of batches on the device: flips and rotations, spectral jitter, band dropout."""
 
 from dataclasses import dataclass
 
@@ -8,67 +8,71 @@ from landfold.network.settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class Draws:
-    """The random numbers of a batch, drawn for all of it at once so that any part of it is augmented alike.
+class AugmentationParams:
+    """Random numbers of one batch, drawn for all of it, so that any part of it is augmented alike.
 
-    ``turns`` (n,) int64 in 0..7, ``gains`` and ``offsets`` (n, channel) float32, ``dropped`` (n, channel) bool; None
-    where that augmentation is off.
+    A field is None where its augmentation is off.
     """
 
-    turns: torch.Tensor | None = None
+    symmetries: torch.Tensor | None = None
+    """(n,) int64, 0 to 7: see `flip_rotate`"""
     gains: torch.Tensor | None = None
+    """(n, channel) float32"""
     offsets: torch.Tensor | None = None
+    """(n, channel) float32"""
     dropped: torch.Tensor | None = None
+    """(n, channel) bool, true for channels that become 0"""
 
     @classmethod
-    def draw(cls, settings: TrainSettings, patches: int, channels: int, random: torch.Generator) -> "Draws":
-        """Draw for a batch; what is off draws nothing."""
-        turns = gains = offsets = dropped = None
+    def draw(
+        cls, settings: TrainSettings, patches: int, channels: int, random: torch.Generator
+    ) -> "AugmentationParams":
+        """Draw for a batch; an augmentation that is off draws nothing."""
+        symmetries = gains = offsets = dropped = None
         shape = (patches, channels)
-        if settings.flips_and_turns:
-            turns = torch.randint(8, (patches,), generator=random)
+        if settings.flips_and_rotations:
+            symmetries = torch.randint(8, (patches,), generator=random)
         if settings.spectral_jitter:
             gains = 1 + settings.spectral_jitter * torch.randn(shape, generator=random)
             offsets = settings.spectral_jitter * torch.randn(shape, generator=random)
         if settings.band_dropout:
             dropped = torch.rand(shape, generator=random) < settings.band_dropout
-            dropped &= ~dropped.all(dim=1, keepdim=True)  # a patch without any channel teaches nothing
-        return cls(turns, gains, offsets, dropped)
+            dropped &= ~dropped.all(dim=1, keepdim=True)  # a patch keeps at least one channel
+        return cls(symmetries, gains, offsets, dropped)
 
-    def part(self, rows: slice) -> "Draws":
+    def subset(self, rows: slice) -> "AugmentationParams":
         """Those of some patches of the batch."""
-        return Draws(*(None if drawn is None else drawn[rows] for drawn in vars(self).values()))
+        return AugmentationParams(*(None if drawn is None else drawn[rows] for drawn in vars(self).values()))
 
 
-def augment(windows: torch.Tensor, draws: Draws) -> torch.Tensor:
-    """Windows (n, channel, size, size) as the draws have them; the input stays as it is."""
+def augment(windows: torch.Tensor, params: AugmentationParams) -> torch.Tensor:
+    """Augmented copy of windows (n, channel, y, x)."""
     device = windows.device
-    if draws.turns is not None:
-        windows = turned(windows, draws.turns.to(device))
-    if draws.gains is not None and draws.offsets is not None:
-        windows = jittered(windows, draws.gains.to(device), draws.offsets.to(device))
-    if draws.dropped is not None:
-        windows = windows.masked_fill(draws.dropped.to(device)[:, :, None, None], 0)
+    if params.symmetries is not None:
+        windows = flip_rotate(windows, params.symmetries.to(device))
+    if params.gains is not None and params.offsets is not None:
+        windows = jitter(windows, params.gains.to(device), params.offsets.to(device))
+    if params.dropped is not None:
+        windows = windows.masked_fill(params.dropped.to(device)[:, :, None, None], 0)
     return windows
 
 
-def turned(windows: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Flip and turn each window of (n, channel, size, size) by its number in 0..7.
+def flip_rotate(windows: torch.Tensor, symmetries: torch.Tensor) -> torch.Tensor:
+    """Apply one of the eight symmetries of the square (the group D4) to each of the windows (n, channel, y, x).
 
-    The eight symmetries of the square: number % 4 quarter turns, mirrored first from 4 on. From
-    above, ground has no preferred direction, so each is as real as the next.
+    A symmetry from 0 to 7 is symmetry % 4 rotations by 90 degrees, after a horizontal flip from 4 on.
     """
     result = torch.empty_like(windows)
-    for number in range(8):
-        chosen = turns == number
+    for symmetry in range(8):
+        chosen = symmetries == symmetry
         part = windows[chosen]
-        if number >= 4:
+        if symmetry >= 4:
             part = part.flip(-1)
-        result[chosen] = torch.rot90(part, number % 4, dims=(-2, -1))
+        result[chosen] = torch.rot90(part, symmetry % 4, dims=(-2, -1))
     return result
 
 
-def jittered(windows: torch.Tensor, gains: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+def jitter(windows: torch.Tensor, gains: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """Windows * gain + offset per patch and channel, (n, channel) each, clipped to [0, 1] as normalization does.
 
     Nodata, 0 in all channels, stays 0.

@@ -5,15 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from landfold.core.errors import LandfoldError
+from landfold.network.errors import ModelError
 
 
-class ModelError(LandfoldError):
-    """A network that cannot be built, weights that cannot be had or do not fit, or input that does not fit."""
-
-
-class Ends(NamedTuple):
-    """Names of the two layers of a network that depend on its input and its output."""
+class InputOutputLayers(NamedTuple):
+    """Names of the two layers of a network that depend on its channels and its classes."""
 
     stem: str
     """the first convolution"""
@@ -21,28 +17,30 @@ class Ends(NamedTuple):
     """the last linear layer"""
 
 
-def find_ends(network: nn.Module, name: str) -> Ends:
-    """The first convolution of a network of torchvision, and its last linear layer.
+def find_layers(network: nn.Module, name: str) -> InputOutputLayers:
+    """The first convolution and the last linear layer of a network of torchvision.
 
     Raises:
-        ModelError: if it has none, or has outputs beside that of the last layer.
+        ModelError: it lacks one of them, or has auxiliary outputs.
     """
     if hasattr(network, "aux_logits"):
-        raise ModelError(f"model.backbone: {name} is trained through auxiliary outputs, which Landfold does not do")
+        raise ModelError(f"model.backbone: {name} has auxiliary outputs, which Landfold does not support")
     layers = dict(network.named_modules())
     stems = [layer for layer, module in layers.items() if isinstance(module, nn.Conv2d) and module.in_channels == 3]
     heads = [layer for layer, module in layers.items() if isinstance(module, nn.Linear) and module.out_features == 1000]
     if not stems or not heads:
         lacking = "linear layer at its end" if stems else "convolution of 3 channels at its start"
         raise ModelError(f"model.backbone: {name} has no {lacking}, which Landfold could adapt")
-    return Ends(stems[0], heads[-1])
+    return InputOutputLayers(stems[0], heads[-1])
 
 
-def widen(network: nn.Module, stem: str, channels: int, *, kernel_px: int | None, stride_px: int | None) -> None:
-    """Put a fresh first convolution for ``channels`` in the place of that for R, G and B.
+def replace_input_conv(
+    network: nn.Module, stem: str, channels: int, *, kernel_px: int | None, stride_px: int | None
+) -> None:
+    """Replace the first convolution by a newly initialized one for ``channels``.
 
-    The usual initialization for networks of rectified units (He et al. 2015, arXiv:1502.01852) does not depend on
-    the number of channels. Kernels and steps are torchvision's own where None.
+    The initialization for rectified units (He et al. 2015, arXiv:1502.01852) does not depend on the number of
+    channels. Kernel and stride are torchvision's where None.
     """
     rgb = network.get_submodule(stem)
     conv = nn.Conv2d(
@@ -59,8 +57,8 @@ def widen(network: nn.Module, stem: str, channels: int, *, kernel_px: int | None
     network.set_submodule(stem, conv)
 
 
-def shorten(network: nn.Module, *, pooling: bool, blocks: int) -> int:
-    """Keep the first ``blocks`` groups of a ResNet, and its pooling or not; returns the features that come out."""
+def truncate_stages(network: nn.Module, *, pooling: bool, blocks: int) -> int:
+    """Keep the first ``blocks`` groups of a ResNet, and its pooling or not; returns the number of features."""
     if not pooling:
         network.maxpool = nn.Identity()
     for group in range(blocks + 1, 5):
@@ -69,7 +67,7 @@ def shorten(network: nn.Module, *, pooling: bool, blocks: int) -> int:
 
 
 def replace_head(network: nn.Module, head: str, features: int, classes: int, dropout: float) -> None:
-    """Put dropout and one output a class in the place of the last layer, and of dropout just before it."""
+    """Replace the last layer by dropout and one output for each class, and remove a dropout just before it."""
     network.set_submodule(head, nn.Sequential(nn.Dropout(dropout), nn.Linear(features, classes)))
     parent, _, position = head.rpartition(".")
     if position.isdigit() and int(position) > 0:
@@ -79,7 +77,7 @@ def replace_head(network: nn.Module, head: str, features: int, classes: int, dro
 
 
 def check_window(network: nn.Module, name: str, channels: int, size_px: int) -> None:
-    """Refuse a network that cannot take windows of ``size_px``; a window of zeros goes through it.
+    """Refuse a network that cannot take windows of ``size_px``, by passing one of zeros through it.
 
     Raises:
         ModelError: with torch's own reason.

@@ -1,14 +1,14 @@
-"""The state of a training after its last finished epoch, kept apart from DVC's outputs until the fold is written."""
+"""The state of a training after its last finished epoch, saved apart from DVC's outputs until the fold is written."""
 
 import hashlib
 import json
 import pickle
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from landfold.core.digests import code_digest
-from landfold.core.files import KEPT_S, kept_work, writing
+from landfold.core.files import MAX_AGE_S, cache_dir, writing
 
 STATE = "state.pt"
 
@@ -24,20 +24,26 @@ ROOMS = ("core", "geo", "folds", "network")
 """Folders of code that decide the weights: the same as in dvc.yaml."""
 
 
-def home(output: Path) -> Path:
-    """The folder of the states of trainings that write ``output``.
+def checkpoint_dir(output: Path) -> Path:
+    """The folder for the states of trainings that write ``output``.
 
     It is below ``.dvc/tmp/landfold`` of the main checkout or, without ``.dvc``, beside the output under a name that
     git and DVC ignore.
     """
-    kept = kept_work(Path.cwd())
-    return kept / "train" if kept else output.with_name(f".partial-{output.name}-training")
+    folder = cache_dir(Path.cwd())
+    return folder / "train" if folder else output.with_name(f".partial-{output.name}-training")
 
 
-def key_of(facts: object, arrays: Iterable[np.ndarray], tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 of all that decides a training.
+def training_fingerprint(facts: object, arrays: Iterable[np.ndarray], tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of all that decides the result of a training.
 
-    They are ``facts`` (JSON), the arrays learnt from, the initial tensors, the code and torch's version.
+    Args:
+        facts: settings and digests, as JSON.
+        arrays: the data to learn from.
+        tensors: the initial weights.
+
+    Returns:
+        Hexadecimal digits, also of the code and torch's version.
     """
     total = hashlib.sha256(json.dumps([facts, torch.__version__, code_digest(*ROOMS)], sort_keys=True).encode())
     for array in arrays:
@@ -48,37 +54,34 @@ def key_of(facts: object, arrays: Iterable[np.ndarray], tensors: Mapping[str, to
     return total.hexdigest()
 
 
-@contextmanager
-def keeping(home: Path | None) -> Iterator["Checkpoint"]:
-    """A `Checkpoint` below ``home``; what it keeps is discarded when the block succeeds."""
-    checkpoint = Checkpoint(home)
-    done = False
-    try:
-        yield checkpoint
-        done = True
-    finally:
-        checkpoint.close(discard=done)
-
-
 class Checkpoint:
-    """The kept state of one training; a `Checkpoint` of None keeps nothing."""
+    """The saved state of one training; a `Checkpoint` of None saves nothing.
+
+    As a context manager, it deletes the state when the block succeeds.
+    """
 
     def __init__(self, home: Path | None) -> None:
-        """Keep states below ``home``; what nothing has gone on with for two weeks is removed."""
+        """Save states below the folder ``home``; those that no training has used for two weeks are deleted."""
         self.home = home
         self.folder: Path | None = None
         self._lock: FileLock | None = None
-        for old in _older_than(home, KEPT_S) if home else ():
+        for old in _older_than(home, MAX_AGE_S) if home else ():
             shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink(missing_ok=True)
 
-    def open(self, key: str) -> dict[str, Any] | None:
-        """What was kept of the training with this key, if anything.
+    def __enter__(self) -> Self:
+        return self
 
-        While another process trains the same, nothing is read or kept.
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.close(discard=error is None)
+
+    def open(self, fingerprint: str) -> dict[str, Any] | None:
+        """The saved state of the training with this fingerprint, or None.
+
+        While another process runs the same training, nothing is read or saved.
         """
         if self.home is None:
             return None
-        folder = self.home / key[:32]
+        folder = self.home / fingerprint[:32]
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "lock")
         try:
@@ -90,22 +93,22 @@ class Checkpoint:
         try:
             return torch.load(folder / STATE, "cpu", weights_only=True)
         except (FileNotFoundError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError):
-            return None  # none yet, or damaged by a power cut: the training begins anew
+            return None  # none yet, or damaged by a power cut: the training starts anew
 
-    def keep(self, state: dict[str, Any]) -> None:
-        """Replace the kept state by this one of tensors and plain values, whole or not at all."""
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the saved state by this one of tensors and plain values, wholly or not at all."""
         if self.folder is not None:
             with writing(self.folder / STATE) as temporary:
                 torch.save(state, temporary)
 
     @property
     def file(self) -> Path | None:
-        """The kept state, if there is one."""
+        """The saved state, if there is one."""
         path = self.folder / STATE if self.folder else None
         return path if path and path.is_file() else None
 
     def close(self, *, discard: bool) -> None:
-        """Let go of the state; ``discard`` it when the fold that it was for is written."""
+        """Release the state, and delete it with ``discard``: its fold is written."""
         if self._lock is not None:
             self._lock.release()
         if self.home is None:
@@ -113,7 +116,7 @@ class Checkpoint:
         if self.folder is not None and (discard or self.file is None):
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder = None
-        with suppress(OSError):  # not there, or others are kept in it
+        with suppress(OSError):  # it does not exist, or has other states
             self.home.rmdir()
 
 

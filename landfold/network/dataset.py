@@ -1,10 +1,11 @@
-"""Patches as arrays, in memory or memory-mapped from one temporary file, each scene decoded once."""
+"""Patches as arrays, in memory or memory-mapped from a temporary file, and batches of them."""
 
 import os
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf, prod
 from pathlib import Path
@@ -12,27 +13,23 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
+from lightning_fabric import Fabric
 from rasterio.windows import Window
 
-from landfold.core.errors import LandfoldError
+from landfold.folds.lists import read_fold_list
 from landfold.geo.windows import scenes_of
-
-
-class DatasetError(LandfoldError):
-    """Patches that do not fit the normalized scenes."""
+from landfold.network.distributed import all_gather
+from landfold.network.errors import DatasetError
 
 
 def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
     """The table of patches with the ``zone`` and ``side`` (train, validation, buffer or test) of one fold.
 
     Raises:
-        DatasetError: if the fold's list is absent or not of these patches.
+        FoldError: the list of the fold is absent or not of these patches.
     """
-    if not sides.is_file():
-        raise DatasetError(f"{sides}: not found; expected the list of a fold; run dvc repro zones")
-    table, fold = pandas.read_parquet(patches), pandas.read_parquet(sides)
-    if list(table["patch"]) != list(fold["patch"]):
-        raise DatasetError(f"{sides}: does not list the patches of {patches}; run dvc repro zones")
+    table = pandas.read_parquet(patches)
+    fold = read_fold_list(sides, table["patch"])
     return table.assign(zone=fold["zone"], side=fold["side"])
 
 
@@ -44,18 +41,18 @@ def load_windows(
     scratch: Path | None = None,
     file: Path | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """The windows of all patches and the names of their channels.
+    """The windows of all patches and the names of their channels; each scene is opened once.
 
     Args:
         patches: columns ``scene``, ``row``, ``column`` and ``size_px``.
         normalized: folder of the normalized scenes.
-        cache_gb: windows of more GB (10^9 bytes) are written to a file and memory-mapped. It has no name, so it is
-            gone with the process however that ends.
-        scratch: folder for that file; the system's own for temporary files by default.
+        cache_gb: windows of more GB (10^9 bytes) are written to a file without a name and memory-mapped. It is gone
+            with the process however that ends.
+        scratch: folder for that file; the system's folder for temporary files by default.
         file: write them to this file in any case, for other processes to map.
 
     Returns:
-        (patch, channel, size_px, size_px) float32 in [0, 1], in the order of the table.
+        (patch, channel, size_px, size_px) float32 in [0, 1], in the order of the table; and the channels.
 
     Raises:
         WindowError: no patches, a scene is absent, or scenes differ in their channels.
@@ -68,16 +65,16 @@ def load_windows(
         if not channels:
             channels = list(raster.names)
             size = int(places["size_px"].iloc[0])
-            windows = _room((len(places), len(channels), size, size), cache_gb, scratch, file)
+            windows = _allocate((len(places), len(channels), size, size), cache_gb, scratch, file)
         for place in part.sort_values(["row", "column"]).itertuples():
             window = Window(place.column, place.row, place.size_px, place.size_px)
-            windows[place.Index] = raster.stored(window)
+            windows[place.Index] = raster.read_raw(window)
     if isinstance(windows, np.memmap):
         windows.flush()
     return windows, channels
 
 
-def _room(shape: tuple[int, ...], cache_gb: float, scratch: Path | None, file: Path | None) -> np.ndarray:
+def _allocate(shape: tuple[int, ...], cache_gb: float, scratch: Path | None, file: Path | None) -> np.ndarray:
     """An array to fill, in memory or in a file."""
     size_gb = 4 * prod(shape) / 1e9
     if file is not None or size_gb > cache_gb:
@@ -90,27 +87,45 @@ def _room(shape: tuple[int, ...], cache_gb: float, scratch: Path | None, file: P
         return np.empty(shape, dtype=np.float32)
     except MemoryError:
         raise DatasetError(
-            f"the patches take {size_gb:.1f} GB, more than there is memory; lower train.cache_gb ({cache_gb:g}) "
-            "so that they are memory-mapped"
+            f"the patches take {size_gb:.1f} GB, which is more than the free memory; lower machine.cache_gb "
+            f"({cache_gb:g}) so that they are memory-mapped"
         ) from None
 
 
-def map_windows(file: Path, shape: Sequence[int]) -> np.ndarray:
-    """The windows that `load_windows` wrote to a file in another process."""
-    return np.memmap(file, np.float32, "r+", shape=tuple(shape))
+@contextmanager
+def shared_windows(
+    fabric: Fabric, patches: pandas.DataFrame, normalized: Path, cache_gb: float, scratch: Path
+) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """`load_windows`; several processes of one machine map one file that the first of them writes."""
+    if fabric.world_size == 1:
+        yield load_windows(patches, normalized, cache_gb=cache_gb, scratch=scratch)
+        return
+    own = None
+    if fabric.local_rank == 0:
+        scratch.mkdir(parents=True, exist_ok=True)
+        number, name = tempfile.mkstemp(prefix="windows-", dir=scratch)
+        os.close(number)
+        windows, channels = load_windows(patches, normalized, file=Path(name))
+        own = (fabric.node_rank, name, windows.shape, channels)
+    written = all_gather(fabric, own)
+    _, name, shape, channels = next(entry for entry in written if entry and entry[0] == fabric.node_rank)
+    windows = np.memmap(name, np.float32, "r+", shape=shape)
+    fabric.barrier()
+    if fabric.local_rank == 0:
+        Path(name).unlink()  # the maps stay valid, and nothing is left behind however this ends
+    yield windows, channels
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Some of the windows with their class numbers; no window is copied before its batch.
-
-    ``windows`` (patch, channel, y, x) float32 and ``labels`` (patch,) int64 of all patches, ``chosen`` (n,) int64 the
-    positions of these in them.
-    """
+    """Some of the windows with their classes; a window is copied only into its batch."""
 
     windows: np.ndarray
+    """(patch, channel, y, x) float32 of all patches"""
     labels: np.ndarray
+    """(patch,) int64, class numbers of all patches"""
     chosen: np.ndarray
+    """(n,) int64, positions of these examples among the patches"""
 
     @classmethod
     def of(cls, windows: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None) -> "Examples":
@@ -118,21 +133,25 @@ class Examples:
         return cls(windows, labels, np.arange(len(labels)) if mask is None else np.flatnonzero(mask))
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of examples."""
         return len(self.chosen)
 
     @property
     def targets(self) -> np.ndarray:
-        """Their class numbers, (n,) int64."""
+        """Class numbers of the examples, (n,) int64."""
         return self.labels[self.chosen]
 
     def batches(
         self, parts: Sequence[torch.Tensor], device: torch.device
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Windows and class numbers of parts, which are positions within these examples, on the device.
+        """Windows and class numbers of each part, on the device.
 
-        A thread gathers the next part while the network is at work on this one: of memory-mapped windows, it is the
-        one that waits for the disk.
+        A thread copies the next part while the caller works on this one; with memory-mapped windows it waits for the
+        disk.
+
+        Args:
+            parts: int64 positions within these examples.
+            device: where the batches go.
         """
         pin = device.type == "cuda"
         windows = torch.from_numpy(self.windows)

@@ -1,4 +1,4 @@
-"""An inner split of the training zones, by which the best epoch is chosen: the validation fold never chooses."""
+"""An inner split of the training zones, for early stopping: the validation fold never chooses an epoch."""
 
 import numpy as np
 import pandas
@@ -6,27 +6,27 @@ import shapely
 from sklearn.model_selection import StratifiedGroupKFold
 
 from landfold.folds.split import split_fold
-from landfold.network.recipe import TrainingError
+from landfold.network.errors import TrainingError
 
 
 def inner_split(table: pandas.DataFrame, train: np.ndarray, *, parts: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The training patches to learn from, and those to choose the epoch by.
+    """Split the training patches into those to learn from and those to choose the epoch by.
 
-    The latter are whole zones, one of ``parts`` folds with classes as even as zones allow. A training patch outside
-    of them that shares ground with one of theirs is in neither.
+    The latter are whole zones, one of ``parts`` folds with classes as even as zones allow. Other training patches that
+    overlap them are in neither.
 
     Args:
-        table: the patches with ``label``, ``zone`` and ``geometry`` (WKB).
-        train: (patch,) bool, the training patches. Nothing is asked of the others.
+        table: patches with ``label``, ``zone`` and ``geometry`` (WKB).
+        train: (patch,) bool, the training patches. The others have no influence.
         parts: number of inner folds.
         seed: of their assignment.
 
     Returns:
-        (patch,) bool each.
+        (patch,) bool each: to learn from, and to choose by.
 
     Raises:
         TrainingError: fewer training zones than parts, or an inner part without patches.
-        FoldError: no patch to learn from shares no ground with the inner part.
+        FoldError: every other training patch overlaps the inner part.
     """
     own = table[train]
     zones = own["zone"].to_numpy(str)

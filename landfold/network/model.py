@@ -1,7 +1,6 @@
 """The network for any number of bands, and the trained classifier as a folder of weights and a card."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,91 +10,57 @@ from safetensors.torch import save as serialize
 from torch import nn
 from torchvision.models import get_model
 
-from landfold.core.files import read_json, write_json
-from landfold.core.settings import Settings, validate
+from landfold.core.files import read_json
+from landfold.core.settings import validate
 from landfold.network import backbones, weights
-from landfold.network.backbones import ModelError
+from landfold.network.card import ModelCard
+from landfold.network.errors import ModelError
 from landfold.network.settings import RESNETS, ModelSettings
 
 
-class ModelCard(Settings):
-    """All that is needed to rebuild and to use a trained classifier; stored as model.json beside its weights."""
-
-    model: ModelSettings
-    """settings of the network"""
-    channels: list[str]
-    """names of the input channels, in order: bands, then indices"""
-    bands: list[str]
-    """standard names of the bands"""
-    indices: list[str]
-    """names of the spectral indices"""
-    classes: list[str]
-    """class names, in the order of the outputs"""
-    size_px: int
-    """side of the input window in pixels"""
-    core_px: int
-    """side of the core that the class speaks of"""
-    resolution_m: float
-    """pixel size in metres"""
-    k: int
-    """number of folds"""
-    fold: int
-    """the fold that was held out"""
-    fold_digest: str
-    """digest of the fold's lists of patches, from the folds' index.json"""
-    patches_digest: str
-    """digest of the table of patches"""
-    statistics_digest: str
-    """digest of the scene statistics that normalized its input"""
-    train: dict[str, Any]
-    """settings of the training"""
-
-    def save(self, folder: Path) -> None:
-        """Write model.json into an existing folder."""
-        write_json(folder / "model.json", self.model_dump())
-
-
 def pick_device(wanted: str) -> str:
-    """The device for ``auto``, ``cpu`` or ``cuda``.
+    """The device, ``cpu`` or ``cuda``, for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        ModelError: if a GPU is demanded and there is none.
+        ModelError: a GPU is required and there is none.
     """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
-        raise ModelError("train.device is cuda, but torch finds no GPU here; set it to auto or cpu")
+        raise ModelError("machine.device or --device is cuda, but torch finds no GPU here; set it to auto or cpu")
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
 def build(settings: ModelSettings, channels: list[str], classes: int, *, size_px: int | None = None) -> nn.Module:
-    """The network with a first convolution for the named channels and one output a class.
+    """The network with a first convolution for the named channels and one output for each class.
 
     Args:
-        settings: which network, and what it starts from.
+        settings: the backbone and its initial weights.
         channels: names of the input's channels, in order.
         classes: number of outputs.
-        size_px: side of the windows, to refuse a network that cannot take them; None: not looked at.
+        size_px: side of the windows, to refuse a network that cannot take them; None: not checked.
 
     Raises:
-        ModelError: if the network cannot be adapted, or pretrained weights cannot be had or do not fit.
+        ModelError: the network cannot be adapted, or pretrained weights are not there or do not fit.
     """
     network = get_model(settings.backbone, weights=None)
-    whole = set(network.state_dict())
-    ends = backbones.find_ends(network, settings.backbone)
-    features = network.get_submodule(ends.head).in_features
-    backbones.widen(network, ends.stem, len(channels), kernel_px=settings.kernel_px, stride_px=settings.stride_px)
+    complete = set(network.state_dict())
+    layers = backbones.find_layers(network, settings.backbone)
+    features = network.get_submodule(layers.head).in_features
+    backbones.replace_input_conv(
+        network, layers.stem, len(channels), kernel_px=settings.kernel_px, stride_px=settings.stride_px
+    )
     if settings.backbone in RESNETS:
-        features = backbones.shorten(network, pooling=settings.pooling, blocks=settings.blocks)
-    backbones.replace_head(network, ends.head, features, classes, settings.dropout)
+        features = backbones.truncate_stages(network, pooling=settings.pooling, blocks=settings.blocks)
+    backbones.replace_head(network, layers.head, features, classes, settings.dropout)
     if settings.weights != "none":
-        weights.fill(
+        weights.load_pretrained(
             network,
-            weights.read(settings.weights, settings.backbone),
+            weights.read_weights(settings.weights, settings.backbone),
             channels,
-            ends,
+            layers,
             by_name=settings.stem == "by_name",
             partial=settings.partial_weights,
-            unused=whole,
+            unused=complete,
         )
     if size_px is not None:
         backbones.check_window(network, settings.backbone, len(channels), size_px)
@@ -106,7 +71,7 @@ class Classifier:
     """A trained network with its card: normalized windows in, class probabilities out."""
 
     def __init__(self, network: nn.Module, card: ModelCard, device: str = "cpu") -> None:
-        """Take a network that `build` made."""
+        """Take a network as `build` returns it."""
         self.network = network.to(device).eval()
         self.card = card
         self.device = device
@@ -122,8 +87,8 @@ class Classifier:
         """Rebuild a classifier from what `save` wrote; loads data only, never code.
 
         Raises:
-            ModelError: if a file is absent or weights and card do not belong together.
-            SettingsError: if the card lacks something.
+            ModelError: a file is absent, or weights and card do not belong together.
+            SettingsError: the card is incomplete.
         """
         tensors, description = folder / "model.safetensors", folder / "model.json"
         for path in (tensors, description):
@@ -143,24 +108,24 @@ class Classifier:
 
         Args:
             windows: (n, channel, size_px, size_px) float32 in [0, 1], 0 where nodata.
-            batch: windows that go through the network at once.
+            batch: number of windows that go through the network at once.
 
         Returns:
             (n, class) float32; rows sum to 1.
 
         Raises:
-            ModelError: if the windows have another shape than the card says.
+            ModelError: the windows have another shape than in the card.
         """
         expected = (len(self.card.channels), self.card.size_px, self.card.size_px)
         if windows.ndim != 4 or windows.shape[1:] != expected:
             raise ModelError(
                 f"windows of shape {windows.shape}; the model expects (n, {', '.join(map(str, expected))})"
             )
-        found = [np.empty((0, len(self.card.classes)), dtype=np.float32)]
+        probabilities = [np.empty((0, len(self.card.classes)), dtype=np.float32)]
         with torch.inference_mode():
             for start in range(0, len(windows), batch):
                 # channels last in one copy, also where the windows are views that overlap
                 part = np.array(windows[start : start + batch].transpose(0, 2, 3, 1), dtype=np.float32, order="C")
                 logits = self.network(torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2))
-                found.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
-        return np.concatenate(found)
+                probabilities.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
+        return np.concatenate(probabilities)

@@ -1,17 +1,17 @@
-"""Sections ``model`` and ``train`` of params.yaml."""
+"""Sections ``model``, ``train`` and ``machine`` of params.yaml."""
 
-from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from landfold.core.errors import did_you_mean
 from landfold.core.settings import Settings
 
 RESNETS = {
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"),
     *("resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
 }
-"""Classifiers of torchvision that are built of four groups of residual blocks."""
+"""Classifiers of torchvision with four groups of residual blocks."""
 
 _FAMILIES = """
     alexnet convnext_{base,large,small,tiny} densenet{121,161,169,201} efficientnet_b{0,1,2,3,4,5,6,7}
@@ -27,66 +27,61 @@ CLASSIFIERS = RESNETS | {
     for start, _, ends in [family.rstrip("}").partition("{")]
     for end in ends.split(",")
 }
-"""All classifiers of torchvision, by name: settings are checked without the seconds that it takes to import. A test
-compares them with torchvision."""
+"""Names of all classifiers of torchvision, so that settings are checked without importing it; a test compares them."""
 
 
 class TrainSettings(Settings):
     """Section ``train`` of params.yaml."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=1, le=1_000_000)
     """passes over the training patches"""
-    batch_size: int = Field(ge=2)
+    batch_size: int = Field(ge=2, le=1_000_000)
     """patches in one step, over all processes; lower it when memory runs out"""
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=100)
     """highest learning rate of AdamW"""
-    weight_decay: float = Field(ge=0)
+    weight_decay: float = Field(ge=0, le=100)
     """decoupled weight decay of AdamW"""
     schedule: Literal["one-cycle", "cosine", "constant"]
     """learning rate over the steps: up for 30 % then down, from the top down, or constant"""
-    warmup_epochs: float = Field(ge=0)
-    """cosine, constant: epochs in which the learning rate first rises in a line from 0; one-cycle has its own"""
-    clip_norm: float = Field(ge=0)
-    """longest gradient, over all weights, that a step follows; longer ones are shortened to it; 0: no limit"""
+    warmup_epochs: float = Field(ge=0, le=1_000_000)
+    """cosine, constant: epochs of linear warm-up; one-cycle has its own"""
+    clip_norm: float = Field(ge=0, le=1e9)
+    """largest norm of the gradient of all weights; longer ones are scaled down to it; 0: no limit"""
     label_smoothing: float = Field(ge=0, lt=1)
     """share of the target spread over all classes"""
     class_weights: Literal["none", "sqrt", "balanced"]
     """weight of a class in the loss: 1, or one over the (square root of the) number of its patches"""
     sampling: Literal["shuffled", "balanced"]
-    """an epoch shows each patch once, or as many draws with replacement in which every class is as likely"""
+    """an epoch shows each patch once, or as many draws with replacement, all classes equally likely"""
     average: Literal["none", "ema", "last"]
     """weights that are used: those of the last step, their exponential moving average over the steps, or the mean of
     those at the end of the last epochs"""
     ema_decay: float = Field(gt=0, lt=1)
-    """ema: share of the average that a step keeps"""
-    average_epochs: int = Field(ge=1)
+    """ema: decay, the share of the average that remains after a step"""
+    average_epochs: int = Field(ge=1, le=1_000_000)
     """last: how many epochs"""
-    early_stopping: int | None = Field(ge=1)
+    early_stopping: int | None = Field(ge=1, le=1_000_000)
     """end after so many epochs without a lower loss on an inner part of the training zones, and use the weights of the
-    best epoch; null: all epochs, and all training patches to learn from"""
-    inner_folds: int = Field(ge=2)
+    best epoch; null: train for all epochs, on all training patches"""
+    inner_folds: int = Field(ge=2, le=1000)
     """early stopping: the inner part is one of so many folds of the training zones"""
-    flips_and_turns: bool
-    """show each patch in one of its eight flips and quarter turns, at random"""
+    flips_and_rotations: bool
+    """D4 augmentation: a random flip and rotation by a multiple of 90 degrees for each patch, eight in all"""
     spectral_jitter: float = Field(ge=0, lt=1)
     """standard deviation of a random gain about 1 and offset about 0, per channel and patch; 0: none"""
     band_dropout: float = Field(ge=0, lt=1)
     """share of the channels of each patch that are set to 0, at random"""
-    cache_gb: float = Field(ge=0)
-    """patches of up to so many GB are held in memory, more in a temporary file that is memory-mapped"""
-    device: Literal["auto", "cpu", "cuda"]
-    """auto: a GPU if there is one; cuda: a GPU or an error"""
-    devices: Annotated[int, Field(ge=1)] | Literal["auto"]
-    """processes on this machine, one a GPU; auto: as many as GPUs, one without"""
-    nodes: int = Field(ge=1)
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
+    """processes on this machine, one for each GPU; auto: as many as GPUs, one without"""
+    nodes: int = Field(ge=1, le=10_000)
     """machines that train together"""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     """number format of the network's arithmetic; the mixed ones are for GPUs"""
     compile: bool
     """compile the network with torch.compile: minutes at first, then faster on a GPU; needs a C++ compiler"""
     deterministic: bool
-    """only algorithms that give equal bytes on every run, on a GPU too (slower there)"""
-    seed: int = Field(ge=0)
+    """only algorithms that give equal bytes on every run, also on a GPU (slower there)"""
+    seed: int = Field(ge=0, le=2**31 - 1)
     """seed of initial weights, order and augmentation; each fold adds its number"""
 
     @model_validator(mode="after")
@@ -99,30 +94,39 @@ class TrainSettings(Settings):
             raise ValueError(f"train.warmup_epochs must be below train.epochs ({self.epochs})")
         if self.average == "last" and self.early_stopping is not None:
             raise ValueError(
-                "train.average: last has no last epochs when train.early_stopping picks the best one: "
-                "set the one to ema or none, or the other to null"
+                "train.average: last cannot be combined with train.early_stopping, which chooses the best epoch: "
+                "set the first to ema or none, or the second to null"
             )
         if self.average == "last" and self.average_epochs > self.epochs:
             raise ValueError(f"train.average_epochs must be at most train.epochs ({self.epochs})")
         return self
 
 
+class MachineSettings(Settings):
+    """Section ``machine`` of params.yaml: where stages run. It is not a dependency of any stage."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    """auto: a GPU if there is one; cuda: a GPU or an error"""
+    cache_gb: float = Field(ge=0, le=1_000_000)
+    """patches of up to so many GB are held in memory, more in a temporary file that is memory-mapped"""
+
+
 class ModelSettings(Settings):
-    """Section ``model`` of params.yaml. A field that the backbone has no use for is null, so that none is ignored."""
+    """Section ``model`` of params.yaml. A field that the backbone does not use is null, so that none is ignored."""
 
     backbone: str
-    """torchvision's name of a classifier: resnet18, resnet34, resnet50 or another"""
+    """torchvision's name of a classifier, such as resnet18"""
     weights: str = Field(min_length=1)
-    """none: random; imagenet: torchvision's own; else the path of a checkpoint (.pth or .safetensors)"""
+    """none: random; imagenet: torchvision's; else the path of a checkpoint (.pth or .safetensors)"""
     partial_weights: bool
-    """use weights that lack layers of the network or have others, as far as they fit; false refuses them"""
+    """whether weights that lack layers of the network or have others are used as far as they fit, or refused"""
     stem: Literal["averaged", "by_name"]
     """how pretrained RGB kernels fill the first convolution: their mean in every channel, or R, G and B
     kernels at those bands and the mean elsewhere; both scaled by 3/C"""
     kernel_px: Literal[3, 7] | None
-    """ResNets: side of the first convolution's kernels; 7 is torchvision's, and what ImageNet weights need"""
+    """ResNets: side of the first convolution's kernels; 7 is torchvision's, which ImageNet weights need"""
     stride_px: Literal[1, 2] | None
-    """ResNets: step of the first convolution; 2 is torchvision's, 1 keeps more detail for four times the work"""
+    """ResNets: stride of the first convolution; 2 is torchvision's, 1 keeps more detail for four times the work"""
     pooling: bool | None
     """ResNets: halve the resolution after the first convolution, as torchvision does"""
     blocks: int | None = Field(ge=1, le=4)
@@ -134,8 +138,7 @@ class ModelSettings(Settings):
     @classmethod
     def _is_a_classifier(cls, name: str) -> str:
         if name not in CLASSIFIERS:
-            close = get_close_matches(name.lower(), CLASSIFIERS, n=1)
-            hint = f" (did you mean '{close[0]}'?)" if close else "; resnet18, resnet34 and resnet50 are three"
+            hint = did_you_mean(name, CLASSIFIERS) or "; resnet18, resnet34 and resnet50 are three"
             raise ValueError(f"torchvision has no classifier of this name{hint}")
         return name
 

@@ -18,31 +18,32 @@ from torchvision.models import get_model_weights
 from landfold.core.digests import file_sha256
 from landfold.core.errors import first_ten
 from landfold.core.files import read_json
-from landfold.network.backbones import Ends, ModelError
+from landfold.network.backbones import InputOutputLayers
+from landfold.network.errors import ModelError
 
 RGB = ("R", "G", "B")
 """The order of the channels that torchvision's ImageNet weights were trained on."""
 
 TIMEOUT_S = 10
-"""Seconds without an answer after which a download is given up."""
+"""A download is given up after so many seconds without an answer."""
 
 
 class Pretrained(NamedTuple):
-    """Weights of a network, and what its input was."""
+    """Weights of a network, and the channels that it takes."""
 
     state: dict[str, torch.Tensor]
-    """names of torchvision to tensors"""
+    """tensors by torchvision's names"""
     channels: Sequence[str]
     """names of the channels of its first convolution"""
     source: str
-    """what to call it in messages"""
+    """its name in messages"""
 
 
-def read(weights: str, backbone: str) -> Pretrained:
-    """The weights that ``imagenet`` or the path of a checkpoint stands for; loads data only, never code.
+def read_weights(weights: str, backbone: str) -> Pretrained:
+    """Read the weights that ``imagenet`` or the path of a checkpoint names; loads data only, never code.
 
     Raises:
-        ModelError: if they cannot be had.
+        ModelError: they are not there, cannot be downloaded, or are not weights alone.
     """
     if weights == "imagenet":
         file = _imagenet(backbone)
@@ -53,36 +54,34 @@ def read(weights: str, backbone: str) -> Pretrained:
     return Pretrained(_read_state(path), _channels_beside(path), str(path))
 
 
-def fill(
+def load_pretrained(
     network: nn.Module,
     pretrained: Pretrained,
     channels: Sequence[str],
-    ends: Ends,
+    layers: InputOutputLayers,
     *,
     by_name: bool,
     partial: bool,
     unused: Collection[str],
 ) -> None:
-    """Load weights into a network whose first convolution is for the named channels and whose head is its own.
+    """Load weights into all layers of a network but its head.
 
     Args:
-        network: what `landfold.backbones` made; its head keeps the weights that it has.
-        pretrained: as `read` gives them.
+        network: with a first convolution for the named channels.
+        pretrained: as `read` returns them.
         channels: names of the network's channels, in order.
-        ends: the first and the last layer.
-        by_name: see `inflate`.
+        layers: the first convolution and the head.
+        by_name: see `adapt_input_weights`.
         partial: layers that the weights lack stay as they are, and those that the network lacks are left out.
-        unused: names that the weights may have though the network has not.
+        unused: names that the weights may have though the network does not.
 
     Raises:
-        ModelError: if the weights are of another network.
+        ModelError: the weights are of another network.
     """
-    counters = (
-        ".num_batches_tracked"  # older checkpoints, torchvision's own among them, lack them, and nothing uses them
-    )
-    wanted = {name: tensor.shape for name, tensor in network.state_dict().items() if not _below(name, ends.head)}
-    state = {name: tensor for name, tensor in pretrained.state.items() if not _below(name, ends.head)}
-    stem = f"{ends.stem}.weight"
+    head, stem = f"{layers.head}.", f"{layers.stem}.weight"
+    counters = ".num_batches_tracked"  # older checkpoints, also torchvision's, lack them, and nothing uses them
+    wanted = {name: tensor.shape for name, tensor in network.state_dict().items() if not name.startswith(head)}
+    state = {name: tensor for name, tensor in pretrained.state.items() if not name.startswith(head)}
     if stem in state:
         state[stem] = _fit_stem(state[stem], pretrained, channels, wanted[stem], by_name=by_name)
     missing = [name for name in wanted if name not in state and not name.endswith(counters)]
@@ -102,13 +101,21 @@ def fill(
     network.load_state_dict({name: tensor for name, tensor in state.items() if name in wanted}, strict=False)
 
 
-def inflate(
+def adapt_input_weights(
     kernels: torch.Tensor, channels: Sequence[str], source: Sequence[str] = RGB, *, by_name: bool
 ) -> torch.Tensor:
-    """Kernels (out, S, h, w) of the source's channels become (out, C, h, w) for the named ones, scaled by S/C.
+    """Kernels for other channels than those of the source, scaled so that activations keep their size.
 
-    Every channel gets the mean kernel; by name, those that the source has get their own. The scale keeps the size
-    of the activations (Wightman 2019, timm, has the same in ``adapt_input_conv``).
+    timm's ``adapt_input_conv`` (Wightman 2019) scales in the same way.
+
+    Args:
+        kernels: (out, S, y, x) for the channels of the source.
+        channels: names of the C channels wanted.
+        source: names of the S channels of the source.
+        by_name: channels that the source has get their own kernel and the others the mean; else all get the mean.
+
+    Returns:
+        (out, C, y, x), scaled by S / C.
     """
     mean = kernels.mean(dim=1)
     own = {name: kernels[:, position] for position, name in enumerate(source)} if by_name else {}
@@ -129,22 +136,18 @@ def _fit_stem(
             f"model.weights: {pretrained.source}: its first convolution has kernels of {kernels.shape[-1]} px, "
             f"that of model has {wanted[-1]}; set model.kernel_px to {kernels.shape[-1]}"
         )
-    return inflate(kernels.float(), channels, pretrained.channels, by_name=by_name)
-
-
-def _below(name: str, layer: str) -> bool:
-    return name.startswith(f"{layer}.")
+    return adapt_input_weights(kernels.float(), channels, pretrained.channels, by_name=by_name)
 
 
 def _channels_beside(path: Path) -> Sequence[str]:
-    """Channels that a JSON file beside a checkpoint names, as model.json does beside Landfold's own, else RGB."""
+    """Channels that a JSON file beside a checkpoint lists, as model.json does beside Landfold's own; else RGB."""
     description = path.with_suffix(".json")
     if not description.is_file():
         return RGB
     try:
         content = read_json(description)
     except ValueError as error:
-        raise ModelError(f"{description}: not valid JSON ({error}); mend it or move it from {path.name}") from None
+        raise ModelError(f"{description}: not valid JSON ({error}); correct it or move it") from None
     channels = content.get("channels", RGB) if isinstance(content, dict) else RGB
     if not channels or isinstance(channels, str) or not all(isinstance(name, str) for name in channels):
         raise ModelError(f'{description}: channels: found {channels!r}, expected names: ["R", "G", "B"]')
@@ -152,36 +155,36 @@ def _channels_beside(path: Path) -> Sequence[str]:
 
 
 def _imagenet(backbone: str) -> Path:
-    """The file of torchvision's weights in torch's cache, downloaded if need be."""
+    """The file of torchvision's weights in torch's cache, downloaded if it is not there."""
     versions = get_model_weights(backbone).__members__
     if "IMAGENET1K_V1" not in versions:
         raise ModelError(f"model.weights: torchvision has no IMAGENET1K_V1 weights of {backbone}; set it to none")
     url = versions["IMAGENET1K_V1"].url
     name = url.rsplit("/", 1)[1]
     file = Path(torch.hub.get_dir()) / "checkpoints" / name
-    begins = name.rpartition("-")[2].removesuffix(".pth")  # torchvision ends names in the start of the SHA-256
+    expected = name.rpartition("-")[2].removesuffix(".pth")  # torchvision's names end in the start of the SHA-256
     if not file.is_file():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with _timeout(TIMEOUT_S):
-                torch.hub.download_url_to_file(url, str(file), hash_prefix=begins, progress=False)
+                torch.hub.download_url_to_file(url, str(file), hash_prefix=expected, progress=False)
         except (OSError, HTTPException, RuntimeError) as error:  # urllib's URLError is an OSError
             raise ModelError(
                 f"model.weights: imagenet: {file} is not there and {url} cannot be fetched ({error}); get {name} from "
                 f"that address elsewhere and put it into {file.parent}, or set model.weights to none or to a checkpoint"
             ) from None
-    found = file_sha256(file)
-    if not found.startswith(begins):
+    start = file_sha256(file)[: len(expected)]
+    if start != expected:
         raise ModelError(
-            f"model.weights: {file} is cut short or another file: its SHA-256 begins with {found[: len(begins)]}, "
-            f"expected {begins}; delete it, and have it fetched again or put that of {url} there"
+            f"model.weights: {file} is incomplete or another file: its SHA-256 begins with {start}, expected "
+            f"{expected}; delete it and run again, or put the file of {url} there"
         )
     return file
 
 
 @contextmanager
 def _timeout(seconds: float) -> Iterator[None]:
-    """New connections wait no longer than this; torch's download has no such option."""
+    """Limit the wait of new connections; torch's download has no such option."""
     earlier = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -198,5 +201,5 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"model.weights: {path}: not a checkpoint of weights alone ({reason})") from None
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise ModelError(f"model.weights: {path}: expected a state dict, names to tensors; save that part of it alone")
-    # torchvision's files of DenseNets are older than its names of their layers, which have no dot there
+    # torchvision's files of DenseNets have older names of layers, with a dot that today's names lack
     return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", name): t for name, t in state.items()}

@@ -1,7 +1,7 @@
 """Patches: windows of a scene with the label of their core, and what was dropped and why.
 
 A patch is ``size_px`` square. Its label is that of its central core, ``core_px`` square; the
-network sees the whole window. What decides leakage is the footprint of the whole window.
+network sees the whole window. Whether two patches share ground is decided by the whole window, too.
 """
 
 import json
@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from landfold.core.errors import LandfoldError
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.patches.labels import Labels
+from landfold.patches.labels.classes import Labels, SceneLabels
 from landfold.patches.settings import PatchSettings
 
 DROP_REASONS = ("small", "invalid", "unlabelled", "impure")
@@ -42,8 +42,8 @@ class ScenePatches:
     windows: int
     dropped: dict[str, int]
 
-    def packed(self) -> bytes:
-        """As an Arrow stream with the counts in its metadata, from which `joined` gives equal values."""
+    def to_arrow(self) -> bytes:
+        """An Arrow stream with the counts in its metadata, from which `concat_patches` gives equal values."""
         columns = {name: column.to_numpy() for name, column in self.table.items()}
         columns["geometry"] = shapely.to_wkb(columns["geometry"])
         counts = json.dumps({"windows": self.windows, "dropped": self.dropped})
@@ -74,50 +74,71 @@ def cut_patches(
     ``x`` and ``y`` (centre of the core) and ``geometry`` (footprint), both in the project's CRS; and, where the
     labels have zone values, ``zone_value``: the value that most of the core's labelled pixels have, a tie the
     value that sorts first, and absent where those pixels' polygon has none.
+
+    Args:
+        scene: name of the scene.
+        raster: its reflectance, for its grid and its valid pixels.
+        labels: the labels of all scenes.
+        settings: section ``patches``.
+        project_crs: metric CRS of centres and footprints.
+        progress: called with the share that is done, after each row of windows.
     """
     grid, size = raster.grid, settings.size_px
-    zoned = bool(labels.zone_values)
     columns = np.arange(0, grid.width - size + 1, settings.stride_px)
     rows = np.arange(0, grid.height - size + 1, settings.stride_px)
-    found: list[tuple[np.ndarray, ...]] = []
+    kept: list[tuple[np.ndarray, ...]] = []
     dropped = dict.fromkeys(DROP_REASONS, 0)
     if not len(rows) or not len(columns):
         dropped["small"] = 1
-        return ScenePatches(_table(scene, grid, labels, settings, project_crs, found), 1, dropped)
-    with labels.on(scene, grid) as there:
+        return ScenePatches(_table(scene, grid, labels, settings, project_crs, kept), 1, dropped)
+    with labels.on(scene, grid) as scene_labels:
         for row in rows:
-            valid_px = _sums(raster.valid(Window(0, int(row), grid.width, size)).sum(axis=0), columns, size)
-            core = Window(0, int(row) + settings.margin_px, grid.width, settings.core_px)
-            counts = _sums(there.counts(core), columns + settings.margin_px, settings.core_px)
-            majority = counts.argmax(axis=0)
-            labelled = np.maximum(counts.sum(axis=0), 1) if there.of_points else settings.core_px**2
-            purity = counts.max(axis=0) / labelled
-            fates = {
-                "invalid": (size**2 - valid_px) / size**2 > settings.max_invalid,
-                "unlabelled": purity == 0,
-                "impure": (purity < settings.min_purity) | (there.of_points & _tied(counts)),
-            }
-            keep = np.ones(len(columns), dtype=bool)
-            for reason, fate in fates.items():
-                dropped[reason] += int((keep & fate).sum())
-                keep &= ~fate
-            valid = valid_px[keep] / size**2
-            starts = columns[keep] + settings.margin_px
-            values = _commonest(there.zone_values(core), starts, settings.core_px) if zoned else starts
-            found.append((np.full(keep.sum(), row), columns[keep], majority[keep], purity[keep], valid, values))
+            part, counts = _cut_row(raster, scene_labels, settings, int(row), columns, zoned=bool(labels.zone_values))
+            kept.append(part)
+            for reason, count in counts.items():
+                dropped[reason] += count
             progress((row + settings.stride_px) / (rows[-1] + settings.stride_px))
-    table = _table(scene, grid, labels, settings, project_crs, found)
+    table = _table(scene, grid, labels, settings, project_crs, kept)
     return ScenePatches(table, len(rows) * len(columns), dropped)
 
 
-def joined(packed: Mapping[str, bytes], project_crs: CRS) -> tuple[ScenePatches, list[str]]:
-    """The patches of all scenes, `ScenePatches.packed` by name, as if of one, and the scenes smaller than a window.
+def _cut_row(
+    raster: Raster, labels: SceneLabels, settings: PatchSettings, row: int, columns: np.ndarray, *, zoned: bool
+) -> tuple[tuple[np.ndarray, ...], dict[str, int]]:
+    """One row of windows: row, column, class, purity, valid share and zone value of those kept; drops by reason."""
+    size, core_px = settings.size_px, settings.core_px
+    valid_px = _sums(raster.read_mask(Window(0, row, raster.grid.width, size)).sum(axis=0), columns, size)
+    core = Window(0, row + settings.margin_px, raster.grid.width, core_px)
+    counts = _sums(labels.counts(core), columns + settings.margin_px, core_px)
+    labelled = np.maximum(counts.sum(axis=0), 1) if labels.of_points else core_px**2
+    purity = counts.max(axis=0) / labelled
+    drop_masks = {
+        "invalid": (size**2 - valid_px) / size**2 > settings.max_invalid,
+        "unlabelled": purity == 0,
+        "impure": (purity < settings.min_purity) | (labels.of_points & _tied(counts)),
+    }
+    keep, dropped = np.ones(len(columns), dtype=bool), {}
+    for reason, mask in drop_masks.items():  # a window counts for the first reason that holds
+        dropped[reason] = int((keep & mask).sum())
+        keep &= ~mask
+    starts = columns[keep] + settings.margin_px
+    values = _commonest(labels.zone_values(core), starts, core_px) if zoned else starts
+    majority = counts.argmax(axis=0)[keep]
+    return (np.full(keep.sum(), row), columns[keep], majority, purity[keep], valid_px[keep] / size**2, values), dropped
+
+
+def concat_patches(streams: Mapping[str, bytes], project_crs: CRS) -> tuple[ScenePatches, list[str]]:
+    """The patches of all scenes as if of one, and the names of scenes smaller than a window.
 
     The tables become one before pandas sees them, which for thousands of tiles is far faster.
+
+    Args:
+        streams: `ScenePatches.to_arrow` of each scene by its name.
+        project_crs: CRS of their footprints.
     """
-    tables = [pyarrow.ipc.open_stream(part).read_all() for part in packed.values()]
+    tables = [pyarrow.ipc.open_stream(stream).read_all() for stream in streams.values()]
     counts = [json.loads(table.schema.metadata[b"counts"]) for table in tables]
-    small = [scene for scene, count in zip(packed, counts, strict=True) if count["dropped"]["small"]]
+    small = [scene for scene, count in zip(streams, counts, strict=True) if count["dropped"]["small"]]
     whole = pyarrow.concat_tables(
         [table.replace_schema_metadata() for table in tables if len(table)] or tables[:1], promote_options="default"
     ).to_pandas()
@@ -151,9 +172,9 @@ def _table(
     labels: Labels,
     settings: PatchSettings,
     project_crs: CRS,
-    found: list[tuple[np.ndarray, ...]],
+    rows: list[tuple[np.ndarray, ...]],
 ) -> geopandas.GeoDataFrame:
-    parts = zip(*found, strict=True) if found else [[]] * 6
+    parts = zip(*rows, strict=True) if rows else [[]] * 6
     row, column, label, purity, valid, value = (np.concatenate([*p, []]) for p in parts)
     row, column, label, value = (numbers.astype(np.int64) for numbers in (row, column, label, value))
     size = settings.size_px
@@ -206,12 +227,12 @@ def check_classes(table: geopandas.GeoDataFrame, names: list[str]) -> None:
         )
 
 
-def summarize(scenes: list[ScenePatches], names: list[str]) -> dict[str, Any]:
+def patch_summary(patches: ScenePatches, names: list[str]) -> dict[str, Any]:
     """Counts for metrics/patches.json: windows, kept, dropped by reason, kept by class."""
-    labels = [label for part in scenes for label in part.table["label"]]
+    counts = patches.table["label"].value_counts()
     return {
-        "windows": sum(part.windows for part in scenes),
-        "kept": len(labels),
-        "dropped": {reason: sum(part.dropped[reason] for part in scenes) for reason in DROP_REASONS},
-        "classes": {name: labels.count(name) for name in names},
+        "windows": patches.windows,
+        "kept": len(patches.table),
+        "dropped": patches.dropped,
+        "classes": {name: int(counts.get(name, 0)) for name in names},
     }

@@ -1,4 +1,4 @@
-"""What a path is that somebody asks about: a delivery, scenes, or labels."""
+"""What lies at a path that a user names: a delivery of scenes and labels, scenes, or labels."""
 
 import re
 from collections.abc import Iterator
@@ -9,12 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from landfold.core.errors import LandfoldError
+from landfold.geo.vector import GEOPARQUET
 from landfold.patches.labels.rasters import RASTERS
-from landfold.patches.labels.vectors import GDAL_VECTORS, PARQUET
+from landfold.patches.labels.vectors import GDAL_VECTORS
 from landfold.scenes.sensors import find_scenes
-from landfold.scenes.sensors.scenes import SceneError, SceneFiles
+from landfold.scenes.sensors.scene_files import SceneError, SceneFiles
 
-LABEL_SUFFIXES = {"vector": GDAL_VECTORS | PARQUET, "table": {".csv"}, "raster": RASTERS}
+LABEL_SUFFIXES = {"vector": GDAL_VECTORS | GEOPARQUET, "table": {".csv"}, "raster": RASTERS}
 """Suffixes of files that may be labels, by what they are."""
 
 _PART = re.compile(
@@ -31,8 +32,8 @@ class InspectionError(LandfoldError):
 
 
 @dataclass(frozen=True)
-class Place:
-    """What was found at a path: the kind of place, its scenes, and its files of labels by kind.
+class Delivery:
+    """What was found at a path: its kind, its scenes, and its files of labels by kind.
 
     ``faults`` are messages of the search itself. ``labels_root`` is None where no labels are looked for.
     """
@@ -46,8 +47,8 @@ class Place:
 
 
 @contextmanager
-def stand_in(path: Path) -> Iterator[Path]:
-    """A folder that holds a file and what belongs to it, and nothing else; a folder is its own.
+def isolate_file(path: Path) -> Iterator[Path]:
+    """A folder of links to a file and what belongs to it, and to nothing else; a folder is given as it is.
 
     Raises:
         InspectionError: if there is no such path.
@@ -73,7 +74,7 @@ def _label_kind(path: Path) -> str | None:
     return next((kind for kind, suffixes in LABEL_SUFFIXES.items() if path.suffix.lower() in suffixes), None)
 
 
-def explore(path: Path, *, band_order: list[str | None] | None, mask_file: str | None) -> Place:
+def explore(path: Path, *, band_order: list[str | None] | None, mask_file: str | None) -> Delivery:
     """Find out what lies in a folder.
 
     Raises:
@@ -82,15 +83,15 @@ def explore(path: Path, *, band_order: list[str | None] | None, mask_file: str |
     if (path / "scenes").is_dir() or (path / "labels").is_dir():
         scenes, faults = _scenes(path / "scenes", band_order, mask_file)
         labels = _labels(path / "labels", scenes, among_scenes=False)
-        return Place("delivery", path / "scenes", path / "labels", scenes, labels, faults)
+        return Delivery("delivery", path / "scenes", path / "labels", scenes, labels, faults)
     scenes, faults = _scenes(path, band_order, mask_file)
     if scenes:
         labels = _labels(path, scenes, among_scenes=True)
-        return Place("scene" if len(scenes) == 1 else "scenes", path, path, scenes, labels, faults)
+        return Delivery("scene" if len(scenes) == 1 else "scenes", path, path, scenes, labels, faults)
     labels = _labels(path, [], among_scenes=False)
     if not any(labels.values()):
         raise InspectionError("\n".join(faults))
-    return Place("labels", None, path, [], labels, [])
+    return Delivery("labels", None, path, [], labels, [])
 
 
 def _scenes(
@@ -111,7 +112,7 @@ def _scenes(
         try:
             scenes += find_scenes(folder, mask_file=mask_file)
         except SceneError:
-            continue  # the fault of the whole is told
+            continue  # `faults` has that of the whole
     return scenes, faults
 
 
@@ -122,5 +123,5 @@ def _labels(root: Path, scenes: list[SceneFiles], *, among_scenes: bool) -> dict
     owned |= {scene.folder for scene in scenes}  # of a scene with a fault it may be its file
     if among_scenes:
         kinds = {"vector": kinds["vector"] - _AMBIGUOUS, "table": kinds["table"], "raster": set()}
-    found = [p for p in root.rglob("*") if p not in owned and not p.name.startswith(".")] if root.is_dir() else []
-    return {kind: sorted(p for p in found if p.suffix.lower() in suffixes) for kind, suffixes in kinds.items()}
+    paths = [p for p in root.rglob("*") if p not in owned and not p.name.startswith(".")] if root.is_dir() else []
+    return {kind: sorted(p for p in paths if p.suffix.lower() in suffixes) for kind, suffixes in kinds.items()}

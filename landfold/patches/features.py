@@ -1,6 +1,6 @@
 """Band statistics: mean and standard deviation of every channel over a window, of patches and of map cells.
 
-What a classifier without any sense of shape has to go by, and the space in which a map cell is like
+They are the features of a classifier that knows no shapes, and the space in which a map cell is like
 the training patches or is not. Sums are taken over integers, values in steps of 2 ** -20, so that they
 are exact however a scene is cut into strips: a window has the same statistics as a patch and as a
 cell, and one of constant colour has a standard deviation of exactly 0.
@@ -53,27 +53,28 @@ def patch_features(patches: pandas.DataFrame, normalized: Path) -> pandas.DataFr
         WindowError: no patches, a scene is absent, or scenes differ in their channels.
     """
     channels: list[str] = []
-    found = np.empty((0, 0), dtype=np.float32)
+    features = np.empty((0, 0), dtype=np.float32)
     places = patches.reset_index(drop=True)
     for raster, part in scenes_of(places, normalized):
         if not channels:
             channels = list(raster.names)
-            found = np.empty((len(places), 2 * len(channels)), dtype=np.float32)
+            features = np.empty((len(places), 2 * len(channels)), dtype=np.float32)
         for size, alike in part.groupby("size_px"):
-            _fill(found, raster, alike, int(size))
-    return pandas.DataFrame(found, columns=feature_names(channels), index=pandas.Index(places["patch"], name="patch"))
+            _fill(features, raster, alike, int(size))
+    return pandas.DataFrame(
+        features, columns=feature_names(channels), index=pandas.Index(places["patch"], name="patch")
+    )
 
 
-def cell_features(raster: Raster, *, size_px: int, stride_px: int) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
+def cell_features(raster: Raster, *, size_px: int, stride_px: int) -> Iterator[tuple[Window, np.ndarray]]:
     """The same statistics for the window centred on each cell of a map, some whole rows of cells at a time.
 
     Cells and windows are those of `landfold.maps.inference.slide`. A window may reach over the edge of the
     scene: only pixels inside it that are valid count.
 
     Yields:
-        The cells' window on the map's grid; (row, column, feature) float32 with features as
-        `feature_names`, NaN where no pixel of a window is valid; and (row, column) float32, the share of
-        the window's pixels that are inside the scene and valid.
+        The cells' window on the map's grid; and (row, column, feature) float32 with features as
+        `feature_names`, NaN where no pixel of a window is valid.
 
     Raises:
         FeatureError: no window can be centred on its cell.
@@ -89,8 +90,7 @@ def cell_features(raster: Raster, *, size_px: int, stride_px: int) -> Iterator[t
     at_once = max(1, STRIP_PX // stride_px)
     for row in range(0, rows, at_once):
         tops = np.arange(row, min(row + at_once, rows)) * stride_px - lead
-        values, counts = _statistics(raster, tops, lefts, size_px)
-        yield Window(0, row, columns, len(tops)), values, (counts / size_px**2).astype(np.float32)
+        yield Window(0, row, columns, len(tops)), _statistics(raster, tops, lefts, size_px)
 
 
 def full_windows(raster: Raster, *, size_px: int, stride_px: int, max_invalid: float) -> np.ndarray:
@@ -100,41 +100,41 @@ def full_windows(raster: Raster, *, size_px: int, stride_px: int, max_invalid: f
     """
     grid = raster.grid
     tops, lefts = (np.arange(0, side - size_px + 1, stride_px) for side in grid.shape)
-    found = np.zeros((len(tops), len(lefts)), dtype=bool)
+    full = np.zeros((len(tops), len(lefts)), dtype=bool)
     at_once = max(1, STRIP_PX // stride_px)
     for row in range(0, len(tops) if len(lefts) else 0, at_once):
         part = tops[row : row + at_once]
         strip = Window(0, int(part[0]), grid.width, int(part[-1] - part[0]) + size_px)
-        valid = raster.valid(strip).astype(np.int64)
+        valid = raster.read_mask(strip).astype(np.int64)
         y, x = part - part[0], lefts
         invalid_px = size_px**2 - _sums(valid, [y, y + size_px], [x, x + size_px])
-        found[row : row + at_once] = invalid_px / size_px**2 <= max_invalid
-    return found
+        full[row : row + at_once] = invalid_px / size_px**2 <= max_invalid
+    return full
 
 
-def _fill(found: np.ndarray, raster: Raster, places: pandas.DataFrame, size_px: int) -> None:
-    """Write the statistics of one scene's windows, all of one size, to the rows of ``found`` that are their index."""
+def _fill(features: np.ndarray, raster: Raster, places: pandas.DataFrame, size_px: int) -> None:
+    """Write the statistics of one scene's windows, all of one size, to the rows of ``features`` of their index."""
     rows = np.unique(places["row"].to_numpy())
     for _, strip in groupby(rows, key=lambda row: row // STRIP_PX):
         part = places[places["row"].isin(list(strip))]
         tops, row = np.unique(part["row"].to_numpy(), return_inverse=True)
         lefts, column = np.unique(part["column"].to_numpy(), return_inverse=True)
-        found[part.index] = _statistics(raster, tops, lefts, size_px)[0][row, column]
+        features[part.index] = _statistics(raster, tops, lefts, size_px)[row, column]
 
 
-def _statistics(raster: Raster, tops: np.ndarray, lefts: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Features and numbers of valid pixels of all windows with these upper and left edges, which may lie outside.
+def _statistics(raster: Raster, tops: np.ndarray, lefts: np.ndarray, size_px: int) -> np.ndarray:
+    """Features of all windows with these upper and left edges, which may lie outside of the scene.
 
-    Returns (row, column, feature) float32, NaN where no pixel is valid, and (row, column) int64.
+    Returns (row, column, feature) float32, NaN where no pixel is valid.
     """
     grid = raster.grid
     first, last = max(0, int(tops[0])), min(grid.height, int(tops[-1]) + size_px)
     window = Window(0, first, grid.width, last - first)
-    valid = raster.valid(window)
+    valid = raster.read_mask(window)
     y = [np.clip(edge - first, 0, last - first) for edge in (tops, tops + size_px)]
     x = [np.clip(edge, 0, grid.width) for edge in (lefts, lefts + size_px)]
     counts = _sums(valid.astype(np.int64), y, x)
-    stored = raster.stored(window)
+    stored = raster.read_raw(window)
     at_once = max(1, TOGETHER_PX // valid.size)
     features = []
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is promised
@@ -146,7 +146,7 @@ def _statistics(raster: Raster, tops: np.ndarray, lefts: np.ndarray, size_px: in
             features += [mean / STEPS, np.sqrt(np.maximum(variance, 0)) / STEPS]
     means, deviations = np.concatenate(features[::2]), np.concatenate(features[1::2])
     both = np.stack([means, deviations], axis=1).reshape(-1, *counts.shape)
-    return np.moveaxis(both, 0, -1).astype(np.float32), counts
+    return np.moveaxis(both, 0, -1).astype(np.float32)
 
 
 def _sums(values: np.ndarray, y: list[np.ndarray], x: list[np.ndarray]) -> np.ndarray:

@@ -52,8 +52,8 @@ class LabelSettings(Settings):
     """polygons, points: attribute that holds their class"""
     layer: str | None
     """polygons, points: layer of the file, where it has several"""
-    invalid: Literal["mend", "refuse"] | None
-    """polygons: what to do with invalid geometries, rings that cross themselves, say"""
+    invalid: Literal["repair", "refuse"] | None
+    """polygons: what to do with invalid geometries, such as rings that cross themselves"""
     resampling: Literal["nearest", "mode"] | None
     """raster: the class of a scene's pixel is that at its centre (nearest) or of most of its ground (mode)"""
     zone_attribute: str | None
@@ -62,7 +62,7 @@ class LabelSettings(Settings):
     """class name: the values (of the attribute, of pixels, names in a table or of folders) that belong to it;
     the order numbers the classes"""
     exclude: list[Value]
-    """values to leave out, as if what bears them were not labelled"""
+    """values to leave out, as if they were not labelled"""
 
     @model_validator(mode="after")
     def _each_value_once(self) -> "LabelSettings":
@@ -76,10 +76,10 @@ class LabelSettings(Settings):
     def _fields_of_the_kind(self) -> "LabelSettings":
         uses = self.USES[self.kind]
         for field in ("attribute", "layer", "invalid", "resampling", "zone_attribute"):
-            found = getattr(self, field)
-            if uses.get(field) and found is None:
+            value = getattr(self, field)
+            if uses.get(field) and value is None:
                 raise ValueError(f"kind: {self.kind} needs {field}; it is null")
-            if field not in uses and found is not None:
+            if field not in uses and value is not None:
                 raise ValueError(f"kind: {self.kind} has no use for {field}; set it to null")
         return self
 
@@ -109,11 +109,11 @@ class LabelSettings(Settings):
 class PatchSettings(Settings):
     """Section ``patches`` of params.yaml."""
 
-    size_px: int = Field(ge=1)
+    size_px: int = Field(ge=1, le=4096)
     """side of a patch in pixels: what the network sees"""
-    core_px: int = Field(ge=1)
-    """side of the central core in pixels: what the label speaks of"""
-    stride_px: int = Field(ge=1)
+    core_px: int = Field(ge=1, le=4096)
+    """side of the central core in pixels: the area that the label describes"""
+    stride_px: int = Field(ge=1, le=100_000)
     """distance between neighbouring patches in pixels"""
     min_purity: float = Field(gt=0, le=1)
     """least share of the core's pixels, or of the points in it, that its majority class must have"""

@@ -1,126 +1,194 @@
-"""Small charts for the report: SVG text whose bytes depend on its content alone."""
+"""Charts of numbers: training, calibration, zones, and spatial beside random cross-validation."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from io import StringIO
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
+import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-matplotlib.use("Agg")
+from landfold.report.figures import HELD_OUT, INK, SPLITS, TRAINING, chart, styled
 
-SEEN, UNSEEN = "#8c8c8c", "#0b5c8a"
-"""Of ground that was trained on, and of ground that was held out."""
+BINS = 8
+"""Of distance in `accuracy_by_distance`, at quantiles."""
 
-STYLE = {
-    "svg.hashsalt": "landfold",  # ids are random without it
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a949e",
-    "axes.labelcolor": "#333b43",
-    "xtick.color": "#333b43",
-    "ytick.color": "#333b43",
-    "axes.grid": True,
-    "grid.color": "#e3e7ea",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
+LEAST_PATCHES = 10
+"""A bin of distance with fewer patches is not drawn."""
 
 
-class Chart:
-    """What a block draws on: ``axes``, and ``svg``, the text of the picture once the block is left."""
+@styled
+def training_curves(history: pandas.DataFrame, score: str) -> Figure:
+    """Every fold's curve of ``train_<score>`` and ``validation_<score>`` over the epochs, and their means.
 
-    axes: Axes
-    svg: str
-
-
-@contextmanager
-def _drawing(*, width: float = 5.4, height: float = 3.6) -> Iterator[Chart]:
-    """A chart of the given size in inches, small enough to be read on a phone."""
-    chart, text = Chart(), StringIO()
-    with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(width, height), layout="constrained")
-        chart.axes = drawing.subplots()
-        yield chart
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        drawing.savefig(text, format="svg", metadata=nothing)
-    whole = text.getvalue()
-    chart.svg = whole[whole.index("<svg") :]  # without the document type, which names an address
-
-
-def curves(history: Sequence[dict[str, float]], name: str, label: str) -> str:
-    """Every fold's curve of ``train_<name>`` and ``validation_<name>`` over the epochs, and their means.
-
-    ``history`` are the rows of history.csv: ``fold``, ``epoch`` and the numbers.
+    ``history`` is history.csv: ``fold``, ``epoch`` and the numbers.
     """
-    with _drawing() as chart:
-        axes = chart.axes
-        sides = (("train", "ground learned from", SEEN, "--"), ("validation", "ground held out", UNSEEN, "-"))
-        for side, words, colour, style in sides:
-            lines: dict[float, list[tuple[float, float]]] = {}
-            for row in history:
-                lines.setdefault(row["fold"], []).append((row["epoch"], row[f"{side}_{name}"]))
-            for line in lines.values():
-                axes.plot(*zip(*line, strict=True), color=colour, alpha=0.45, linewidth=0.8)
-            epochs = sorted({epoch for line in lines.values() for epoch, _ in line})
-            means = [np.mean([value for line in lines.values() for e, value in line if e == epoch]) for epoch in epochs]
-            axes.plot(epochs, means, style, color=colour, linewidth=2.2, label=words)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
-        axes.legend()
-    return chart.svg
+    figure, (axes,) = chart()
+    for role, label, colour, style in (
+        ("train", "training", TRAINING, "--"),
+        ("validation", "held out", HELD_OUT, "-"),
+    ):
+        by_fold = history.pivot_table(index="epoch", columns="fold", values=f"{role}_{score}")
+        axes.plot(by_fold.index, by_fold.to_numpy(), color=colour, alpha=0.45, linewidth=0.8)
+        axes.plot(by_fold.index, by_fold.mean(axis=1), style, color=colour, linewidth=2.2, label=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(xlabel="epoch", ylabel=score)
+    axes.legend()
+    return figure
 
 
-def reliability(bins: Sequence[dict[str, Any]]) -> str:
-    """Accuracy of the patches by the confidence of their predictions, before and after scaling.
+@styled
+def reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy of the patches by the confidence of their predictions, before and after temperature scaling.
 
-    ``bins`` are rows of ``calibration.reliability`` (see `landfold.scores`); areas are numbers of patches.
+    ``bins`` are rows of ``calibration.reliability`` of metrics/scores.json; areas are numbers of patches.
     """
-    with _drawing(height=4.4) as chart:
-        axes = chart.axes
-        axes.plot([0, 1], [0, 1], color="#333b43", linewidth=1, linestyle=":", label="as sure as right")
-        sides = ((False, "as the network says it", SEEN, "s", "--"), (True, "temperature scaled", UNSEEN, "o", "-"))
-        for scaled, words, colour, marker, style in sides:
-            rows = [row for row in bins if bool(row["scaled"]) == scaled]
-            if not rows:
-                continue
-            x, y, count = (np.array([row[key] for row in rows]) for key in ("confidence", "accuracy", "count"))
-            axes.plot(x, y, style, color=colour, linewidth=1.2)
-            areas = 12 + 260 * count / count.sum()
-            axes.scatter(x, y, s=areas, color=colour, marker=marker, edgecolors="white", label=words, zorder=3)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(0, 1)
-        axes.set_aspect("equal")
-        axes.set_xlabel("confidence of the prediction")
-        axes.set_ylabel("share that is right")
-        legend = axes.legend(loc="upper left")
-        for handle in legend.legend_handles[1:]:
+    figure, (axes,) = chart(height=4.4)
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":", label="perfect calibration")
+    table = pandas.DataFrame(bins)
+    for scaled, label, colour, marker, style in (
+        (False, "uncalibrated", TRAINING, "s", "--"),
+        (True, "temperature scaled", HELD_OUT, "o", "-"),
+    ):
+        rows = table[table["scaled"].astype(bool) == scaled]
+        axes.plot(rows["confidence"], rows["accuracy"], style, color=colour, linewidth=1.2)
+        _bubbles(axes, rows["confidence"], rows["accuracy"], rows["count"], rows["count"].sum(), color=colour,
+                 marker=marker, label=label)  # fmt: skip
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="accuracy")
+    _legend(axes, loc="upper left")
+    return figure
+
+
+@styled
+def zone_accuracies(rows: Sequence[Mapping[str, Any]], *, median: float, pooled: float) -> Figure:
+    """Accuracy of every zone, from the worst to the best; ``rows`` are ``per_zone`` of metrics/scores.json."""
+    figure, (axes,) = chart(width=6.4)
+    zones = pandas.DataFrame(rows).sort_values(["accuracy", "zone"])
+    axes.axhline(pooled, color=HELD_OUT, linewidth=1.4, label=f"all patches: {pooled:.2f}")
+    axes.axhline(median, color=INK, linewidth=1, linestyle=":", label=f"median zone: {median:.2f}")
+    count = zones["patches"]
+    _bubbles(axes, np.arange(1, len(zones) + 1), zones["accuracy"], count, count.max(), color=HELD_OUT, alpha=0.7,
+             clip_on=False)  # fmt: skip
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set(
+        xlim=(0.2, len(zones) + 0.8),
+        ylim=(0, 1),
+        xlabel=f"zones, from the worst to the best; areas are patches, {count.min()} to {count.max()}",
+        ylabel="accuracy",
+    )
+    axes.legend(loc="lower right")
+    return figure
+
+
+@styled
+def gap_bars(comparisons: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Scores under random and under spatial CV with their intervals, and the difference in words.
+
+    ``comparisons`` are results of `landfold.scores.intervals.compare_splits`, by the name of what was scored.
+    """
+    figure, panels = chart(width=5 * len(comparisons), height=4.2, columns=len(comparisons))
+    for axes, (title, scores) in zip(panels, comparisons.items(), strict=True):
+        names, place = list(scores["gap"]), np.arange(len(scores["gap"]))
+        for shift, (split, (label, colour, _)) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
+            value, low, high = (
+                np.array([scores[split][name][key] for name in names]) for key in ("pooled", "low", "high")
+            )
+            around = np.stack([np.maximum(value - low, 0), np.maximum(high - value, 0)])
+            axes.bar(place + shift, value, 0.36, yerr=around, capsize=4, color=colour, label=label)
+        axes.set_xticks(place, [_gap_label(name, scores["gap"][name]) for name in names])
+        axes.grid(visible=False, axis="x")
+        axes.set(ylim=(0, 1), title=title)
+    panels[0].set_ylabel("score, and its 95 % interval over zones")
+    panels[0].legend(loc="upper right")
+    figure.suptitle("Optimistic bias of random CV: random less spatial CV, below each score")
+    return figure
+
+
+def _gap_label(score: str, gap: Mapping[str, float]) -> str:
+    name = score.replace("_", " ").replace("f1", "F1")
+    return f"{name}\n{gap['pooled']:+.3f}\n({gap['low']:+.3f} to {gap['high']:+.3f})"
+
+
+@styled
+def distance_distributions(distances: pandas.DataFrame, wasserstein_m: Mapping[str, float]) -> Figure:
+    """Cumulative distances from held-out to training patches, beside those from the map to the patches.
+
+    Args:
+        distances: data/audit/distances.parquet: ``kind`` and ``distance_m``.
+        wasserstein_m: by kind of folds, how far their distances are from those of the map, as whole distributions.
+    """
+    lines = {
+        "sample_to_sample": ("patch to the nearest other patch", "#8c8c8c", ":"),
+        "prediction_to_sample": ("map to the nearest patch", "black", "--"),
+    }
+    for split, (label, colour, _) in SPLITS.items():
+        lines[split] = (f"held out to training, {label}: W = {wasserstein_m[split]:.0f} m", colour, "-")
+    positive = distances["distance_m"][distances["distance_m"] > 0]
+    least, most = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
+    floor = 0.7 * least
+    figure, (axes,) = chart(width=8, height=4.5)
+    for kind, (label, colour, style) in lines.items():
+        values = np.sort(distances["distance_m"][distances["kind"] == kind].clip(lower=floor))  # a log axis has no 0
+        share = np.arange(1, len(values) + 1) / len(values)
+        axes.step(values, share, where="post", color=colour, linestyle=style, linewidth=1.8, label=label)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(
+        xlim=(floor, 1.1 * most),
+        ylim=(0, 1.02),
+        xlabel="distance, m (those of 0 at the left edge)",
+        ylabel="cumulative share",
+        title="Distances to the nearest training patch, and from the map to the nearest patch",
+    )
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+@styled
+def accuracy_by_distance(table: pandas.DataFrame) -> Figure:
+    """Accuracy of held-out patches by their distance to the nearest training patch, under both kinds of folds.
+
+    ``table`` is data/audit/baseline.parquet: ``label``, and for zoned and random ``predicted_<split>`` and
+    ``<split>_m``, metres. Areas of the markers are numbers of patches, which are written beside them.
+    """
+    edges = np.unique(np.quantile(table[["zoned_m", "random_m"]], np.linspace(0, 1, BINS + 1)))
+    figure, (axes,) = chart(width=8, height=4.2)
+    for split, (label, colour, marker) in SPLITS.items():
+        distance, correct = table[f"{split}_m"], table["label"] == table[f"predicted_{split}"]
+        number = np.searchsorted(edges, distance, side="right").clip(1, max(1, len(edges) - 1))
+        groups = pandas.DataFrame({"x": distance, "y": correct, "patches": 1}).groupby(number)
+        bins = groups.agg({"x": "mean", "y": "mean", "patches": "sum"})
+        bins = bins[bins["patches"] >= LEAST_PATCHES]
+        axes.plot(bins["x"], bins["y"], color=colour, linewidth=1.2)
+        label = f"{label}: {correct.mean():.3f} over all"
+        areas = _bubbles(
+            axes, bins["x"], bins["y"], bins["patches"], len(table), color=colour, marker=marker, label=label
+        )
+        for x, y, patches, area in zip(*bins.to_numpy().T, areas, strict=True):
+            place = {"xytext": (0, 4 + np.sqrt(area) / 2), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(f"{patches:.0f}", (x, y), fontsize=8, **place)
+    axes.set(
+        ylim=(0, 1),
+        xlabel="mean distance to the nearest training patch, m",
+        ylabel="accuracy",
+        title=f"Accuracy of band statistics by distance; numbers are patches, {LEAST_PATCHES} or more",
+    )
+    _legend(axes, loc="lower right")
+    return figure
+
+
+def _bubbles(axes: Axes, x: np.ndarray, y: np.ndarray, count: np.ndarray, whole: int, **options: Any) -> np.ndarray:
+    """Markers whose areas, in square points, tell their count of the whole; gives the areas."""
+    areas = np.asarray(12 + 260 * count / whole)
+    axes.scatter(x, y, s=areas, edgecolors="white", zorder=3, **options)
+    return areas
+
+
+def _legend(axes: Axes, **options: Any) -> None:
+    """A legend with markers of one size."""
+    for handle in axes.legend(**options).legend_handles:
+        if hasattr(handle, "set_sizes"):
             handle.set_sizes([40])
-    return chart.svg
-
-
-def zones(rows: Sequence[dict[str, Any]], *, median: float, pooled: float) -> str:
-    """Accuracy of every zone, from the worst to the best; areas of the dots are numbers of patches."""
-    ordered = sorted(rows, key=lambda row: (row["accuracy"], row["zone"]))
-    with _drawing(width=6.4, height=3.6) as chart:
-        axes = chart.axes
-        count = np.array([row["patches"] for row in ordered])
-        areas = 10 + 200 * count / count.max()
-        axes.axhline(pooled, color=UNSEEN, linewidth=1.4, label=f"all patches: {pooled:.2f}")
-        axes.axhline(median, color="#333b43", linewidth=1, linestyle=":", label=f"median zone: {median:.2f}")
-        axes.scatter(range(1, len(ordered) + 1), [row["accuracy"] for row in ordered], s=areas, color=UNSEEN, alpha=0.7,
-                     edgecolors="white", zorder=3, clip_on=False)  # fmt: skip
-        axes.set_ylim(0, 1)
-        axes.set_xlim(0.2, len(ordered) + 0.8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_xlabel(f"zones, from the worst to the best; areas are patches, {count.min()} to {count.max()}")
-        axes.set_ylabel("accuracy")
-        axes.legend(loc="lower right")
-    return chart.svg

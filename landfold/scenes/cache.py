@@ -1,196 +1,223 @@
-"""What the scene stages have made before, kept beside DVC's cache: one more scene costs one scene.
+"""The scene cache: what stages have made of each scene, so that one more scene costs the time of one scene.
 
 DVC removes a stage's outputs before it runs the stage. What was made of each scene is therefore kept below
-``.dvc/tmp/landfold`` of the main checkout under a key of all that it was made from: the scene's own inputs and
-their content, the settings that the stage reads, the code, and the libraries. Files are hard links; with the
-``cache.type`` of this repository DVC's cache links to them too, so that they cost no space. The folder may be
+``.dvc/tmp/landfold`` of the main checkout under a key of everything that it was made from: the scene's inputs and
+their content, the settings that the stage reads, the code, and the libraries. Files are hard links. With the
+``cache.type`` of this repository DVC's cache links to them too, so that they take no space. The folder may be
 deleted at any time; without ``.dvc`` there is none.
 
-Of a remote scene the file that lists its URLs stands for their content, which is not looked at: what changed under
-its URL is not seen, and a URL more in a list makes all scenes of that list anew.
+Of a remote scene the key holds the content of the file that lists its URLs, not of what they lead to: a remote file
+that changes under its URL is not noticed, and one more URL in a list makes all scenes of that list anew.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from landfold.core.digests import file_sha256, library_versions
-from landfold.core.files import KEPT_S, kept_work
+from landfold.core.files import MAX_AGE_S, cache_dir, read_json, write_json
 
 FRESH_NS = 2 * 10**9
-"""The digest of a file changed a moment ago is not noted: within one tick of its clock it may change again."""
+"""The digest of a file that changed a moment ago is not stored: within one tick of its clock it may change again."""
 
+DIGESTS = "digests.json"
+"""Digests of input files by device, inode, size and time, with the time of their last use."""
+
+RESULT = "result"
+"""File of an entry: a line of JSON about it, and the result."""
+
+_ABSENT = object()
 
 Progress = Callable[[float], None]
+"""Called with the fraction of the work that is done."""
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What a stage makes of one scene, and all that it makes it from.
+class SceneTask:
+    """What a stage makes of one scene, and everything that it makes it from.
 
-    ``reads`` are files and folders, whose content counts; ``facts`` is what else bears on the result, as JSON or
-    dataclasses of it. ``make`` writes the files ``makes``, each under a temporary name first, and gives its
-    result: JSON, or bytes.
+    Attributes:
+        name: of the scene.
+        inputs: files and folders, whose content counts.
+        outputs: files that ``make`` writes, each under a temporary name first.
+        make: writes the outputs and returns a result: JSON, or bytes.
+        facts: what else the result depends on: JSON, or dataclasses of it.
     """
 
     name: str
-    reads: Sequence[Path]
-    makes: Sequence[Path]
+    inputs: Sequence[Path]
+    outputs: Sequence[Path]
     make: Callable[[Progress], Any]
     facts: Any = None
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The results of the scenes by name, in their order; why scenes were refused; how many were taken as they were."""
+class SceneResults:
+    """What a stage has made of its scenes.
 
-    results: dict[str, Any] = field(default_factory=dict)
-    refusals: dict[str, str] = field(default_factory=dict)
-    unchanged: int = 0
+    Attributes:
+        results: by name of the scene, in their order.
+        refusals: messages, by name of the scene.
+        unchanged: how many results come from the cache.
+    """
+
+    results: dict[str, Any]
+    refusals: dict[str, str]
+    unchanged: int
 
     @property
     def tally(self) -> str:
-        """The count for a stage's closing line."""
+        """The count for a stage's last line."""
         return f"{len(self.results) - self.unchanged} computed, {self.unchanged} unchanged"
 
 
-def prepare(
+def run_cached(
     stage: str,
-    scenes: Iterable[Scene],
+    tasks: Iterable[SceneTask],
     settings: Mapping[str, Any],
     *,
     code: str,
     bar: Callable[[str], AbstractContextManager[Progress]],
     refusals: tuple[type[Exception], ...] = (),
-) -> Outcome:
-    """Take each scene from the store or make it; the outputs are the same bytes either way.
+) -> SceneResults:
+    """Restore each scene's outputs from the cache or make them; they are the same bytes either way.
 
-    ``settings`` is what the stage reads of params.yaml, as JSON; ``code`` is the digest of the code that makes the
-    outputs, from `landfold.core.digests.code_digest`. An exception of the types in ``refusals``
-    refuses its scene alone and is never stored; any other ends the run, and what was made so far stays stored.
+    Args:
+        stage: its name.
+        tasks: one for each scene.
+        settings: what the stage reads of params.yaml, as JSON.
+        code: digest of the code that makes the outputs, from `landfold.core.digests.code_digest`.
+        bar: a progress bar of a description, as a context.
+        refusals: exceptions that refuse their scene alone, and are never cached. Any other ends the run; what was
+            made until then stays cached.
     """
     results, refused, unchanged = {}, {}, 0
-    with _opened(stage, settings, code) as store:
-        for scene in scenes:
-            key = store.key(scene)
-            kept = store.take(key, scene.makes)
-            if kept is not None:
-                results[scene.name], unchanged = kept.result, unchanged + 1
-                continue
-            try:
-                with bar(f"{stage} {scene.name}") as progress:
-                    results[scene.name] = scene.make(progress)
-            except refusals as error:
-                refused[scene.name] = str(error)
-                continue
-            store.keep(key, scene.makes, results[scene.name])
-        store.prune()
-    return Outcome(results, refused, unchanged)
+    cache = _SceneCache(stage, settings=settings, code=code)
+    for task in tasks:
+        entry = cache.entry(task)
+        result = cache.restore(entry, task.outputs)
+        if result is not _ABSENT:
+            results[task.name], unchanged = result, unchanged + 1
+            continue
+        try:
+            with bar(f"{stage} {task.name}") as progress:
+                results[task.name] = task.make(progress)
+        except refusals as error:
+            refused[task.name] = str(error)
+            continue
+        cache.save(entry, task.outputs, results[task.name])
+    cache.prune()
+    return SceneResults(results, refused, unchanged)
 
 
-@dataclass(frozen=True)
-class _Kept:
-    result: Any
+class _SceneCache:
+    """The cache of one stage: a folder STAGE/KEY for each entry, whose time of change is that of its last use.
 
+    After an error it warns once, and every further scene is made anew. Without a folder it does nothing.
+    """
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS digests (file TEXT PRIMARY KEY, sha256 TEXT, used REAL);
-CREATE TABLE IF NOT EXISTS scenes (stage TEXT, key TEXT, files TEXT, result, used REAL, PRIMARY KEY (stage, key));
-"""
+    def __init__(self, stage: str, **basis: Any) -> None:
+        """``basis`` is what all keys depend on, as JSON."""
+        self.stage, self.basis = stage, basis | {"stage": stage, "libraries": library_versions()}
+        self.folder = cache_dir(Path.cwd())
+        self.digests: dict[str, tuple[str, float]] = {}  # SHA-256 and time of last use of the files of this run
+        self.names_in: dict[Path, list[str]] = {}
+        with self._disable_on_error():
+            self.stored = self._stored_digests()
 
+    @contextmanager
+    def _disable_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.folder = None
+            print(f"{self.stage}: warning: the scene cache is not used: {error}", file=sys.stderr)
 
-@dataclass
-class _Store:
-    """The store of one stage. A fault of it is told once, and then every scene is made anew."""
+    def entry(self, task: SceneTask) -> Path | None:
+        """The folder of a scene's entry, named by SHA-256 of everything that its outputs are made from.
 
-    stage: str
-    folder: Path | None = None
-    database: sqlite3.Connection | None = None
-    basis: dict[str, Any] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
-    digests: dict[str, str] = field(default_factory=dict)
-    beside: dict[Path, list[str]] = field(default_factory=dict)
-
-    def key(self, scene: Scene) -> str | None:
-        """SHA-256 of all that the scene's outputs are made from; None where that cannot be told."""
-        if self.database is None:
+        None without a cache, and where an input cannot be read.
+        """
+        if self.folder is None:
             return None
         try:
-            reads = [[path.as_posix(), self._digest(path)] for path in self._files(scene.reads)]
-        except OSError:  # for whoever makes the scene to tell
+            inputs = [[path.as_posix(), self._digest(path)] for path in self._files(task.inputs)]
+        except OSError:  # the task reports it
             return None
-        own = {"scene": scene.name, "facts": scene.facts, "makes": [path.name for path in scene.makes]}
-        text = json.dumps(self.basis | own | {"reads": reads}, sort_keys=True, default=_plain)
-        return hashlib.sha256(text.encode()).hexdigest()
+        own = {"scene": task.name, "facts": task.facts, "outputs": [path.name for path in task.outputs]}
+        text = json.dumps(self.basis | own | {"inputs": inputs}, sort_keys=True, default=_as_json)
+        return self.folder / self.stage / hashlib.sha256(text.encode()).hexdigest()
 
-    def take(self, key: str | None, targets: Sequence[Path]) -> _Kept | None:
-        """Link what is kept under a key to the targets; None where nothing is, or it is no longer what was kept."""
-        with self._forgiving() as database:
-            if database is None or key is None:
-                return None
-            row = database.execute("SELECT files, result FROM scenes WHERE stage = ? AND key = ?", (self.stage, key))
-            found = row.fetchone()
-            if found is None:
-                return None
-            for file, target in zip(json.loads(found[0]), targets, strict=True):
-                kept = self._place(key) / file["name"]
-                if not kept.is_file() or _mark(kept) != file["mark"]:
-                    return None
-                _link(kept, target)
-            self.used.add(key)
-            return _Kept(found[1] if isinstance(found[1], bytes) else json.loads(found[1]))
-        return None
+    def restore(self, entry: Path | None, outputs: Sequence[Path]) -> Any:
+        """Link the files of an entry to the outputs; its result, or `_ABSENT` if it is absent or was changed."""
+        with self._disable_on_error(), suppress(FileNotFoundError, ValueError):
+            if entry is None:
+                return _ABSENT
+            header, _, content = (entry / RESULT).read_bytes().partition(b"\n")
+            about = json.loads(header)
+            if about["files"] != [_size_and_time(entry / output.name) for output in outputs]:
+                return _ABSENT
+            for output in outputs:
+                _link(entry / output.name, output)
+            os.utime(entry)
+            return content if about["is_bytes"] else json.loads(content)
+        return _ABSENT
 
-    def keep(self, key: str | None, made: Sequence[Path], result: Any) -> None:
-        """Keep what was made under a key: first its files, then its entry."""
-        with self._forgiving() as database:
-            if database is None or key is None:
+    def save(self, entry: Path | None, outputs: Sequence[Path], result: Any) -> None:
+        """Keep outputs and result as an entry, whole or not at all."""
+        with self._disable_on_error():
+            if entry is None or self.folder is None:
                 return
-            files = []
-            for path in made:
-                kept = self._place(key) / path.name
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                _link(path, kept)
-                files.append({"name": path.name, "mark": _mark(kept)})
-            content = result if isinstance(result, bytes) else json.dumps(result)
-            entry = (self.stage, key, json.dumps(files), content, time.time())
-            database.execute("INSERT OR REPLACE INTO scenes VALUES (?, ?, ?, ?, ?)", entry)
+            temporary = entry.with_name(f".partial-{os.getpid()}-{entry.name}")
+            temporary.mkdir(parents=True, exist_ok=True)
+            for output in outputs:
+                _link(output, temporary / output.name)
+            files = [_size_and_time(temporary / output.name) for output in outputs]
+            header = json.dumps({"files": files, "is_bytes": isinstance(result, bytes)})
+            content = result if isinstance(result, bytes) else json.dumps(result).encode()
+            (temporary / RESULT).write_bytes(header.encode() + b"\n" + content)
+            shutil.rmtree(entry, ignore_errors=True)  # one that was changed
+            os.replace(temporary, entry)
 
     def prune(self) -> None:
-        """Note what this run has used; remove what none has for `KEPT_S` seconds."""
-        with self._forgiving() as database:
-            if database is None:
+        """Store the digests of this run; remove what no run has used for `MAX_AGE_S`."""
+        with self._disable_on_error():
+            if self.folder is None:
                 return
-            now, old = time.time(), time.time() - KEPT_S
-            database.execute("BEGIN IMMEDIATE")
-            marks = [(now, self.stage, key) for key in self.used]
-            database.executemany("UPDATE scenes SET used = ? WHERE stage = ? AND key = ?", marks)
-            self._note_digests(database)
-            database.execute("DELETE FROM scenes WHERE used < ?", (old,))
-            database.execute("DELETE FROM digests WHERE used < ?", (old,))
-            database.execute("COMMIT")
-            known = {key for (key,) in database.execute("SELECT key FROM scenes WHERE stage = ?", (self.stage,))}
-            for place in (self.folder / self.stage).glob("*"):
-                if place.name not in known and place.stat().st_mtime < old:
-                    shutil.rmtree(place, ignore_errors=True)
+            oldest = time.time() - MAX_AGE_S
+            for entry in (self.folder / self.stage).glob("*"):
+                if entry.stat().st_mtime < oldest:
+                    shutil.rmtree(entry, ignore_errors=True)
+            digests = self._stored_digests() | self.digests  # another process may have stored some
+            write_json(self.folder / DIGESTS, {file: note for file, note in digests.items() if note[1] >= oldest})
 
-    def _note_digests(self, database: sqlite3.Connection) -> None:
-        now = time.time()
-        rows = [(file, sha256, now) for file, sha256 in self.digests.items()]
-        database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+    def _stored_digests(self) -> dict[str, tuple[str, float]]:
+        with suppress(FileNotFoundError, ValueError):
+            digests = read_json(self.folder / DIGESTS) if self.folder else {}
+            return digests if isinstance(digests, dict) else {}
+        return {}
 
-    def _place(self, key: str) -> Path:
-        return self.folder / self.stage / key
+    def _digest(self, path: Path) -> str:
+        """SHA-256 of a file, which is read again only when its inode, size or time differ, as git does.
+
+        The inode stands for the path, so that hard links in another workspace of DVC need no reading.
+        """
+        status = path.stat()
+        file = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        note = self.digests.get(file) or self.stored.get(file)
+        sha256 = note[0] if note else file_sha256(path)
+        if time.time_ns() - status.st_mtime_ns > FRESH_NS:
+            self.digests[file] = sha256, time.time()
+        return sha256
 
     def _files(self, paths: Iterable[Path]) -> list[Path]:
         """Files, those in folders, and those beside them in which GDAL looks for a mask, a grid or statistics."""
@@ -205,93 +232,17 @@ class _Store:
     def _companions(self, path: Path) -> Iterator[Path]:
         """Files like SCENE.tfw and SCENE.tif.aux.xml beside SCENE.tif."""
         folder, prefix = path.parent, f"{path.stem}."
-        if folder not in self.beside:
-            self.beside[folder] = sorted(os.listdir(folder))
-        names = self.beside[folder]
+        if folder not in self.names_in:
+            self.names_in[folder] = sorted(os.listdir(folder))
+        names = self.names_in[folder]
         for i in range(bisect_left(names, prefix), len(names)):
             if not names[i].startswith(prefix):
                 return
             if Path(names[i]).suffix.lower() != path.suffix.lower() and (folder / names[i]).is_file():
                 yield folder / names[i]
 
-    def _digest(self, path: Path) -> str:
-        """SHA-256 of a file, read again only when its inode, size or time differ, as git has it.
 
-        The inode stands for the path, so that hard links in another workspace of DVC need no reading.
-        """
-        status = path.stat()
-        file = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-        if file in self.digests:
-            return self.digests[file]
-        row = None
-        with self._forgiving() as database:
-            row = database and database.execute("SELECT sha256 FROM digests WHERE file = ?", (file,)).fetchone()
-        sha256 = row[0] if row else file_sha256(path)
-        if time.time_ns() - status.st_mtime_ns > FRESH_NS:
-            self.digests[file] = sha256
-        return sha256
-
-    @contextmanager
-    def _forgiving(self) -> Iterator[sqlite3.Connection | None]:
-        try:
-            yield self.database
-        except (OSError, sqlite3.Error) as error:
-            self.abandon(error)
-
-    def abandon(self, error: Exception) -> None:
-        """Go on without the store; a database that is no longer one is removed."""
-        if self.database:
-            self.database.close()
-        self.database = None
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            with suppress(OSError):
-                (self.folder / "store.sqlite").unlink()
-        print(f"{self.stage}: without the store of earlier work, which fails: {error}", file=sys.stderr)
-
-
-@contextmanager
-def _opened(stage: str, settings: Mapping[str, Any], code: str) -> Iterator[_Store]:
-    """The store of a stage; one that does nothing where the main checkout has no ``.dvc`` to keep it in."""
-    store, folder = _Store(stage), kept_work(Path.cwd())
-    if folder:
-        store.folder = folder
-        store.basis = {"stage": stage, "settings": settings, "code": code, "libraries": library_versions()}
-        try:
-            store.database = _connect(store.folder / "store.sqlite")
-        except (OSError, sqlite3.Error) as error:
-            store.abandon(error)
-    try:
-        yield store
-    finally:
-        if store.database:
-            store.database.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """The database, made anew where the file is damaged: it holds nothing that cannot be made again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return _tables(path)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # locked, or the disk
-            raise
-        path.unlink()
-        return _tables(path)
-
-
-def _tables(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-    try:
-        connection.execute("PRAGMA journal_mode = TRUNCATE")
-        connection.execute("PRAGMA synchronous = OFF")  # survives a kill; a power cut at worst costs the store
-        connection.executescript(_TABLES)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
-
-
-def _mark(path: Path) -> list[int]:
+def _size_and_time(path: Path) -> list[int]:
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
@@ -310,5 +261,5 @@ def _link(source: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)  # os.replace leaves it where both are links to one file
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     return vars(value) if hasattr(value, "__dataclass_fields__") else str(value)

@@ -11,8 +11,9 @@ import numpy as np
 import spyndex
 
 from landfold.core.errors import LandfoldError
-from landfold.geo import raster
 from landfold.geo.bands import STANDARD_NAMES
+from landfold.geo.raster import Raster
+from landfold.geo.writer import create
 from landfold.scenes.settings import IndexSettings
 
 
@@ -76,13 +77,13 @@ def write_indices(
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
     """Compute the indices of a scene by windows into ``target``, float32 with NaN as nodata."""
-    with raster.Raster.open(scene) as source:
+    with Raster.open(scene) as source:
         check_bands(settings.names, source.names)
         bands = sorted({band for name in settings.names for band in required_bands(name)})
         done = 0
-        with raster.create(target, source.grid, settings.names, dtype="float32", nodata=np.nan) as writer:
+        with create(target, source.grid, settings.names, dtype="float32", nodata=np.nan) as writer:
             for window in source.grid.blocks():
-                reflectance = dict(zip(bands, source.read(window, bands), strict=True))
+                reflectance = dict(zip(bands, source.read_reflectance(window, bands), strict=True))
                 writer.write(window, np.stack([compute(name, reflectance) for name in settings.names]))
                 done += int(window.width * window.height)
                 progress(done / (source.grid.height * source.grid.width))

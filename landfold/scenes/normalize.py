@@ -1,7 +1,7 @@
-"""Scene statistics: exact percentiles over valid pixels, and the one function that applies them.
+"""Normalization: exact percentiles of each channel of a scene over its valid pixels, and channels scaled by them.
 
 The percentiles are those of ``numpy.percentile`` (method "linear", in double precision) on all valid
-values of a channel, found in bounded memory: integers by one histogram of their 65,536 values, float32 by two
+values of a channel, in bounded memory: integers by one histogram of their 65,536 values, float32 by two
 passes over the halves of their sortable bit pattern (a radix selection), so both are exact.
 """
 
@@ -15,18 +15,18 @@ import numpy as np
 
 from landfold.core.errors import LandfoldError
 from landfold.core.files import read_json, write_json
-from landfold.geo.bands import Radiometry
-from landfold.geo.raster import Raster, create
+from landfold.geo.raster import Raster
+from landfold.geo.writer import create
 from landfold.scenes.settings import NormalizeSettings
 
 
 class StatisticsError(LandfoldError):
-    """A scene whose statistics cannot be taken or do not fit."""
+    """A scene without usable statistics, or statistics of other channels."""
 
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What a channel is scaled by: the values at the two percentiles, over ``count`` valid pixels."""
+    """The values of a channel at the two percentiles, over ``count`` valid pixels."""
 
     low: float
     high: float
@@ -35,7 +35,7 @@ class ChannelStatistics:
 
 @dataclass(frozen=True)
 class SceneStatistics:
-    """The frozen statistics of a scene, used alike by training, export and serving."""
+    """The statistics of a scene; training, export and serving use the same."""
 
     scene: str
     low_percentile: float
@@ -54,7 +54,13 @@ class SceneStatistics:
         return cls(content["scene"], content["low_percentile"], content["high_percentile"], channels)
 
     def apply(self, channels: dict[str, np.ndarray]) -> np.ndarray:
-        """Scale channels to [0, 1]: (channel, y, x) float32 in the statistics' order, 0 where NaN.
+        """Scale channels to [0, 1].
+
+        Args:
+            channels: (y, x) reflectance or index, NaN where not valid, by name.
+
+        Returns:
+            (channel, y, x) float32 in the statistics' order, 0 where NaN.
 
         Raises:
             StatisticsError: if a channel is absent or has no statistics.
@@ -68,7 +74,7 @@ class SceneStatistics:
 
 def _scale(values: np.ndarray, statistics: ChannelStatistics) -> np.ndarray:
     low, high = np.float32(statistics.low), np.float32(statistics.high)
-    if not high > low:  # a channel that is constant between the percentiles tells nothing
+    if not high > low:  # constant between the percentiles
         return np.zeros(values.shape, dtype=np.float32)
     scaled = (values.astype(np.float32, copy=False) - low) / (high - low)
     np.clip(scaled, 0.0, 1.0, out=scaled)
@@ -77,7 +83,7 @@ def _scale(values: np.ndarray, statistics: ChannelStatistics) -> np.ndarray:
 
 
 def percentile_of_counts(counts: np.ndarray, percentile: float, *, lowest: int = 0) -> float:
-    """The percentile of integers, ``counts`` of each from ``lowest`` on, as numpy.percentile has it."""
+    """The percentile of integers as numpy.percentile gives it; ``counts`` are of each integer from ``lowest`` on."""
     total = int(counts.sum())
     below, above, weight = _ranks(total, percentile)
     cumulative = np.cumsum(counts)
@@ -104,7 +110,7 @@ def sortable(values: np.ndarray) -> np.ndarray:
     return np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
 
 
-def unsortable(keys: np.ndarray) -> np.ndarray:
+def from_sortable(keys: np.ndarray) -> np.ndarray:
     """The float32 values of `sortable` keys."""
     keys = keys.astype(np.uint32, copy=False)
     return np.where(keys >> 31, keys & np.uint32(0x7FFFFFFF), ~keys).astype(np.uint32).view(np.float32)
@@ -113,10 +119,14 @@ def unsortable(keys: np.ndarray) -> np.ndarray:
 def float_percentiles(
     blocks: Callable[[], Iterable[np.ndarray]], percentiles: Iterable[float]
 ) -> tuple[list[float], int]:
-    """Exact percentiles of float32 values that come in blocks, NaN left out, and their count.
+    """Exact percentiles of float32 values without NaN, and the number of values.
 
-    ``blocks`` is called twice: the first pass counts the upper 16 bits of each sortable key, the
-    second the lower 16 bits of the keys that share the upper bits of a wanted rank.
+    The first pass counts the upper 16 bits of each sortable key, the second the lower 16 bits of the keys that share
+    the upper bits of a wanted rank.
+
+    Args:
+        blocks: gives all values in blocks, each time it is called.
+        percentiles: 0 to 100.
     """
     upper = np.zeros(1 << 16, dtype=np.int64)
     for block in blocks():
@@ -125,22 +135,22 @@ def float_percentiles(
     total = int(upper.sum())
     if total == 0:
         return [float("nan") for _ in percentiles], 0
-    plans = [_ranks(total, percentile) for percentile in percentiles]
-    wanted = sorted({rank for below, above, _ in plans for rank in (below, above)})
+    ranks = [_ranks(total, percentile) for percentile in percentiles]
+    wanted = sorted({rank for below, above, _ in ranks for rank in (below, above)})
     cumulative = np.cumsum(upper)
-    homes = {rank: int(np.searchsorted(cumulative, rank, side="right")) for rank in wanted}
-    lower = {home: np.zeros(1 << 16, dtype=np.int64) for home in homes.values()}
+    upper_of = {rank: int(np.searchsorted(cumulative, rank, side="right")) for rank in wanted}
+    lower = {bits: np.zeros(1 << 16, dtype=np.int64) for bits in upper_of.values()}
     for block in blocks():
         keys = sortable(block[~np.isnan(block)])
         high = keys >> 16
-        for home, counts in lower.items():
-            counts += np.bincount(keys[high == home] & 0xFFFF, minlength=1 << 16)
+        for bits, counts in lower.items():
+            counts += np.bincount(keys[high == bits] & 0xFFFF, minlength=1 << 16)
     values = {}
-    for rank, home in homes.items():
-        rest = rank - (int(cumulative[home - 1]) if home else 0)
-        low = int(np.searchsorted(np.cumsum(lower[home]), rest, side="right"))
-        values[rank] = float(unsortable(np.array([(home << 16) | low], dtype=np.uint32))[0])
-    return [_interpolate(values[below], values[above], weight) for below, above, weight in plans], total
+    for rank, bits in upper_of.items():
+        rest = rank - (int(cumulative[bits - 1]) if bits else 0)
+        low = int(np.searchsorted(np.cumsum(lower[bits]), rest, side="right"))
+        values[rank] = float(from_sortable(np.array([(bits << 16) | low], dtype=np.uint32))[0])
+    return [_interpolate(values[below], values[above], weight) for below, above, weight in ranks], total
 
 
 def scene_statistics(
@@ -166,7 +176,7 @@ def scene_statistics(
 
 
 LOWEST = {"uint8": 0, "uint16": 0, "int16": -(1 << 15)}
-"""Integer types with at most 65,536 values, and the least of them: one histogram holds a whole scene."""
+"""Integer types with at most 65,536 values, which one histogram can hold: the least value of each."""
 
 
 def _integer_channels(source: Raster, settings: NormalizeSettings) -> dict[str, ChannelStatistics]:
@@ -174,38 +184,29 @@ def _integer_channels(source: Raster, settings: NormalizeSettings) -> dict[str, 
     if kind not in LOWEST:
         raise StatisticsError(f"{source.dataset.name}: {kind} data; expected {', '.join(LOWEST)} or float32")
     counts = np.zeros((len(source.names), 1 << 16), dtype=np.int64)
-    for stored, valid in source.scan():
+    for raw, valid in source.scan():
         whole = bool(valid.all())  # spares a copy of most blocks of most scenes
-        for total, band in zip(counts, stored, strict=True):
+        for total, band in zip(counts, raw, strict=True):
             numbers = band.ravel() if whole else band[valid]
             if LOWEST[kind]:
                 numbers = numbers.astype(np.int64) - LOWEST[kind]
             total += np.bincount(numbers, minlength=1 << 16)
-    return {
-        name: _from_counts(total, LOWEST[kind], radiometry, settings)
-        for name, radiometry, total in zip(source.names, source.radiometry, counts, strict=True)
-    }
-
-
-def _from_counts(
-    counts: np.ndarray, lowest: int, radiometry: Radiometry, settings: NormalizeSettings
-) -> ChannelStatistics:
-    total = int(counts.sum())
-    if total == 0:
-        return ChannelStatistics(0.0, 0.0, 0)
-    low, high = (
-        percentile_of_counts(counts, p, lowest=lowest) * radiometry.scale + radiometry.offset
-        for p in (settings.low_percentile, settings.high_percentile)
-    )
-    return ChannelStatistics(low, high, total)
+    channels = {}
+    for name, radiometry, total in zip(source.names, source.radiometry, counts, strict=True):
+        low, high = (
+            percentile_of_counts(total, percentile, lowest=LOWEST[kind]) * radiometry.scale + radiometry.offset
+            for percentile in (settings.low_percentile, settings.high_percentile)
+        )
+        channels[name] = ChannelStatistics(low, high, int(total.sum()))
+    return channels
 
 
 def _float_channels(source: Raster, settings: NormalizeSettings) -> dict[str, ChannelStatistics]:
     channels = {}
     for name in source.names:
-        blocks = lambda name=name: (source.read(window, [name])[0] for window in source.grid.blocks())  # noqa: E731
+        blocks = lambda name=name: (source.read_reflectance(window, [name])[0] for window in source.grid.blocks())  # noqa: E731
         (low, high), count = float_percentiles(blocks, (settings.low_percentile, settings.high_percentile))
-        channels[name] = ChannelStatistics(low, high, count) if count else ChannelStatistics(0.0, 0.0, 0)
+        channels[name] = ChannelStatistics(low, high, count)
     return channels
 
 
@@ -221,10 +222,10 @@ def write_normalized(
     done = 0
     with create(target, reflectance.grid, list(statistics.channels), dtype="float32") as writer:
         for window in reflectance.grid.blocks():
-            channels = dict(zip(reflectance.names, reflectance.read(window), strict=True))
+            channels = dict(zip(reflectance.names, reflectance.read_reflectance(window), strict=True))
             if indices is not None:
-                channels |= dict(zip(indices.names, indices.read(window), strict=True))
-            writer.write(window, statistics.apply(channels), reflectance.valid(window))
+                channels |= dict(zip(indices.names, indices.read_reflectance(window), strict=True))
+            writer.write(window, statistics.apply(channels), reflectance.read_mask(window))
             done += int(window.width * window.height)
             progress(done / (reflectance.grid.height * reflectance.grid.width))
 
@@ -237,7 +238,14 @@ def normalize_scene(
     *,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
-    """Write the statistics and the normalized raster of a scene, of its ``files``: bands and, if any, indices.
+    """Write the statistics and the normalized raster of a scene.
+
+    Args:
+        files: its raster of bands and, if there are any, that of indices.
+        settings: section ``normalize``.
+        statistics: the JSON file to write.
+        target: the raster to write; its name is that of the scene.
+        progress: called with the fraction that is written.
 
     Raises:
         StatisticsError: if a channel has fewer than ``min_valid_px`` valid pixels.
@@ -245,6 +253,6 @@ def normalize_scene(
     with ExitStack() as stack:
         reflectance, *rest = [stack.enter_context(Raster.open(file)) for file in files]
         indices = rest[0] if rest else None
-        found = scene_statistics(target.stem, reflectance, indices, settings)
-        found.save(statistics)
-        write_normalized(reflectance, indices, found, target, progress=progress)
+        scene = scene_statistics(target.stem, reflectance, indices, settings)
+        scene.save(statistics)
+        write_normalized(reflectance, indices, scene, target, progress=progress)

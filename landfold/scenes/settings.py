@@ -1,12 +1,12 @@
 """Sections ``dataset``, ``ingest``, ``indices`` and ``normalize`` of params.yaml."""
 
-from difflib import get_close_matches
 from math import isfinite
 from typing import Literal, Self
 
 import spyndex
 from pydantic import Field, field_validator, model_validator
 
+from landfold.core.errors import did_you_mean
 from landfold.core.settings import Box, Settings
 from landfold.geo.bands import STANDARD_NAMES
 
@@ -38,24 +38,24 @@ class IngestSettings(Settings):
     bands: list[str] = Field(min_length=1)
     """standard names of the bands to use, in the order of the channels"""
     band_order: list[str | None] | None
-    """names of the bands of multi-band files that do not tell them, in the order of the file, '-' for one to leave
-    out; null if none is needed"""
+    """names of the bands of multi-band files whose descriptions name none, in the order of the file, '-' for one to
+    leave out; null if none is needed"""
     crs_policy: Literal["error", "reproject", "keep"]
     """a scene that is not in project.crs and north-up is refused (error), is warped onto one lattice in project.crs
-    (reproject; Landsat's grids lie half a pixel off it), or stays on its own grid, which must be north-up and in
+    (reproject; Landsat's grids are half a pixel off it), or stays on its own grid, which must be north-up and in
     metres (keep)"""
     area: Box | None
     """x_min, y_min, x_max, y_max in metres of project.crs: only the pixels that meet this ground are read and
     written; a scene in another CRS (keep) is cut to the rectangle around it; null: whole scenes"""
-    resolution_m: float = Field(gt=0)
+    resolution_m: float = Field(gt=0, le=100_000)
     """pixel size of the common grid in metres; with crs_policy keep, a scene whose own pixels are within 1 % of
     it keeps them, unchanged"""
     resampling: Literal["nearest", "bilinear", "cubic"]
     """how bands of another grid are put on the common one"""
-    scale: float = Field(gt=0)
-    """reflectance = DN * scale + offset, for integer files whose product and tags do not tell"""
+    scale: float = Field(gt=0, le=1e6)
+    """reflectance = DN * scale + offset, for integer files where product and tags give neither"""
     offset: float
-    """reflectance = DN * scale + offset, for integer files whose product and tags do not tell"""
+    """reflectance = DN * scale + offset, for integer files where product and tags give neither"""
     nodata: int | None
     """DN that means no data in files that declare none; null if there is no such DN"""
     masks: MaskSettings
@@ -103,8 +103,7 @@ class IndexSettings(Settings):
     def _known(cls, names: list[str]) -> list[str]:
         for name in names:
             if name not in spyndex.indices:
-                close = get_close_matches(name.upper(), list(spyndex.indices), n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
+                hint = did_you_mean(name, spyndex.indices)
                 raise ValueError(f"'{name}' is not in the Awesome Spectral Indices list{hint}")
         if len(set(names)) < len(names):
             raise ValueError("an index is named twice")
@@ -118,7 +117,7 @@ class NormalizeSettings(Settings):
     """percentile of a channel's valid pixels that becomes 0"""
     high_percentile: float = Field(gt=0, le=100)
     """percentile of a channel's valid pixels that becomes 1"""
-    min_valid_px: int = Field(ge=1)
+    min_valid_px: int = Field(ge=1, le=10**12)
     """a channel with fewer valid pixels in a scene is refused"""
 
     @model_validator(mode="after")

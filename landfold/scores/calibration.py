@@ -1,8 +1,8 @@
 """Scores of probabilities, and temperature scaling: whether a confidence of 0.8 is right 8 times in 10.
 
-Probabilities are (patch, class), rows that sum to 1; truth is the number of each patch's class. The class that a
-patch is called is the one of the highest probability, the first of equals. A class that never occurs in the truth is
-no special case here: a probability given to it counts as error in every score.
+Probabilities are (patch, class), rows that sum to 1; truth is the number of each patch's class. The predicted class is
+the one of the highest probability, the first of equals. A class that never occurs in the truth is no special case: a
+probability given to it counts as error in every score.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,10 @@ def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 
 def brier(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over patches of the squared error summed over classes, 0 to 2 (Brier 1950); not halved."""
+    """Mean over patches of the squared error summed over classes, 0 to 2; not halved.
+
+    Brier (1950), https://doi.org/10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2.
+    """
     error = probabilities.astype(np.float64)
     error[np.arange(len(truth)), truth] -= 1
     return float((error**2).sum(axis=1).mean())
@@ -62,37 +65,38 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray) -> pandas.DataFram
     Bins are (low, high]; the confidence is the highest probability of a patch. Bins without a patch are left out.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == truth
-    part = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    count = np.bincount(part, minlength=BINS)
-    there = np.flatnonzero(count)
+    correct = probabilities.argmax(axis=1) == truth
+    number = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    count = np.bincount(number, minlength=BINS)
+    occupied = np.flatnonzero(count)
     return pandas.DataFrame(
         {
-            "bin": there,
-            "low": there / BINS,
-            "high": (there + 1) / BINS,
-            "count": count[there],
-            "confidence": np.bincount(part, confidence)[there] / count[there],
-            "accuracy": np.bincount(part, right)[there] / count[there],
+            "bin": occupied,
+            "low": occupied / BINS,
+            "high": (occupied + 1) / BINS,
+            "count": count[occupied],
+            "confidence": np.bincount(number, confidence)[occupied] / count[occupied],
+            "accuracy": np.bincount(number, correct)[occupied] / count[occupied],
         }
     )
 
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Expected calibration error: mean over patches of |accuracy - confidence| of their bin, 0 to 1.
+    """Expected calibration error: mean over patches of abs(accuracy - confidence) of their bin, 0 to 1.
 
-    It depends on the number of bins, and is above 0 by chance alone where a bin has few patches.
+    Naeini et al. (2015), https://doi.org/10.1609/aaai.v29i1.9602. It depends on the number of bins, and is above 0 by
+    chance alone where a bin has few patches.
     """
     bins = reliability(probabilities, truth)
     return float(np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["count"]))
 
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of the logits divided by the temperature: above 1 less confident, below 1 more.
+    """Softmax of the logits divided by the temperature (Guo et al. 2017): above 1 less confident, below 1 more.
 
-    The logarithm of a probability is its logit but for a constant a patch, which the softmax does not see. The
-    order of the classes stays, but that those under `CLIP` become equal, so that one patch that is surely wrong
-    weighs no more in a fit than in `log_loss`.
+    The logarithm of a probability is its logit but for a constant a patch, which the softmax cancels. The order of the
+    classes stays, except that those under `CLIP` become equal, so that one patch that is surely wrong has no more
+    weight in a fit than in `log_loss`.
     """
     return softmax(_logits(probabilities) / temperature, axis=1)
 
@@ -100,7 +104,7 @@ def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """The temperature of the least log loss within `TEMPERATURES`; 1 where none is better, or without patches.
 
-    The loss is convex in 1 / temperature, so that the bounded search finds the least of all.
+    The loss is convex in 1 / temperature, so that the bounded search finds the global minimum.
     """
     if not len(truth):
         return 1.0
@@ -111,15 +115,15 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
         inverse = np.exp(-logarithm)
         return float((logsumexp(logits * inverse, axis=1) - own * inverse).mean())
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+    best = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(best.x)) if best.fun < loss(0.0) else 1.0
 
 
 def cross_fit(probabilities: np.ndarray, truth: np.ndarray, folds: np.ndarray, repeats: np.ndarray) -> Scaling:
     """Scale each fold by the temperature fitted on the other folds of its repeat.
 
-    No patch of a fold takes part in its own temperature. (The networks of the other folds did see those patches:
-    what they predict of their own held-out zones is all that the fit looks at.)
+    No patch of a fold takes part in its own temperature. The networks of the other folds did train on those patches,
+    but the fit uses only what they predict of their own held-out zones.
     """
     scaled, rows = np.empty(probabilities.shape), []
     for fold in np.unique(folds):

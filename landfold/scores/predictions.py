@@ -1,4 +1,4 @@
-"""What all folds predict of the patches that they never saw, proved to fit together."""
+"""Out-of-fold predictions: each patch predicted by the fold that did not train on its zone, read and checked."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ import pandas
 
 from landfold.core.errors import LandfoldError
 from landfold.core.files import read_json
-from landfold.folds.assignment import TEST, FoldIndex, column, read_index
+from landfold.folds.lists import FoldIndex, column, read_assignment, read_index, read_split
+from landfold.folds.split import TEST
 from landfold.scores.calibration import Scaling, cross_fit
 from landfold.scores.metrics import confusions
 
 SUM_TOLERANCE = 0.01
-"""What the probabilities of a patch may add up to beside 1: as much as half precision rounds."""
+"""How far the probabilities of a patch may add up to other than 1: as much as half precision rounds."""
 
 
 class EvaluationError(LandfoldError):
@@ -24,16 +25,19 @@ class EvaluationError(LandfoldError):
 
 
 @dataclass(frozen=True)
-class OutOfFold:
+class OutOfFoldPredictions:
     """The predictions of all folds, each patch once in every repeat.
 
-    ``table`` has ``patch``, ``x``, ``y``, ``geometry``, ``zone`` (of the first repeat), ``repeat``, ``fold``,
-    ``label``, ``predicted`` and ``p_CLASS`` for every class, repeat by repeat in the order of data/patches.parquet;
-    ``predicted_baseline``, the audit's classifier of band statistics under the same folds; ``distance_m``, metres to
-    the nearest training patch; and ``predicted_random``, where the network was trained under the random folds, too.
-    ``history`` has the curves of all folds, with a column ``fold``. ``test`` has the same columns as far as they
-    apply, of the patches of the test region, predicted by the mean of all folds; it is empty where there is no such
-    region.
+    Attributes:
+        classes: their names, in the order of the model cards.
+        table: ``patch``, ``x``, ``y``, ``geometry``, ``zone`` (of the first repeat), ``repeat``, ``fold``, ``label``,
+            ``predicted`` and ``p_CLASS`` for every class, repeat by repeat in the order of data/patches.parquet;
+            ``predicted_baseline``, the audit's classifier of band statistics under the same folds; ``distance_m``,
+            metres to the nearest training patch; and ``predicted_random``, where the network was trained under the
+            random folds, too.
+        history: the training curves of all folds, with a column ``fold``.
+        test: the same columns as far as they apply, of the patches of the test region, predicted by the mean of all
+            folds; empty where there is no such region.
     """
 
     classes: list[str]
@@ -52,7 +56,7 @@ class OutOfFold:
     @property
     def truth(self) -> np.ndarray:
         """The number of each row's class, (row,) int64."""
-        return self.table["label"].map({name: i for i, name in enumerate(self.classes)}).to_numpy()
+        return _numbers(self.table["label"], self.classes)
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -80,22 +84,24 @@ def _columns(classes: list[str]) -> list[str]:
     return [f"p_{name}" for name in classes]
 
 
+def _numbers(names: pandas.Series, classes: list[str]) -> np.ndarray:
+    return names.map({name: i for i, name in enumerate(classes)}).to_numpy()
+
+
 def _counts(table: pandas.DataFrame, predicted: str, groups: np.ndarray, classes: list[str]) -> np.ndarray:
-    number = {name: i for i, name in enumerate(classes)}
-    truth, found = table["label"].map(number), table[predicted].map(number)
-    return confusions(truth.to_numpy(), found.to_numpy(), groups, len(classes))
+    return confusions(_numbers(table["label"], classes), _numbers(table[predicted], classes), groups, len(classes))
 
 
 @dataclass(frozen=True)
-class _Trained:
-    """The folders of the folds' models under one kind of split, ``fold`` (zoned) or ``random``."""
+class FoldModels:
+    """The folders fold_I of the networks under one ``kind`` of split: fold (spatial) or random."""
 
     folder: Path
     index: FoldIndex
     kind: str
 
-    def required(self, fold: int, name: str) -> Path:
-        """A file of a fold."""
+    def file(self, fold: int, name: str) -> Path:
+        """A file of a fold, which must be there."""
         path = self.folder / f"fold_{fold}" / name
         if not path.is_file():
             raise EvaluationError(
@@ -107,28 +113,26 @@ class _Trained:
         """The classes of all folds, which must have been trained on the splits that the index lists."""
         first: list[str] = []
         for fold in self.index.folds:
-            card = self.required(fold, "model.json")
-            content = read_json(card)
-            self.index.check_card(card, fold, content["fold_digest"], self.kind)
-            first = first or content["classes"]
-            if content["classes"] != first:
+            path = self.file(fold, "model.json")
+            card = read_json(path)
+            self.index.check_card(path, fold, card["fold_digest"], self.kind)
+            first = first or card["classes"]
+            if card["classes"] != first:
                 raise EvaluationError(
-                    f"{card.parent}: fold {fold} has the classes {', '.join(content['classes'])}, but fold "
+                    f"{path.parent}: fold {fold} has the classes {', '.join(card['classes'])}, but fold "
                     f"{self.index.folds[0]} has {', '.join(first)}; {self.index.retrain(fold, self.kind)}"
                 )
         return first
 
     def predictions(self, held_out: Callable[[int], pandas.DataFrame], classes: list[str]) -> pandas.DataFrame:
         """Columns patch, repeat, predicted and p_CLASS of all folds; ``held_out`` has the validation patches of one."""
-        parts = []
-        for fold in self.index.folds:
-            path = self.required(fold, "predictions.parquet")
-            found = pandas.read_parquet(path)
-            self._check(path, fold, found, held_out(fold), classes)
-            self._check_probabilities(path, fold, found, classes)
-            columns = ["patch", "predicted", *_columns(classes)]
-            parts.append(found[columns].assign(repeat=fold // self.index.k))
-        return pandas.concat(parts)
+        columns = ["patch", "predicted", *_columns(classes)]
+        return pandas.concat(
+            self._read(fold, "predictions.parquet", held_out(fold), classes)[columns].assign(
+                repeat=fold // self.index.k
+            )
+            for fold in self.index.folds
+        )
 
     def test(self, patches: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:
         """The patches of the test region with ``predicted``: the best class of the mean of all folds."""
@@ -136,63 +140,71 @@ class _Trained:
             return patches.assign(predicted=patches["label"])
         total = np.zeros((len(patches), len(classes)))
         for fold in self.index.folds:
-            path = self.required(fold, "test.parquet")
-            found = pandas.read_parquet(path)
-            self._check(path, fold, found, patches, classes)
-            self._check_probabilities(path, fold, found, classes)
-            total += found.set_index("patch").loc[patches["patch"], _columns(classes)].to_numpy()
+            table = self._read(fold, "test.parquet", patches, classes)
+            total += table.set_index("patch").loc[patches["patch"], _columns(classes)].to_numpy()
         return patches.assign(predicted=np.array(classes, dtype=object)[total.argmax(axis=1)])
 
-    def _check(
-        self, path: Path, fold: int, found: pandas.DataFrame, expected: pandas.DataFrame, classes: list[str]
-    ) -> None:
-        """Prove that predictions are of exactly the expected patches, with their labels."""
-        mend = self.index.retrain(fold, self.kind)
-        missing = sorted(set(expected["patch"]) - set(found["patch"]))
-        foreign = sorted(set(found["patch"]) - set(expected["patch"]))
-        repeated = sorted(found["patch"][found["patch"].duplicated()])
-        if missing or foreign or repeated:
-            raise EvaluationError(
-                f"{path}: expected the {len(expected)} held-out patches of fold {fold}, each once, found "
-                f"{len(found)}: {len(missing)} missing, {len(foreign)} foreign, {len(repeated)} repeated "
-                f"(such as {(missing + foreign + repeated)[0]}); {mend}"
-            )
-        labels = expected.set_index("patch")["label"].loc[found["patch"]].to_numpy()
-        changed = found[found["label"].to_numpy() != labels]
-        if len(changed):
-            raise EvaluationError(
-                f"{path}: fold {fold} is stale: {len(changed)} patches had another label when it was trained (such "
-                f"as {changed['patch'].iloc[0]}, then {changed['label'].iloc[0]}); {mend}"
-            )
-        unknown = sorted((set(found["label"]) | set(found["predicted"])) - set(classes))
-        if unknown:
-            raise EvaluationError(
-                f"{path}: fold {fold} has the class {', '.join(unknown)}, which its model.json does not list "
-                f"({', '.join(classes)}); {mend}"
-            )
-
-    def _check_probabilities(self, path: Path, fold: int, found: pandas.DataFrame, classes: list[str]) -> None:
-        """Prove that there are probabilities of all classes, which add up to 1."""
-        mend = self.index.retrain(fold, self.kind)
-        absent = sorted(set(_columns(classes)) - set(found.columns))
-        if absent:
-            raise EvaluationError(
-                f"{path}: expected a column p_CLASS for each class of model.json, found no {', '.join(absent)}; {mend}"
-            )
-        values = found[_columns(classes)].to_numpy(np.float64)
-        sound = (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)  # False for NaN
-        if not sound.all():
-            raise EvaluationError(
-                f"{path}: expected probabilities of 0 or more that add up to 1, found others in {int((~sound).sum())} "
-                f"patches (such as {found['patch'][~sound].iloc[0]}); {mend}"
-            )
+    def _read(self, fold: int, name: str, expected: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:
+        """The predictions in a file of a fold, which must be of exactly the expected patches."""
+        path = self.file(fold, name)
+        table = pandas.read_parquet(path)
+        fault = (
+            _fault_of_patches(table, expected, fold)
+            or _fault_of_labels(table, expected, fold, classes)
+            or _fault_of_probabilities(table, classes)
+        )
+        if fault:
+            raise EvaluationError(f"{path}: {fault}; {self.index.retrain(fold, self.kind)}")
+        return table
 
 
-def read_folds(models: Path, random: Path, folds: Path, patches: Path, baseline: Path) -> OutOfFold:
+def _fault_of_patches(table: pandas.DataFrame, expected: pandas.DataFrame, fold: int) -> str:
+    missing = sorted(set(expected["patch"]) - set(table["patch"]))
+    foreign = sorted(set(table["patch"]) - set(expected["patch"]))
+    repeated = sorted(table["patch"][table["patch"].duplicated()])
+    if not (missing or foreign or repeated):
+        return ""
+    return (
+        f"expected the {len(expected)} held-out patches of fold {fold}, each once, found {len(table)}: "
+        f"{len(missing)} missing, {len(foreign)} foreign, {len(repeated)} repeated "
+        f"(such as {(missing + foreign + repeated)[0]})"
+    )
+
+
+def _fault_of_labels(table: pandas.DataFrame, expected: pandas.DataFrame, fold: int, classes: list[str]) -> str:
+    labels = expected.set_index("patch")["label"].loc[table["patch"]].to_numpy()
+    changed = table[table["label"].to_numpy() != labels]
+    if len(changed):
+        return (
+            f"fold {fold} is stale: {len(changed)} patches had another label when it was trained (such as "
+            f"{changed['patch'].iloc[0]}, then {changed['label'].iloc[0]})"
+        )
+    unknown = sorted((set(table["label"]) | set(table["predicted"])) - set(classes))
+    if not unknown:
+        return ""
+    listed = ", ".join(classes)
+    return f"fold {fold} has the class {', '.join(unknown)}, which its model.json does not list ({listed})"
+
+
+def _fault_of_probabilities(table: pandas.DataFrame, classes: list[str]) -> str:
+    absent = sorted(set(_columns(classes)) - set(table.columns))
+    if absent:
+        return f"expected a column p_CLASS for each class of model.json, found no {', '.join(absent)}"
+    values = table[_columns(classes)].to_numpy(np.float64)
+    sound = (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)  # False for NaN
+    if sound.all():
+        return ""
+    return (
+        f"expected probabilities of 0 or more that add up to 1, found others in {int((~sound).sum())} patches "
+        f"(such as {table['patch'][~sound].iloc[0]})"
+    )
+
+
+def read_predictions(models: Path, random: Path, folds: Path, patches: Path, baseline: Path) -> OutOfFoldPredictions:
     """Read the predictions of every fold that ``folds``/index.json lists.
 
     Args:
-        models: folder of the folds' models under the zoned splits.
+        models: folder of the networks under the spatial folds.
         random: the same under the random ones; folders with a file off.json where these were not trained.
         folds: data/folds/kK.
         patches: data/patches.parquet.
@@ -200,77 +212,74 @@ def read_folds(models: Path, random: Path, folds: Path, patches: Path, baseline:
 
     Raises:
         EvaluationError: a fold that is missing, was trained on other labels, does not predict exactly its
-            validation patches, has other classes than the first fold, or probabilities that are none; an audit
-            of other folds.
+            validation patches, has other classes than the first fold, or has values that are no probabilities; an
+            audit of other folds.
         FoldError: no index, or a fold that was trained on another split.
     """
     index = read_index(folds)
-    table, test = _patches(patches, folds / "patches.parquet", index)
-    zoned = _Trained(models, index, "fold")
-    classes = zoned.classes()
-    found = zoned.predictions(lambda fold: table[table["fold"] == fold], classes)
-    table = table.merge(found, on=["patch", "repeat"], how="left", validate="one_to_one")
-    unseen = table["predicted"].isna()
-    if unseen.any():
+    table, test = _patches(patches, index)
+    spatial = FoldModels(models, index, "fold")
+    classes = spatial.classes()
+    predictions = spatial.predictions(lambda fold: table[table["fold"] == fold], classes)
+    table = table.merge(predictions, on=["patch", "repeat"], how="left", validate="one_to_one")
+    without = int(table["predicted"].isna().sum())
+    if without:
         raise EvaluationError(
-            f"{index.path}: lists the folds {index.folds}, but {folds / 'patches.parquet'} has "
-            f"{int(unseen.sum())} patches in others; run `dvc repro --force zones`"
+            f"{index.path}: lists the folds {index.folds}, but {folds / 'patches.parquet'} has {without} patches in "
+            "others; run `dvc repro --force zones`"
         )
     table = table.merge(_baseline(baseline, table), on=["patch", "repeat"], validate="one_to_one")
     if not (random / f"fold_{index.folds[0]}/off.json").is_file():
-        found = _random_predictions(random, index, table, classes)
-        table = table.merge(found, on=["patch", "repeat"], how="left", validate="one_to_one")
+        predictions = _random_predictions(FoldModels(random, index, "random"), table, classes)
+        table = table.merge(predictions, on=["patch", "repeat"], how="left", validate="one_to_one")
     history = pandas.concat(
-        [pandas.read_csv(zoned.required(fold, "history.csv")).assign(fold=fold) for fold in index.folds],
+        [pandas.read_csv(spatial.file(fold, "history.csv")).assign(fold=fold) for fold in index.folds],
         ignore_index=True,
     )
-    return OutOfFold(classes, table, history[["fold", *history.columns.drop("fold")]], zoned.test(test, classes))
+    history = history[["fold", *history.columns.drop("fold")]]
+    return OutOfFoldPredictions(classes, table, history, spatial.test(test, classes))
 
 
 def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
     """Columns patch, repeat, predicted_baseline and distance_m, for every row of the table."""
-    found = pandas.read_parquet(path)
+    baseline = pandas.read_parquet(path)
     rows = ["patch", "repeat", "fold", "label"]
-    mine, other = (set(part[rows].itertuples(index=False, name=None)) for part in (table, found))
-    if mine != other or len(found) != len(table):
+    own, audited = (set(part[rows].itertuples(index=False, name=None)) for part in (table, baseline))
+    if own != audited or len(baseline) != len(table):
         raise EvaluationError(
-            f"{path}: its {len(found)} predictions and the network's {len(table)} differ in {len(mine ^ other)} "
+            f"{path}: its {len(baseline)} predictions and the network's {len(table)} differ in {len(own ^ audited)} "
             "patches, folds or labels; run `dvc repro audit`"
         )
     names = {"predicted_zoned": "predicted_baseline", "zoned_m": "distance_m"}
-    return found[["patch", "repeat", *names]].rename(columns=names)
+    return baseline[["patch", "repeat", *names]].rename(columns=names)
 
 
-def _random_predictions(
-    folder: Path, index: FoldIndex, table: pandas.DataFrame, classes: list[str]
-) -> pandas.DataFrame:
+def _random_predictions(models: FoldModels, table: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:
     """Columns patch, repeat and predicted_random."""
-    trained = _Trained(folder, index, "random")
-    own = trained.classes()
+    index, own, patches = models.index, models.classes(), read_assignment(models.index.path.parent)["patch"]
     if own != classes:
         raise EvaluationError(
-            f"{folder}: has the classes {', '.join(own)}, but the zoned folds have {', '.join(classes)}; "
+            f"{models.folder}: has the classes {', '.join(own)}, but the spatial folds have {', '.join(classes)}; "
             "run `dvc repro`"
         )
 
     def held_out(fold: int) -> pandas.DataFrame:
-        sides = pandas.read_parquet(index.path.with_name(f"random_{fold}.parquet"))
-        chosen = sides["patch"][sides["side"] == "validation"]
+        chosen = patches[read_split(index.list_of("random", fold), patches).validation]
         return table[(table["repeat"] == fold // index.k) & table["patch"].isin(chosen)]
 
-    found = trained.predictions(held_out, classes)[["patch", "repeat", "predicted"]]
-    return found.rename(columns={"predicted": "predicted_random"})
+    predictions = models.predictions(held_out, classes)[["patch", "repeat", "predicted"]]
+    return predictions.rename(columns={"predicted": "predicted_random"})
 
 
-def _patches(patches: Path, assigned: Path, index: FoldIndex) -> tuple[geopandas.GeoDataFrame, pandas.DataFrame]:
+def _patches(patches: Path, index: FoldIndex) -> tuple[geopandas.GeoDataFrame, pandas.DataFrame]:
     """Every patch with its label, place and zone, once with its fold in each repeat; and those of the test region."""
     table = geopandas.read_parquet(patches, columns=["patch", "label", "x", "y", "geometry"])
-    zones = pandas.read_parquet(assigned)
+    zones = read_assignment(index.path.parent)
     different = set(table["patch"]) ^ set(zones["patch"])
     if different or len(zones) != len(table):
         raise EvaluationError(
-            f"{assigned}: {len(zones)} patches, but {patches} has {len(table)}, and {len(different)} are in one of "
-            "them only; run `dvc repro zones`, then train again"
+            f"{index.path.parent}/patches.parquet: {len(zones)} patches, but {patches} has {len(table)}, and "
+            f"{len(different)} are in one of them only; run `dvc repro zones`, then train again"
         )
     table = table.merge(zones, on="patch", validate="one_to_one")
     columns = ["patch", "label", "x", "y", "geometry", "zone"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from landfold.tracking.origin import environment
-from landfold.tracking.redaction import redact
+from landfold.tracking.redaction import redact_secrets
 from landfold.tracking.result import TrackedResult
 
 TEXT = {".yaml", ".lock", ".json", ".csv", ".html", ".txt", ".md", ".xml"}
@@ -47,7 +47,7 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix in TEXT:
-        target.write_text(redact(source.read_text(encoding="utf-8")), encoding="utf-8")
+        target.write_text(redact_secrets(source.read_text(encoding="utf-8")), encoding="utf-8")
     else:
         shutil.copyfile(source, target)
 

@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from landfold.scores.sentences import accuracy_sentence, optimism_sentence
 from landfold.tracking.origin import CHANGED, COMMIT, DIRTY
-from landfold.tracking.redaction import redact
+from landfold.tracking.redaction import redact_secrets
 from landfold.tracking.result import TrackedResult
 from landfold.tracking.runs import FOLD, K
 from landfold.tracking.store import numbers
@@ -70,7 +71,9 @@ def dataset(result: TrackedResult) -> dict[str, str]:
         "name": result.experiment[:500],
         "digest": result.data_digest[:36],
         "source_type": "local",
-        "source": redact(_json(_source(result)))[:60_000],  # MLflow's limits are 65535 and, of a profile, 16777215
+        "source": redact_secrets(_json(_source(result)))[
+            :60_000
+        ],  # MLflow's limits are 65535 and, of a profile, 16777215
         "schema": _json({"mlflow_colspec": columns}),
         "profile": _json({name: value for name, value in profile.items() if value}),
     }
@@ -110,20 +113,12 @@ def note(result: TrackedResult, tags_of_run: Mapping[str, str], kept: Iterable[s
         parts.append("**Report:** tab Artifacts, `metrics/report.html`; tables of classes, zones and folds: `tables/`.")
     if missing := sorted(left_out):
         parts.append(f"Not uploaded, over `track.maps_mb`: {_first(missing, 5)}.")
-    return redact("\n\n".join(part for part in parts if part))[:4900]  # MLflow's limit of a tag is 5000
+    return redact_secrets("\n\n".join(part for part in parts if part))[:4900]  # MLflow's limit of a tag is 5000
 
 
 def _headline(result: TrackedResult) -> str:
-    score = result.summary.get("zoned", {}).get("accuracy", {})
-    if "pooled" not in score:
-        return ""
-    text = f"**Accuracy on ground without training patches nearby: {score['pooled']:.3f}**"
-    if "low" in score:
-        text += f" (95 % interval over zones {score['low']:.3f} to {score['high']:.3f})"
-    bias = result.summary.get("gap", {}).get("accuracy", {})
-    if "pooled" in bias:
-        text += f". Random folds would score higher by {_interval(bias)}: their optimistic bias"
-    return text + "."
+    accuracy, optimism = accuracy_sentence(result.summary), optimism_sentence(result.summary)
+    return (accuracy and f"**{accuracy}.**") + (optimism and f" {optimism}.")
 
 
 def _interval(score: Mapping[str, float]) -> str:

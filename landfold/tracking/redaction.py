@@ -27,7 +27,7 @@ def redact_uri(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def redact(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """A text with ``***`` for users and passwords of URLs, keys in their queries, and the environment's secrets."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     if uri:
@@ -39,7 +39,7 @@ def redact(text: str) -> str:
 
 def error_summary(error: BaseException) -> str:
     """The first line of an error, at most 200 characters, without credentials."""
-    text, name = redact(str(error)), os.environ.get("MLFLOW_TRACKING_USERNAME")
+    text, name = redact_secrets(str(error)), os.environ.get("MLFLOW_TRACKING_USERNAME")
     if name:
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "***", text)
     lines = text.strip().splitlines()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from landfold.core.files import main_checkout
 from landfold.tracking.database import create_database
 from landfold.tracking.library import UnreachableStoreError, load_mlflow, sqlite_file
-from landfold.tracking.redaction import error_summary, redact
+from landfold.tracking.redaction import error_summary, redact_secrets
 from landfold.tracking.runs import Run, now_ms
 
 DATASET_CONTEXT = "mlflow.data.context"
@@ -135,7 +135,7 @@ class Store:
         for row in curve:
             epoch = int(row["epoch"])
             values += [Metric(name, value, stamp + epoch, epoch) for name, value in row.items() if name != "epoch"]
-        constants = [Param(name, redact(value)) for name, value in (params or {}).items()]
+        constants = [Param(name, redact_secrets(value)) for name, value in (params or {}).items()]
         labels = [RunTag(name, value) for name, value in (tags or {}).items()]
         while values or constants or labels:  # MLflow's limits of a request: 100 params, 100 tags, 1000 values in all
             self.client.log_batch(run_id, values[:800], constants[:100], labels[:100])

@@ -26,12 +26,12 @@ def main(port: str, root: Path) -> None:
         create_database(file)
     # in the environment: a command line is seen by all users of the machine, and the URI may hold a password
     os.environ.update(ENVIRONMENT, MLFLOW_BACKEND_STORE_URI=uri)
-    print(f"MLflow: http://127.0.0.1:{port}/#/{page(file, root)}", flush=True)
+    print(f"MLflow: http://127.0.0.1:{port}/#/{page_path(file, root)}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port]
     os.execv(command[0], command)  # noqa: S606 - as meant: no shell, and this process itself
 
 
-def page(file: Path | None, root: Path) -> str:
+def page_path(file: Path | None, root: Path) -> str:
     """The address within MLflow's page: the project's runs in the saved view, else the list of experiments."""
     query = "workflowType=machine_learning"  # without it the page opens in its mode for language models
     try:

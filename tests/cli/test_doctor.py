@@ -208,8 +208,8 @@ def test_disk(root, monkeypatch):
     [
         ({}, False, None, "ok", "the CPU trains"),
         ({"device": "cpu"}, True, None, "ok", "not used"),
-        ({"device": "cuda"}, False, ([], True), "error", "train.device is cuda, but torch finds no GPU"),
-        ({"device": "cuda"}, True, ([], False), "error", "train.device is cuda, but torch is installed without CUDA"),
+        ({"device": "cuda"}, False, ([], True), "error", "machine.device is cuda, but torch finds no GPU"),
+        ({"device": "cuda"}, True, ([], False), "error", "machine.device is cuda, but torch is installed without CUDA"),
         ({}, True, ([], True), "warning", "there is an NVIDIA driver, but torch finds no GPU"),
         ({"device": "cuda", "devices": 2}, True, (["H200"], True), "error", "train.devices is 2, but torch finds 1"),
         ({"device": "cuda"}, True, (["H200"], True), "ok", "H200"),
@@ -219,7 +219,8 @@ def test_gpu(root, monkeypatch, train, driver, gpus, level, words):
     """``gpus`` None: torch is not even imported."""
     monkeypatch.setattr(machine, "_has_driver", lambda: driver)
     monkeypatch.setattr(machine, "torch_gpus", lambda: gpus or pytest.fail("torch was imported"))
-    change_params(root, "train", **train)
+    change_params(root, "train", **{name: value for name, value in train.items() if name != "device"})
+    change_params(root, "machine", device=train.get("device", "auto"))
     says(machine.gpu(root), level, words)
 
 

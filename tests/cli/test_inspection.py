@@ -15,7 +15,7 @@ import stages.patches
 from landfold.cli.inspection import InspectionError, inspect
 from landfold.cli.inspection.params_text import scalar
 from landfold.cli.inspection.proposal import EUROSAT
-from landfold.cli.inspection.report import WIDTH, as_data, as_text
+from landfold.cli.inspection.report import WIDTH, report_data, report_text
 from landfold.core import settings
 from landfold.geo.settings import ProjectSettings
 from landfold.patches.labels import LabelSettings
@@ -151,7 +151,7 @@ def test_nameless_bands_are_refused_until_their_order_is_filled_in(tmp_path):
     section = yaml.safe_load(found.proposal.text)["ingest"]
     assert (section["bands"], section["band_order"]) == (["?"], ["?", "?", "?"])
     assert [view.size_px for view in found.scenes] == [(30, 24)] * 6
-    assert 'Fill in what is "?"' in as_text(found)
+    assert 'Fill in what is "?"' in report_text(found)
     order = ["R", "G", "N"]
     own = write_params(
         tmp_path,
@@ -214,7 +214,7 @@ def test_the_policy_follows_the_grids(tmp_path, crs, transform, policy, project,
     assert (pasted["ingest"]["crs_policy"], pasted["project"]["crs"]) == (policy, project)
     assert pasted["ingest"]["resolution_m"] == pytest.approx(10, rel=0.15)
     assert found.scenes[0].orientation == orientation
-    assert as_data(found)["scenes"][0]["orientation"] == orientation
+    assert report_data(found)["scenes"][0]["orientation"] == orientation
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_ones_own_settings_judge_and_the_proposal_stays(tmp_path):
     assert "no file for band S1" in messages(found)[0]
     assert "no attribute 'fclass'" in messages(found)[1]
     assert assert_loads(found)["ingest"]["bands"] == ["B", "G", "R", "N"]
-    assert "REFUSED" in as_text(found)
+    assert "REFUSED" in report_text(found)
 
 
 def test_settings_that_do_not_load_are_told_and_the_rest_is_judged(tmp_path):
@@ -315,7 +315,7 @@ def test_one_name_twice_is_told_and_both_are_shown(tmp_path):
     found = inspect(tmp_path)
     assert not found.taken
     assert any("must be unique" in message for message in messages(found))
-    assert "one" in as_text(found)
+    assert "one" in report_text(found)
 
 
 def test_labels_that_meet_no_scene(tmp_path):
@@ -342,7 +342,7 @@ def test_labels_of_another_kind_and_none_tell_the_mend(tmp_path):
     found = inspect(tmp_path / "tiles", own)
     assert len(found.refusals) == 1
     assert messages(found)[0].endswith("or correct labels.kind; the folders of the scenes would be labels.kind: folder")
-    assert "\n  - labels: expected one vector file" in as_text(found)
+    assert "\n  - labels: expected one vector file" in report_text(found)
     small_scene(tmp_path / "raw/scenes")
     found = inspect(tmp_path / "raw", own)
     assert messages(found)[0].endswith("found none; put the labels there, or correct labels.kind")
@@ -393,15 +393,15 @@ def test_the_likeliest_attribute_is_proposed_and_the_others_are_named(tmp_path):
     assert found.taken
 
 
-def test_invalid_polygons_are_counted_and_to_be_mended(tmp_path):
+def test_invalid_polygons_are_counted_and_to_be_repaired(tmp_path):
     bow = shapely.Polygon([(ORIGIN_X, ORIGIN_Y), (ORIGIN_X + 50, ORIGIN_Y - 50), (ORIGIN_X + 50, ORIGIN_Y),
                            (ORIGIN_X, ORIGIN_Y - 50)])  # fmt: skip
     write_labels(tmp_path / "labels.gpkg", [("a", bow), ("b", box(0, 0, 10, 10)), ("a", box(20, 0, 30, 10))])
     found = inspect(tmp_path)
     assert found.labels.invalid == 1
-    assert assert_loads(found)["labels"]["invalid"] == "mend"
+    assert assert_loads(found)["labels"]["invalid"] == "repair"
     assert found.taken
-    assert "1 invalid polygons were mended" in found.warnings[0].message
+    assert "1 invalid polygons were repaired" in found.warnings[0].message
 
 
 def test_points_layers_and_a_second_file(tmp_path):
@@ -487,7 +487,7 @@ def test_no_message_names_the_folder_that_stands_in_for_a_file(tmp_path):
     for name in ("l.tif", "t.csv", "v.gpkg"):
         found = inspect(tmp_path / name)
         assert not found.taken
-        assert "landfold-inspect-" not in json.dumps(as_data(found)) + as_text(found)
+        assert "landfold-inspect-" not in json.dumps(report_data(found)) + report_text(found)
 
 
 def test_nothing_to_inspect(tmp_path):
@@ -504,7 +504,7 @@ def test_many_scenes_share_lines_and_their_equal_refusals_one_entry(tmp_path):
     for i in range(3):
         stack(tmp_path / f"u{i}.tif", bands=2, crs=CRS.from_epsg(32632))
     found = inspect(tmp_path)
-    text = as_text(found)
+    text = report_text(found)
     assert "28 scenes, 3 would be refused" in text
     assert [line.split()[:3] for line in text.splitlines() if line[2:].split()[1:2] == ["as"]] == [
         ["25", "as", "t00"],
@@ -512,14 +512,14 @@ def test_many_scenes_share_lines_and_their_equal_refusals_one_entry(tmp_path):
     ]
     assert text.count("bands carry no names") == 1
     assert "3 scenes (u0, u1, u2)" in text
-    assert len(as_data(found)["scenes"]) == 28
+    assert len(report_data(found)["scenes"]) == 28
 
 
 def test_the_text_fits_its_width_and_says_what_it_does_not_look_at(tmp_path):
     small_scene(tmp_path / "scenes", "a_very_long_name_of_a_scene_that_does_not_fit_into_a_column_20220101T000000")
     write_landsat(tmp_path / "scenes/l")
     found = inspect(tmp_path)
-    report = as_text(found).partition("Proposed")[0]
+    report = report_text(found).partition("Proposed")[0]
     assert str(tmp_path) in report.splitlines()[0]
     assert max(map(len, report.splitlines()[2:])) <= WIDTH
     assert "ingest.min_valid" in report
@@ -528,7 +528,7 @@ def test_the_text_fits_its_width_and_says_what_it_does_not_look_at(tmp_path):
 def test_the_data_hold_what_the_text_tells(tmp_path):
     small_scene(tmp_path / "scenes")
     halves(tmp_path / "labels/labels.gpkg")
-    data = json.loads(json.dumps(as_data(inspect(tmp_path)), allow_nan=False))
+    data = json.loads(json.dumps(report_data(inspect(tmp_path)), allow_nan=False))
     assert list(data) == [
         *("path", "kind", "judged_by", "taken", "scenes", "labels", "refusals", "warnings", "not_looked_at", "proposal")
     ]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from landfold.cli import main, sweep
-from landfold.cli.sweep import Experiment, Space, SweepError, draw, incomparable
+from landfold.cli.sweep import Experiment, Space, SweepError, draw_experiments, incomparable
 from landfold.core.settings import read
 from landfold.params import OWNERS, faults
 from tests.imports import ROOT
@@ -44,7 +44,9 @@ def test_a_grid_is_left_to_dvc(capsys):
 
 
 def test_names_and_commands_have_the_values():
-    (experiment,) = draw(PARAMS, [f"{RATE}=1e-5", "indices.names=[NDVI, NDWI]", "zones.clusters=null"], count=1)
+    (experiment,) = draw_experiments(
+        PARAMS, [f"{RATE}=1e-5", "indices.names=[NDVI, NDWI]", "zones.clusters=null"], count=1
+    )
     assert experiment.name == "learning_rate-1e-05_names--NDVI-NDWI-_clusters-null"
     assert experiment.command == [
         *("dvc", "exp", "run", "--queue", "-n", experiment.name),
@@ -54,10 +56,12 @@ def test_names_and_commands_have_the_values():
 
 def test_draws_are_of_the_range_and_of_the_seed():
     texts = [f"{RATE}=log:1e-4:1e-2", "train.weight_decay=0:0.5", "train.epochs=2:4", "train.class_weights=none,sqrt"]
-    found = draw(PARAMS, texts, count=200, seed=3)
-    assert found == draw(PARAMS, texts, count=200, seed=3)
-    assert draw(PARAMS, texts, count=50, seed=3) == found[:50], "a longer sweep goes on where a shorter ended"
-    assert draw(PARAMS, texts, count=200, seed=4) != found
+    found = draw_experiments(PARAMS, texts, count=200, seed=3)
+    assert found == draw_experiments(PARAMS, texts, count=200, seed=3)
+    assert draw_experiments(PARAMS, texts, count=50, seed=3) == found[:50], (
+        "a longer sweep goes on where a shorter ended"
+    )
+    assert draw_experiments(PARAMS, texts, count=200, seed=4) != found
     assert len({experiment.name for experiment in found}) == 200
     rates = [float(rate) for rate in values(found)]
     assert 1e-4 <= min(rates) < 1.5e-4
@@ -77,7 +81,7 @@ def test_rounding_never_leaves_the_range():
 
 def test_names_are_references_that_git_takes_and_differ():
     texts = ["indices.names=[],[NDVI,NDWI],[NDVI]", "model.stride_px=1,2", "patches.stride_px=8"]
-    names = {experiment.name for experiment in draw(PARAMS, texts, count=6)}
+    names = {experiment.name for experiment in draw_experiments(PARAMS, texts, count=6)}
     assert "names--NDVI-_model.stride_px-2_patches.stride_px-8" in names
     for name in names:
         assert subprocess.run(["git", "check-ref-format", f"refs/exps/{name}"]).returncode == 0
@@ -103,7 +107,7 @@ def test_names_are_references_that_git_takes_and_differ():
 )
 def test_what_is_refused(texts, count, words):
     with pytest.raises(SweepError, match=words):
-        draw(PARAMS, texts, count=count)
+        draw_experiments(PARAMS, texts, count=count)
 
 
 def test_settings_that_change_what_is_scored():

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from landfold.core.digests import digest, file_sha256
+from landfold.core.digests import file_sha256
 from landfold.core.files import main_checkout, read_json, write_json, writing, writing_folder
 from tests.factories import leftovers, tree
 
@@ -90,35 +90,6 @@ def test_json_without_meaning_is_refused_and_not_written(tmp_path, number):
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"a": number})
     assert json.loads(path.read_text()) == {"a": 1}
-
-
-def test_digest_changes_with_content_and_with_name_and_with_nothing_else(tmp_path):
-    for folder in ("one", "two"):
-        (tmp_path / folder / "sub").mkdir(parents=True)
-        (tmp_path / folder / "sub" / "x").write_text("x")
-        (tmp_path / folder / "y").write_text("y")
-    one, two = tmp_path / "one", tmp_path / "two"
-    same = digest(one)
-    assert digest(two) == same
-    (two / "y").write_text("Y")
-    assert digest(two) != same
-    (two / "y").write_text("y")
-    (two / "y").rename(two / "z")
-    assert digest(two) != same
-    (two / "z").rename(two / "y")
-    assert digest(two) == same
-    assert digest(one / "y") != digest(one / "sub" / "x")
-    assert digest(one, two) != digest(one)
-
-
-def test_digest_of_swapped_contents_differs(tmp_path):
-    a, b = tmp_path / "a", tmp_path / "b"
-    a.write_text("1")
-    b.write_text("2")
-    before = digest(a, b)
-    a.write_text("2")
-    b.write_text("1")
-    assert digest(a, b) != before
 
 
 @pytest.mark.parametrize(

@@ -286,6 +286,18 @@ def test_a_wrong_value_anywhere_is_refused_by_its_name(place):
     assert len(messages) >= 6
 
 
+def test_every_number_is_bounded():
+    """A number with a typo in it, such as 10000000 epochs, ends in a sentence and not in an endless run."""
+    unbounded = [
+        f"{section}.{name}"
+        for section, model in OWNERS.items()
+        for name, field in model.model_fields.items()
+        if field.annotation in (int, float, int | None, float | None)
+        and not any(hasattr(rule, "le") or hasattr(rule, "lt") for rule in field.metadata)
+    ]
+    assert unbounded == ["ingest.offset", "ingest.nodata"], "any number may be meant there"
+
+
 def test_every_setting_has_a_comment():
     """On its own line, on the line of the key around it, or on a line of comment right above it."""
     lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()

@@ -28,16 +28,16 @@ import stages.patches
 import stages.train
 import stages.zones
 from landfold import cli
-from landfold.deploy import predict
+from landfold.deploy import scenejob
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import read_card
-from landfold.deploy.fitness import foreign
-from landfold.folds.assignment import FoldError
+from landfold.deploy.compatibility import differences_from_training
+from landfold.folds.split import FoldError
 from landfold.geo.bands import Radiometry
 from landfold.params import read_params
 from tests import factories
 from tests.network.test_model import SETTINGS as MODEL
-from tests.network.test_training import SETTINGS as TRAIN
+from tests.network.tiny import SETTINGS as TRAIN
 from tests.products import write_safe
 
 SCENE = "T33UUU_20170216T102101"
@@ -221,7 +221,7 @@ def test_several_scenes_go_on_after_one_fails(model, away, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"coarse": True}, r"scene new: other pixels than those trained on: band B has 30 m, trained on 10 m; band G "),
+        ({"coarse": True}, r"scene new: other pixel sizes than in training: band B has 30 m, trained on 10 m; band G "),
         ({"dtype": "float32"}, r"about 1e\+04 times those trained on \(band B: .*, so they are not in the same unit"),
         ({"factor": 0.01, "dtype": "float32", "scale": 0.0001}, r"about 0\.01 times those trained on"),
     ],
@@ -259,13 +259,13 @@ def test_what_sets_a_scene_apart_is_told(model):
     card = read_card(model)
     entry = {"sensor": "landsat8", "processing": {"level": "L1"}, "acquired": "2020-07-01"}
     origin = card.origin.model_copy(update={"processing": [{"level": "L2A", "baseline": "05.09"}]})
-    assert foreign(entry, card.model_copy(update={"origin": origin})) == [
+    assert differences_from_training(entry, card.model_copy(update={"origin": origin})) == [
         "sensor landsat8, but the model was trained on sentinel2",
         "processing level L1, but the model was trained on L2A",
         "acquired 2020-07-01, 136 days of the year from the nearest of the scenes trained on: another season",
     ]
     close = {"sensor": "sentinel2", "processing": {}, "acquired": "2019-12-30"}
-    assert foreign(close, card) == []
+    assert differences_from_training(close, card) == []
 
 
 def test_a_scene_in_another_crs_keeps_its_grid_unless_asked(model, away, capsys):
@@ -327,7 +327,7 @@ def test_an_interrupted_run_leaves_nothing_half_written(model, away, capsys, mon
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict, "write_scene_map", interrupted)
+    monkeypatch.setattr(scenejob, "write_scene_map", interrupted)
     code, _, err = run(capsys, "new", "-m", model, "-o", "maps")
     assert code == 130
     assert err == "landfold predict: interrupted; nothing is half-written\n"
@@ -348,27 +348,25 @@ def test_two_processes_do_not_mix_their_files(model, away, capsys):
 def test_only_files_beside_a_record_are_removed_by_it(tmp_path):
     record = {"outputs": {"s_class.tif": 1, "s.gpkg": 2, "../s_x.tif": 3, "/etc/s_y": 4, "other.tif": 5, "s2.tif": 6}}
     (tmp_path / "s_predict.json").write_text(json.dumps(record))
-    assert predict._outputs(tmp_path / "s_predict.json") == {"s_class.tif", "s.gpkg"}
+    assert scenejob.earlier_outputs(tmp_path / "s_predict.json") == {"s_class.tif", "s.gpkg"}
     (tmp_path / "s_predict.json").write_text("[]")
-    assert predict._outputs(tmp_path / "s_predict.json") == set()
+    assert scenejob.earlier_outputs(tmp_path / "s_predict.json") == set()
+
+
+ENDLESS = """
+import sys, time
+from landfold.cli import main
+from landfold.deploy import predict, scenejob
+predict._load = lambda *_: None  # torch would take seconds
+scenejob.ingest_scene = lambda *_, **__: time.sleep(60)
+sys.exit(main(["predict", "new", "-m", sys.argv[1], "-o", "maps"]))
+"""
 
 
 def test_the_command_ends_on_control_c_without_a_traceback(model, away):
     deliver(away, "new", ground_m=(300.0, 620.0))
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    wait = """
-import pathlib, sys, time
-from landfold.cli import main
-
-def at_the_first_file(event, arguments):
-    if event == "os.mkdir" and ".partial-new" in str(arguments[0]) and not pathlib.Path("began").exists():
-        pathlib.Path("began").touch()
-        time.sleep(300)
-
-sys.addaudithook(at_the_first_file)
-sys.exit(main(sys.argv[1:]))
-"""
-    command = [sys.executable, "-c", wait, "predict", "new", "-m", str(model), "-o", "maps"]
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    command = [sys.executable, "-c", ENDLESS, str(model)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as made:
         until = time.monotonic() + 120
         while not (away / "began").exists() and made.poll() is None and time.monotonic() < until:
@@ -378,6 +376,13 @@ sys.exit(main(sys.argv[1:]))
     assert made.returncode == 130
     assert "Traceback" not in err
     assert list((away / "maps").iterdir()) == []
+
+
+def test_options_become_a_request():
+    arguments = "predict x -m m -o o --band-order B,-,N --area 1 2 3 4 --layers margin --stride 4 --force"
+    asked = cli.predict._asked(cli._parser().parse_args(arguments.split()))
+    export = {"stride_px": 4, "layers": ["margin"]}
+    assert asked == scenejob.PredictOptions(None, (1, 2, 3, 4), ["B", "-", "N"], export, False, True)
 
 
 def numbers(text: str) -> list[float]:

@@ -12,7 +12,7 @@ from landfold.core.digests import digest
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import Score
 from landfold.deploy.registry import Candidate, RegistryError, judge, register
-from landfold.deploy.serving.package import example
+from landfold.deploy.serving.mlflow_model import example_request
 from landfold.tracking.library import UnreachableStoreError, load_mlflow
 from tests.served import make_bundle, sha
 
@@ -53,7 +53,7 @@ def test_the_alias_moves_on_evidence_only():
     clear = judge(candidate(0.8, 0.76, 0.85, 0), OLD)
     assert clear.moves
     assert clear.reason == (
-        "zoned accuracy 0.8000 (0.7600 to 0.8500) is higher than that of version 3, 0.7000 (0.6500 to 0.7500)"
+        "spatial CV accuracy 0.8000 (0.7600 to 0.8500) is higher than that of version 3, 0.7000 (0.6500 to 0.7500)"
     )
     unclear = judge(candidate(0.71, 0.66, 0.76, 0), OLD)
     assert not unclear.moves
@@ -77,7 +77,7 @@ def test_scores_on_other_data_are_not_compared():
 
 def test_a_model_is_registered_once_and_loads_by_its_alias(root, monkeypatch):
     model = make_bundle(root / "models/landfold")
-    told = "zoned accuracy 0.7000 (0.6000 to 0.8000); there was no champion"
+    told = "spatial CV accuracy 0.7000 (0.6000 to 0.8000); there was no champion"
     assert register(model) == f"meadows: registered as version 1, the champion: {told}"
     assert register(model) == "meadows: registered already as version 1; nothing was done"
     assert register(model, promote=True) == "meadows: registered already as version 1; nothing was done"
@@ -94,7 +94,7 @@ def test_a_model_is_registered_once_and_loads_by_its_alias(root, monkeypatch):
     loaded = load_mlflow().pyfunc.load_model("models:/meadows@champion")
     assert loaded.metadata.signature.inputs.input_names() == ["reflectance"]
     assert loaded.metadata.saved_input_example_info["params"] == "true"
-    given, params = example(bundle.card)
+    given, params = example_request(bundle.card)
     windows = np.clip(given["reflectance"] / np.float32(0.5), 0, 1)
     _, _, r, n = given["reflectance"].swapaxes(0, 1)
     ndvi = np.clip(((n - r) / (n + r))[:, None] / np.float32(0.5), 0, 1)
@@ -193,7 +193,7 @@ def test_what_fails_half_way_leaves_no_version(root, monkeypatch):
     def full(*arguments, **named):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("landfold.deploy.registry.save", full)
+    monkeypatch.setattr("landfold.deploy.registry.save_mlflow_model", full)
     with pytest.raises(OSError, match="No space left"):
         register(model)
     client = client_of(root)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from landfold.geo.grid import Grid, GridError, describe_crs
+from landfold.geo.grid import Grid, GridError
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, make_grid, write_band
 
 
@@ -102,14 +102,6 @@ def test_a_part_has_the_pixels_of_the_whole():
         assert grid.part(grid.whole) == grid
 
 
-def test_refined_pixels_cover_the_same_ground():
-    grid = make_grid(7, 5, 60.0)
-    fine = grid.refined(6)
-    assert fine.shape == (42, 30)
-    assert fine.bounds == grid.bounds
-    assert fine.resolution == (10.0, 10.0)
-
-
 @pytest.mark.parametrize(("offset", "stride"), [(8, 16), (0, 1), (5, 3)])
 def test_cells_are_centred_on_the_cores_of_their_windows(offset, stride):
     grid = make_grid()
@@ -133,9 +125,3 @@ def test_blocks_cover_every_pixel_once(height, width, size):
         assert window.row_off + window.height <= height
         seen[window.toslices()] += 1
     assert (seen == 1).all()
-
-
-def test_a_crs_is_described_by_its_code_or_its_text():
-    assert describe_crs(CRS_UTM33) == "EPSG:32633"
-    own = CRS.from_proj4("+proj=laea +lat_0=52.5 +lon_0=13.25 +ellps=sphere +units=m")
-    assert describe_crs(own).startswith("PROJCS[")

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pandas
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from landfold.geo.raster import Raster
 from landfold.maps import applicability
-from landfold.maps.applicability import Applicability, ApplicabilityError, survey, upper_whisker
+from landfold.maps.applicability import Applicability, ApplicabilityError, map_dissimilarity, upper_whisker
 from landfold.patches.features import patch_features
 from tests import factories
 
@@ -40,10 +42,16 @@ def random_project(*, patches=60, seed=0):
     return features, labels, sides_of(features, folds, buffer), folds
 
 
+def unweighted(features, labels, sides):
+    """The area of applicability when all features count alike."""
+    with mock.patch.object(applicability, "_importances", lambda values, _: np.ones(values.shape[1])):
+        return Applicability.of(features, labels, sides)
+
+
 def line_of_four():
     """Patches at 0 and 1 (fold 0), 3 and 7 (fold 1) of one feature."""
     features = table([[0.0], [1.0], [3.0], [7.0]])
-    return Applicability.of(features, np.array(list("aabb")), sides_of(features, [0, 0, 1, 1]), weighted=False)
+    return unweighted(features, np.array(list("aabb")), sides_of(features, [0, 0, 1, 1]))
 
 
 def test_four_points_by_hand():
@@ -101,7 +109,7 @@ def brute_force(features, weights, sides, new, own_fold):
 @pytest.mark.parametrize("weighted", [True, False])
 def test_equals_the_formulae_computed_point_by_point(weighted):
     features, labels, sides, _ = random_project(patches=40)
-    area = Applicability.of(features, labels, sides, weighted=weighted)
+    area = (Applicability.of if weighted else unweighted)(features, labels, sides)
     new = features.to_numpy(np.float64)[::5] + np.array([0.3, 20, 0.002, 1])
     own_fold = np.array([-1, 0, 1, 2, -1, 0, 1, 2])
     training, threshold, found = brute_force(features, area.weights, sides, new, own_fold)
@@ -114,7 +122,7 @@ def test_equals_the_formulae_computed_point_by_point(weighted):
 @settings(max_examples=20, deadline=None)
 def test_a_training_patch_has_no_distance_to_itself_and_in_its_fold_that_of_its_training(seed):
     features, labels, sides, folds = random_project(seed=seed)
-    area = Applicability.of(features, labels, sides, weighted=False)
+    area = unweighted(features, labels, sides)
     assert (area.dissimilarity(features.to_numpy()) == 0).all()
     own = area.dissimilarity(features.to_numpy(), folds)
     assert np.array_equal(own[np.argsort(folds, kind="stable")], area.training)
@@ -143,7 +151,7 @@ def test_a_cluster_in_one_fold_only_raises_the_threshold():
     features = table(values)
     mixed, apart = (sides_of(features, folds) for folds in (np.arange(60) % 2, np.arange(60) // 30))
     labels = np.repeat(["a", "b"], 30)
-    thresholds = [Applicability.of(features, labels, sides, weighted=False).threshold for sides in (mixed, apart)]
+    thresholds = [unweighted(features, labels, sides).threshold for sides in (mixed, apart)]
     assert thresholds[1] > 3 * thresholds[0]
 
 
@@ -172,7 +180,7 @@ def test_a_patch_that_no_fold_trains_on_counts_for_nothing():
 def test_what_a_fold_drops_into_its_buffer_is_no_neighbour_of_its_own():
     features = table([[0.0], [1.0], [3.0], [7.0]])
     sides = sides_of(features, [0, 0, 1, 2], buffer=[(0, 2)])
-    area = Applicability.of(features, np.array(list("aabb")), sides, weighted=False)
+    area = unweighted(features, np.array(list("aabb")), sides)
     assert area.training == pytest.approx(np.array([7, 6, 2, 4]) * 6 / 23)
 
 
@@ -192,7 +200,7 @@ def test_features_that_tell_the_classes_weigh_more():
     assert weights.sum() == pytest.approx(1)
     assert weights[0] > 2 * weights[1:].max()
     assert (Applicability.of(features, np.full(200, "a"), sides).weights == 1).all()  # nothing to learn
-    assert (Applicability.of(features, labels, sides, weighted=False).weights == 1).all()
+    assert (unweighted(features, labels, sides).weights == 1).all()
 
 
 def test_weights_matter():
@@ -212,9 +220,9 @@ def test_twice_is_the_same():
 
 def test_very_many_patches_are_sampled(monkeypatch):
     features, labels, sides, _ = random_project(patches=400)
-    exact = Applicability.of(features, labels, sides, weighted=False)
+    exact = unweighted(features, labels, sides)
     monkeypatch.setattr(applicability, "MOST_PATCHES", 300)
-    sampled, again = (Applicability.of(features, labels, sides, weighted=False) for _ in range(2))
+    sampled, again = (unweighted(features, labels, sides) for _ in range(2))
     assert (exact.patches, sampled.patches) == (400, 300)
     assert sampled.summary() == again.summary()
     assert (sampled.dissimilarity(features.to_numpy()) == 0).sum() == 300
@@ -224,15 +232,15 @@ def test_very_many_patches_are_sampled(monkeypatch):
 
 def test_pairs_of_many_patches_are_sampled_without_bias(monkeypatch):
     features, labels, sides, _ = random_project(patches=50)
-    exact = Applicability.of(features, labels, sides, weighted=False).mean_distance
+    exact = unweighted(features, labels, sides).mean_distance
     monkeypatch.setattr(applicability, "EXACT_PATCHES", 10)
     monkeypatch.setattr(applicability, "PAIRS", 200_000)
-    sampled = Applicability.of(features, labels, sides, weighted=False).mean_distance
+    sampled = unweighted(features, labels, sides).mean_distance
     assert sampled != exact
     assert sampled == pytest.approx(exact, rel=0.005)
     monkeypatch.setattr(applicability, "EXACT_PATCHES", 1)
     features = table([[0.0], [4.0]])  # the only pair: no patch is paired with itself
-    two = Applicability.of(features, np.array(["a", "b"]), sides_of(features, [0, 1]), weighted=False)
+    two = unweighted(features, np.array(["a", "b"]), sides_of(features, [0, 1]))
     assert two.mean_distance == pytest.approx(np.sqrt(2))
 
 
@@ -289,9 +297,9 @@ def surveyed(raster, area, folds, data):
     def part_of(values):
         return lambda window: asked.append(window) or values[window.toslices()]
 
-    parts = list(survey(raster, area, part_of(folds), part_of(data), size_px=16, stride_px=8))
+    parts = list(map_dissimilarity(raster, area, part_of(folds), part_of(data), size_px=16, stride_px=8))
     assert asked == [part.window for part in parts for _ in range(2)]
-    return (np.concatenate([getattr(part, name) for part in parts]) for name in ("own", "ensemble"))
+    return (np.concatenate([getattr(part, name) for part in parts]) for name in ("out_of_fold", "ensemble"))
 
 
 def test_a_map_without_data_has_no_index(scene):

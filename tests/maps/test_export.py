@@ -5,22 +5,16 @@ import numpy as np
 import pandas
 import pytest
 import rasterio
-import shapely
-from affine import Affine
-from matplotlib.image import imread
-from rasterio.crs import CRS
 from rio_cogeo.cogeo import cog_validate
 
 from landfold import __version__
 from landfold.core.settings import SettingsError, validate
-from landfold.folds.zones import grid_zones
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import METHOD, Applicability
-from landfold.maps.export import ExportError, entropy, fold_of_cells, margin, write_scene_map
-from landfold.maps.inference import InferenceError, map_grid
+from landfold.maps.export import ExportError, MapModels, NormalizedScene, write_scene_map
+from landfold.maps.inference import InferenceError
 from landfold.maps.settings import ExportSettings
-from landfold.report.picture import OUTSIDE, picture
 from tests import factories
 from tests.network.test_model import make_card
 
@@ -64,7 +58,7 @@ def coded(path, height, width, *, valid=None, resolution_m=80.0, crs=factories.C
 
 def write_known_map(
     folder, tables, names=CLASSES, *, valid=None, resolution_m=80.0, crs=factories.CRS_UTM33, scene="s", at=(3, 5),
-    folds=None, colours=None, settings=None, **options,
+    folds=None, colours=None, settings=None, area=None, acquired=None, **options,
 ):  # fmt: skip
     """Write a map of cells of one pixel with these probabilities, one table (row, column, class) for each model."""
     path = coded(folder / "scene.tif", *tables[0].shape[:2], valid=valid, resolution_m=resolution_m, crs=crs, at=at)
@@ -72,9 +66,10 @@ def write_known_map(
     colours = colours or [(50 + i % 200, i // 200, 9) for i in range(len(names))]
     settings = settings or export_settings(stride_px=1)
     with Raster.open(path) as raster:
-        if folds is not None:
-            options["held_out"] = lambda part: folds[place(raster.grid, part)]
-        written = write_scene_map(folder, scene, raster, models, settings, colours, **options)
+        held_out = None if folds is None else lambda part: folds[place(raster.grid, part)]
+        used = MapModels(models, colours, LINEAGE["MODEL_SHA256"], held_out, area)
+        mapped = NormalizedScene(scene, raster, LINEAGE["STATISTICS_SHA256"], acquired)
+        written = write_scene_map(folder, mapped, used, settings, **options)
     path.unlink()
     return written
 
@@ -100,7 +95,7 @@ def written(tmp_path_factory):
     settings = export_settings(stride_px=1, layers=["entropy", "probabilities", "margin"])
     told = []
     result = write_known_map(
-        folder, random_tables(), valid=VALID, folds=FOLDS, colours=COLOURS, settings=settings, lineage=LINEAGE,
+        folder, random_tables(), valid=VALID, folds=FOLDS, colours=COLOURS, settings=settings,
         acquired="2017-02-16", progress=told.append,
     )  # fmt: skip
     assert told[-1] == 1
@@ -171,15 +166,6 @@ def test_without_held_out_the_mean_has_the_plain_names(written, tmp_path):
     assert described == ("confidence", "padded", "disagreement")
     ensemble = read(folder / "s_ensemble_confidence.tif")[0]
     assert np.array_equal(bands[[0, 2]], ensemble[:2], equal_nan=True)
-
-
-def test_margin_and_entropy_of_known_probabilities():
-    known = np.array([[[1, 0, 0, 0], [0.25] * 4, [0.5, 0.5, 0, 0]]])
-    assert margin(known).tolist() == [[1, 0, 0]]
-    assert entropy(known) == pytest.approx(np.array([[0, 1, 0.5]]))
-    alone = np.ones((2, 3, 1))
-    assert (margin(alone) == 1).all()
-    assert (entropy(alone) == 0).all()
 
 
 @pytest.mark.parametrize(("count", "dtype"), [(254, "uint8"), (255, "uint16"), (300, "uint16")])
@@ -256,7 +242,7 @@ def test_scenes_smaller_than_a_window(tmp_path, shape, stride, offsets):
     model = Fixed(0, [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]])
     with Raster.open(write_scene(tmp_path / "scene.tif", height=shape[0], width=shape[1], corner=0)) as raster:
         settings = export_settings(stride_px=stride, offsets=offsets, min_valid=0)
-        write_scene_map(tmp_path, "s", raster, [model], settings, COLOURS)
+        write_scene_map(tmp_path, NormalizedScene("s", raster, ""), MapModels([model], COLOURS, ""), settings)
     (classes,), _ = read(tmp_path / "s_class.tif")
     assert classes.shape == tuple(-(-side // stride) for side in shape)
     assert (classes == 1).all()
@@ -273,7 +259,8 @@ def test_memory_does_not_grow_with_the_scene(tmp_path):
         with Raster.open(write_scene(tmp_path / "scene.tif", height=height, width=92)) as raster:
             tracemalloc.start()
             constant = lambda part: np.zeros(part.shape, dtype=int)  # noqa: E731
-            write_scene_map(tmp_path, "s", raster, models(), settings, COLOURS, held_out=constant)
+            used = MapModels(models(), COLOURS, "", constant)
+            write_scene_map(tmp_path, NormalizedScene("s", raster, ""), used, settings)
             peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
             tracemalloc.stop()
     assert peaks[2] - peaks[1] < 0.2  # the map of the larger scene alone has 1.5 MB of floats
@@ -311,7 +298,8 @@ def predict(folder, *, min_valid=0.5, stride_px=8, found=None, fold=0):
     with Raster.open(write_scene(folder / "scene.tif")) as raster:
         settings = export_settings(stride_px=stride_px, min_valid=min_valid)
         constant = lambda part: np.full(part.shape, fold)  # noqa: E731
-        return write_scene_map(folder, "s", raster, found or models(), settings, COLOURS, held_out=constant)
+        used = MapModels(found or models(), COLOURS, "", constant)
+        return write_scene_map(folder, NormalizedScene("s", raster, ""), used, settings)
 
 
 def test_a_cell_with_too_few_valid_pixels_is_nodata(tmp_path):
@@ -363,45 +351,6 @@ def test_refuses_settings(change, words):
         export_settings(**change)
 
 
-def zone_of(x, y):
-    return grid_zones(x, y, block_size_m=240, origin_m=(0, 0))
-
-
-def test_fold_of_cells_is_that_of_the_zone_under_the_centre():
-    scene = factories.make_grid(70, 92)
-    grid = map_grid(scene, 8)
-    columns, rows = np.meshgrid(np.arange(12) * 80 + 40, np.arange(9) * 80 + 40)
-    x, y = factories.ORIGIN_X + columns, factories.ORIGIN_Y - rows
-    names = zone_of(x.ravel(), y.ravel())
-    known = {name: number % 3 for number, name in enumerate(sorted(set(names))) if number % 4}
-    found = fold_of_cells(grid, scene.crs, zone_of, known)
-    assert found.dtype == np.int64
-    assert np.array_equal(found.ravel(), [known.get(name, -1) for name in names])
-    assert set(found.ravel()) == {-1, 0, 1, 2}
-
-
-def test_fold_of_cells_in_another_crs():
-    scene = factories.make_grid(40, 50)
-    other = CRS.from_epsg(32632)
-    grid = map_grid(scene, 10)
-    centre = geopandas.GeoSeries(
-        shapely.points(*(grid.transform @ (np.array([3.5]), np.array([2.5])))), crs=scene.crs
-    ).to_crs(other)
-    zone = zone_of(centre.x.to_numpy(), centre.y.to_numpy())[0]
-    found = fold_of_cells(grid, other, zone_of, {zone: 1})
-    assert found[2, 3] == 1
-    assert 0 < (found == 1).sum() <= 9
-    assert (fold_of_cells(grid, scene.crs, zone_of, {zone: 1}) == -1).all()
-
-
-def test_fold_of_cells_of_a_rotated_grid():
-    turned = Affine.translation(factories.ORIGIN_X, factories.ORIGIN_Y) @ Affine.rotation(30) @ Affine.scale(80, -80)
-    grid = Grid(factories.CRS_UTM33, turned, 5, 7)
-    x, y = turned @ (4.5, 1.5)
-    zone = zone_of(np.array([x]), np.array([y]))[0]
-    assert fold_of_cells(grid, grid.crs, zone_of, {zone: 2})[1, 4] == 2
-
-
 def make_area(rows, columns):
     """Training patches as rows and columns; the first two are each validated in a fold of its own."""
     features = pandas.DataFrame(
@@ -410,7 +359,7 @@ def make_area(rows, columns):
     )
     numbers = np.arange(len(rows))
     sides = [pandas.Series(np.where(numbers == i, "validation", "train"), index=features.index) for i in (0, 1)]
-    return Applicability.of(features, np.where(numbers % 2, "a", "b"), sides, weighted=False)
+    return Applicability.of(features, np.where(numbers % 2, "a", "b"), sides)
 
 
 @pytest.mark.parametrize("honest", [True, False])
@@ -438,40 +387,3 @@ def test_applicability_is_in_the_file_with_its_threshold(tmp_path, honest):
         shares[kind] = (applicable[VALID] == 0).mean()
     assert 0 < shares[""] < 1
     assert (result.outside, result.ensemble_outside) == (shares[""], shares.get("ensemble_", shares[""]))
-
-
-def rows_of_classes(folder, **options):
-    """A map of 80 m cells over the scene of `write_scene`: class 1 above, 2 in the middle, 3 below."""
-    table = np.eye(3)[np.repeat(np.arange(9) // 3, 12).reshape(9, 12)]
-    return write_known_map(folder, [table], colours=COLOURS, at=(0, 0), **options)
-
-
-@pytest.mark.parametrize("names", [("R", "G", "B"), ("NDVI",)])
-def test_picture_is_drawn_with_and_without_natural_colours(tmp_path, names):
-    rows_of_classes(tmp_path)
-    drawn = []
-    for _ in names[:2]:
-        with Raster.open(write_scene(tmp_path / "scene.tif", names=names)) as raster:
-            picture(tmp_path / "map.png", raster, tmp_path, "s", COLOURS)
-        drawn.append((tmp_path / "map.png").read_bytes())
-    assert len(set(drawn)) == 1
-    pixels = imread(tmp_path / "map.png")
-    assert pixels.shape[1] > 600
-    for colour in COLOURS:
-        assert (np.abs(pixels[:, :, :3] * 255 - colour).max(axis=2) < 1).sum() > 500
-
-
-def test_the_picture_greys_what_is_outside(tmp_path):
-    result = rows_of_classes(tmp_path, area=make_area([0.0, 1, 2], [0.0, 4, 8]))  # the lower rows are far from these
-    assert 0.3 < result.outside < 0.9
-    with Raster.open(write_scene(tmp_path / "scene.tif")) as raster:
-        for name, outside in {"all": None, "some": result.outside}.items():
-            picture(tmp_path / f"{name}.png", raster, tmp_path, "s", COLOURS, outside=outside)
-    applicable = read(tmp_path / "s_applicability.tif")[0][1]
-    number = 1 + int(np.argmax([(applicable[3 * i : 3 * i + 3] == 0).sum() for i in range(3)]))
-    greyed = 0.35 * np.array(COLOURS[number - 1]) + 0.65 * np.array(OUTSIDE)
-    below = {name: imread(tmp_path / f"{name}.png")[:, :, :3] * 255 for name in ("all", "some")}
-    below = {name: pixels[len(pixels) // 2 :] for name, pixels in below.items()}
-    shown = {name: (np.abs(pixels - greyed).max(axis=2) < 15).sum() for name, pixels in below.items()}
-    assert shown["some"] > 1_000  # the picture has 256 colours only, so this one is not exact
-    assert shown["all"] == 0

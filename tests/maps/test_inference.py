@@ -5,7 +5,7 @@ import pytest
 
 from landfold.geo.raster import Raster
 from landfold.maps import inference
-from landfold.maps.inference import InferenceError, check_stride, map_grid, shifts_px, slide
+from landfold.maps.inference import InferenceError, check_stride, map_grid, predict_windows, shifts_px
 from landfold.network.model import Classifier
 from tests import factories
 from tests.network.test_model import make_card, make_classifier
@@ -51,7 +51,7 @@ def run(path, models, stride_px, **options):
     """The whole map: probabilities (model, row, column, class), valid, padded; each cell is predicted once."""
     with Raster.open(path) as raster:
         grid = map_grid(raster.grid, stride_px)
-        strips = list(slide(raster, models, stride_px, **options))
+        strips = list(predict_windows(raster, models, stride_px, **options))
     seen = np.zeros(grid.shape, dtype=int)
     for strip in strips:
         seen[strip.window.toslices()] += 1
@@ -133,7 +133,7 @@ def test_offsets_are_the_mean_of_the_windows_shifted(scene):
         assert padded[row, column] == pytest.approx(1 - np.mean([data[place] for place in places]), abs=1e-6)
 
 
-def test_with_flips_and_turns_the_map_of_a_turned_scene_is_the_map_turned(tmp_path):
+def test_with_flips_and_rotations_the_map_of_a_turned_scene_is_the_map_turned(tmp_path):
     random = np.random.default_rng(0)
     values = random.random((2, 64, 48)).astype(np.float32)
     model = make_classifier(3, channels=CHANNELS)
@@ -147,7 +147,7 @@ def test_with_flips_and_turns_the_map_of_a_turned_scene_is_the_map_turned(tmp_pa
         for averaged in (False, True):
             channels = dict(zip(CHANNELS, there(values), strict=True))
             path = factories.write_raster(tmp_path / "s.tif", channels)
-            found[way, averaged] = back(run(path, [model], 8, flips_and_turns=averaged)[0][0])
+            found[way, averaged] = back(run(path, [model], 8, flips_and_rotations=averaged)[0][0])
     for way in ("turned", "mirrored"):
         assert np.allclose(found["as it is", True], found[way, True], atol=1e-6)
         assert not np.allclose(found["as it is", False], found[way, False], atol=1e-3)
@@ -260,9 +260,9 @@ def test_no_seams_on_a_smooth_field(tmp_path):
 
 def test_reads_a_few_rows_at_a_time_and_hardly_any_twice(tmp_path, monkeypatch):
     heights = []
-    stored = Raster.stored
+    read = Raster.read_raw
     monkeypatch.setattr(
-        Raster, "stored", lambda self, window, *names: heights.append(window.height) or stored(self, window, *names)
+        Raster, "read_raw", lambda self, window, *names: heights.append(window.height) or read(self, window, *names)
     )
     run(write(tmp_path, 800, 20), [Centre(16)], 4)
     assert max(heights) <= inference.STRIP_CELLS * 4 + 16

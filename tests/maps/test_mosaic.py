@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 from rasterio.crs import CRS
 from rasterio.warp import transform
 from rio_cogeo.cogeo import cog_validate
@@ -39,7 +38,8 @@ def read(folder, name):
 
 def write(folder, rule="confidence", *, crs=factories.CRS_UTM33, cell_m=80.0, scenes=("a", "b"), acquired=()):
     tags = {"MODEL_SHA256": "a" * 64}
-    return write_mosaic(folder, list(scenes), rule, NAMED, crs=crs, cell_m=cell_m, tags=tags, acquired=acquired)
+    dated = dict(zip(scenes, acquired or [None] * len(scenes), strict=True))
+    return write_mosaic(folder, dated, rule, NAMED, crs=crs, cell_m=cell_m, tags=tags)
 
 
 def expected(maps, grid, rule):
@@ -159,9 +159,3 @@ def test_refuses_scenes_too_far_apart_and_a_scene_of_its_name(tmp_path, monkeypa
     monkeypatch.setattr(mosaic, "MOST_CELLS", 33 * 18 - 1)
     with pytest.raises(MosaicError, match=r"33 x 18 cells, most of them empty; set export.mosaic to none"):
         write(tmp_path)
-
-
-def test_cells_outside_an_area_of_a_crs_are_in_no_scene():
-    part = Grid(CRS.from_epsg(3035), Affine(1e6, 0, -9e6, 0, -1e6, 1e7), 3, 3)
-    rows, columns = mosaic._cells(part, factories.make_grid(10, 10))
-    assert rows.dtype == columns.dtype == np.int64

@@ -24,7 +24,7 @@ import stages.normalize
 import stages.patches
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.maps.export import write_scene_map
+from landfold.maps.export import MapModels, NormalizedScene, write_scene_map
 from landfold.maps.inference import shifts_px
 from landfold.maps.settings import ExportSettings
 from landfold.params import read_params
@@ -117,7 +117,7 @@ class Run:
     @cached_property
     def valid(self):
         with Raster.open(self.folder / f"data/scenes/{SCENE}.tif") as source:
-            return source.valid(source.grid.whole)
+            return source.read_mask(source.grid.whole)
 
     @cached_property
     def tolerance_m(self):
@@ -189,7 +189,7 @@ def run(request, tmp_path_factory):
 
 def test_ingest_leaves_every_pixel_where_it_was(run):
     with Raster.open(run.folder / f"data/scenes/{SCENE}.tif") as source:
-        found = decode(source.read(source.grid.whole, ["G", "N"]).astype(float))
+        found = decode(source.read_reflectance(source.grid.whole, ["G", "N"]).astype(float))
     distance = np.abs(found - positions(run.grid)).max(axis=0)
     assert (distance[run.valid] <= run.tolerance_m[run.valid]).all()
     delivered = Grid(run.place.crs, run.place.transform, HEIGHT, WIDTH)
@@ -205,16 +205,18 @@ def test_ingest_leaves_every_pixel_where_it_was(run):
 
 def test_indices_and_normalized_channels_lie_on_the_scene(run):
     with Raster.open(run.folder / f"data/scenes/{SCENE}.tif") as source:
-        north, green = source.read(run.grid.whole)
+        north, green = source.read_reflectance(run.grid.whole)
     with Raster.open(run.folder / f"data/indices/{SCENE}.tif") as source:
         assert source.grid == run.grid
-        np.testing.assert_allclose(source.read(run.grid.whole)[0], (green - north) / (green + north), atol=1e-6)
+        np.testing.assert_allclose(
+            source.read_reflectance(run.grid.whole)[0], (green - north) / (green + north), atol=1e-6
+        )
     statistics = SceneStatistics.load(run.folder / f"data/statistics/{SCENE}.json")
     with Raster.open(run.folder / f"data/normalized/{SCENE}.tif") as source:
         assert source.grid == run.grid
         assert source.names == ("N", "G", "NDWI")
-        np.testing.assert_array_equal(source.valid(run.grid.whole), run.valid)
-        found = source.read(run.grid.whole, ["N", "G"])
+        np.testing.assert_array_equal(source.read_mask(run.grid.whole), run.valid)
+        found = source.read_reflectance(run.grid.whole, ["N", "G"])
     for values, reflectance, channel in zip(found, (north, green), ("N", "G"), strict=True):
         scaling = statistics.channels[channel]
         np.testing.assert_allclose(values * (scaling.high - scaling.low) + scaling.low, reflectance, atol=1e-6)
@@ -226,7 +228,7 @@ def test_the_footprint_of_a_patch_lies_where_its_pixels_are(run):
     assert set(table["scene"]) == {SCENE}
     assert len(table) > 200
     with Raster.open(run.folder / f"data/scenes/{SCENE}.tif") as source:
-        where = decode(source.read(run.grid.whole, ["G", "N"]).astype(float))
+        where = decode(source.read_reflectance(run.grid.whole, ["G", "N"]).astype(float))
     across = (np.arange(12) + 0.5) / 12
     right, down = np.meshgrid(across, across)
     for patch in table.itertuples():
@@ -284,7 +286,8 @@ def test_the_map_shows_every_place_where_it_is(run, tmp_path, size, stride, offs
     with Raster.open(run.folder / f"data/normalized/{SCENE}.tif") as source:
         cells = -(-run.grid.height // stride), -(-run.grid.width // stride)
         settings, colours = ExportSettings.model_validate(content), [(255, 255, 255), (9, 9, 9)]
-        write_scene_map(tmp_path, SCENE, source, [Compass(run, size)], settings, colours, acquired="2020-01-01")
+        scene = NormalizedScene(SCENE, source, "", "2020-01-01")
+        write_scene_map(tmp_path, scene, MapModels([Compass(run, size)], colours, ""), settings)
     with rasterio.open(tmp_path / f"{SCENE}_class.tif") as file:
         found, grid = file.read(1), Grid.of(file)
     assert grid.crs == run.grid.crs

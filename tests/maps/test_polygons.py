@@ -20,11 +20,11 @@ from rasterio.features import rasterize
 from scipy import ndimage
 
 from landfold.core.settings import SettingsError, validate
+from landfold.geo.dataset import RasterError
 from landfold.geo.grid import Grid
-from landfold.geo.raster import RasterError
-from landfold.maps.classmap import ClassMapError
+from landfold.maps.classmap import NO_CLASS, ClassMapError
 from landfold.maps.polygons import LAYER, PolygonError, trace, write_polygons
-from landfold.maps.regions import NOTHING, Runs, find_regions
+from landfold.maps.regions import Runs, find_regions
 from landfold.maps.settings import PolygonSettings
 from tests import factories
 from tests.factories import make_grid
@@ -73,7 +73,7 @@ def merged(values, least) -> np.ndarray:
     """The class raster that `find_regions` gives, cell by cell."""
     runs = runs_of(values)
     found = find_regions(runs, least)
-    numbers = np.where(found.of_run == NOTHING, 0, np.append(found.numbers, 0)[found.of_run])
+    numbers = np.append(NO_CLASS, found.numbers)[found.of_run]
     return np.repeat(numbers, runs.lengths).reshape(values.shape)
 
 
@@ -138,7 +138,7 @@ def test_runs_and_regions_are_those_of_scipy(values, strip):
     runs = runs_of(values, strip)
     assert np.array_equal(np.repeat(runs.numbers, runs.lengths).reshape(values.shape), values)
     found, (pieces, classes) = find_regions(runs), label(values)
-    assert np.array_equal(np.repeat(found.of_run, runs.lengths).reshape(values.shape), pieces)
+    assert np.array_equal(np.repeat(found.of_run, runs.lengths).reshape(values.shape), pieces + 1)
     assert found.numbers.tolist() == classes
     assert found.cells.tolist() == [(pieces == i).sum() for i in range(len(classes))]
 
@@ -239,12 +239,12 @@ def test_it_takes_every_corner_for_that(tmp_path):
 
 
 def test_the_three_files_say_the_same(tmp_path):
-    written = write(tmp_path)
-    assert [path.name for path in written.files] == ["s.gpkg", "s.geojson", "s.fgb"]
-    assert (written.polygons, written.cells, written.merged_cells) == (6, 30, 0)
+    files = write(tmp_path)
+    assert [path.name for path in files] == ["s.gpkg", "s.geojson", "s.fgb"]
     assert factories.leftovers(tmp_path) == []
-    tables = [geopandas.read_file(path) for path in written.files]
-    assert [pyogrio.list_layers(path)[0].tolist() for path in written.files] == [[LAYER, "Polygon"]] * 3
+    tables = [geopandas.read_file(path) for path in files]
+    assert [(len(table), table["cells"].sum(), table["merged_cells"].sum()) for table in tables] == [(6, 30, 0)] * 3
+    assert [pyogrio.list_layers(path)[0].tolist() for path in files] == [[LAYER, "Polygon"]] * 3
     assert [table.crs.to_epsg() for table in tables] == [32633, 4326, 32633]
     columns = ["class", "cells", "area_m2", "perimeter_m", "confidence", "merged_cells"]
     for table in tables:
@@ -267,7 +267,9 @@ def test_perimeters_have_the_holes(tmp_path):
 
 def test_regions_below_the_smallest_mapping_unit_are_merged(tmp_path):
     """The unit is in m2, and a region of exactly that size is large enough."""
-    counts = {area: write(tmp_path, min_area_m2=area).polygons for area in (0, 6400, 6400.1, 12_800, 1e12)}
+    counts = {}
+    for area in (0, 6400, 6400.1, 12_800, 1e12):
+        counts[area] = len(geopandas.read_file(write(tmp_path, min_area_m2=area)[0]))
     assert counts == {0: 6, 6400: 6, 6400.1: 4, 12_800: 4, 1e12: 2}
     table = geopandas.read_file(tmp_path / "s.gpkg")
     assert table["cells"].tolist() == [29, 1]
@@ -279,9 +281,8 @@ def test_regions_below_the_smallest_mapping_unit_are_merged(tmp_path):
 
 def test_a_map_without_data_has_an_empty_layer_with_all_fields(tmp_path):
     written = write(tmp_path, np.zeros((3, 5), dtype=int), min_area_m2=1e4)
-    assert (len(written.files), written.polygons, written.cells, written.merged_cells) == (3, 0, 0, 0)
-    full = write(tmp_path, out=tmp_path / "full")
-    for empty, other in zip(written.files, full.files, strict=True):
+    assert len(written) == 3
+    for empty, other in zip(written, write(tmp_path, out=tmp_path / "full"), strict=True):
         assert len(geopandas.read_file(empty)) == 0
         if empty.suffix != ".geojson":  # its fields are those of the features
             found, expected = pyogrio.read_info(empty), pyogrio.read_info(other)
@@ -364,7 +365,7 @@ def test_a_crs_of_no_earth_has_no_areas(tmp_path):
 
 def test_without_formats_nothing_is_read_or_written(tmp_path):
     chosen = PolygonSettings(formats=[], min_area_m2=0)
-    assert write_polygons(tmp_path / "absent.tif", tmp_path / "no.tif", tmp_path, "s", chosen).files == []
+    assert write_polygons(tmp_path / "absent.tif", tmp_path / "no.tif", tmp_path, "s", chosen) == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,7 +23,7 @@ def write(folder, *, scene="s", acquired="2017-02-16", crs=None, layers=("margin
     settings = export_settings(stride_px=1, layers=list(layers), polygons={"formats": ["gpkg"], "min_area_m2": 0})
     write_known_map(
         folder, random_tables(), valid=VALID, scene=scene, acquired=acquired, colours=COLOURS, settings=settings,
-        lineage=LINEAGE, **options,
+        **options,
     )  # fmt: skip
     return json.loads((folder / f"{scene}_stac.json").read_text(encoding="utf-8"))
 

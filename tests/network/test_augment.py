@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from landfold.network.augment import Draws, augment, jittered, turned
-from tests.network.test_training import recipe
+from landfold.network.augment import AugmentationParams, augment, flip_rotate, jitter
+from tests.network.tiny import train_settings
 
 CHANNELS = 6
 
@@ -14,55 +14,57 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def draws(count: int = 4000, seed: int = 0, **changes) -> Draws:
-    return Draws.draw(recipe(**{"flips_and_turns": False} | changes), count, CHANNELS, generator(seed))
+def draws(count: int = 4000, seed: int = 0, **changes) -> AugmentationParams:
+    return AugmentationParams.draw(
+        train_settings(**{"flips_and_rotations": False} | changes), count, CHANNELS, generator(seed)
+    )
 
 
 def test_the_eight_symmetries_are_those_of_the_square():
     window = torch.arange(2 * 25).reshape(1, 2, 5, 5)
-    found = turned(window.expand(8, -1, -1, -1), torch.arange(8)).numpy()
+    images = flip_rotate(window.expand(8, -1, -1, -1), torch.arange(8)).numpy()
     plain = window[0].numpy()
     for number in range(8):
         start = plain[:, :, ::-1] if number >= 4 else plain
-        assert np.array_equal(found[number], np.rot90(start, number % 4, axes=(1, 2)))
-    assert len({image.tobytes() for image in found}) == 8
-    assert np.array_equal(found[0], plain)
+        assert np.array_equal(images[number], np.rot90(start, number % 4, axes=(1, 2)))
+    assert len({image.tobytes() for image in images}) == 8
+    assert np.array_equal(images[0], plain)
 
 
 def test_the_symmetries_are_a_group():
     window = torch.arange(9).reshape(1, 1, 3, 3)
-    images = {turned(window, torch.tensor([number])).numpy().tobytes() for number in range(8)}
+    images = {flip_rotate(window, torch.tensor([number])).numpy().tobytes() for number in range(8)}
     for first, second in itertools.product(range(8), repeat=2):
-        both = turned(turned(window, torch.tensor([first])), torch.tensor([second]))
+        both = flip_rotate(flip_rotate(window, torch.tensor([first])), torch.tensor([second]))
         assert both.numpy().tobytes() in images
 
 
-def test_each_window_is_turned_by_its_own_number_and_the_input_stays():
+def test_each_window_is_transformed_by_its_own_number_and_the_input_stays():
     windows = torch.rand(20, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     before = windows.clone()
-    turns = torch.tensor([7, 0, 3, 3, 5] * 4)
-    together = turned(windows, turns)
+    symmetries = torch.tensor([7, 0, 3, 3, 5] * 4)
+    together = flip_rotate(windows, symmetries)
     for i in range(20):
-        assert torch.equal(together[i : i + 1], turned(windows[i : i + 1], turns[i : i + 1]))
+        assert torch.equal(together[i : i + 1], flip_rotate(windows[i : i + 1], symmetries[i : i + 1]))
     assert torch.equal(windows, before)
 
 
 def test_what_is_off_draws_nothing_and_changes_nothing():
     random = generator()
     before = random.get_state()
-    nothing = Draws.draw(recipe(flips_and_turns=False), 8, CHANNELS, random)
-    assert nothing == Draws()
+    nothing = AugmentationParams.draw(train_settings(flips_and_rotations=False), 8, CHANNELS, random)
+    assert nothing == AugmentationParams()
     assert torch.equal(random.get_state(), before)
     windows = torch.rand(8, CHANNELS, 4, 4)
     assert augment(windows, nothing) is windows
 
 
-def test_turns_alone_draw_as_they_always_have():
-    found = Draws.draw(recipe(), 50, CHANNELS, generator(3))
-    assert torch.equal(found.turns, torch.randint(8, (50,), generator=generator(3)))
+def test_symmetries_alone_draw_as_they_always_have():
+    params = AugmentationParams.draw(train_settings(), 50, CHANNELS, generator(3))
+    assert torch.equal(params.symmetries, torch.randint(8, (50,), generator=generator(3)))
     windows = torch.rand(50, CHANNELS, 4, 4)
-    assert torch.equal(augment(windows, found), turned(windows, found.turns))
-    assert torch.bincount(draws(flips_and_turns=True).turns).tolist() == pytest.approx([500] * 8, rel=0.15)
+    assert torch.equal(augment(windows, params), flip_rotate(windows, params.symmetries))
+    assert torch.bincount(draws(flips_and_rotations=True).symmetries).tolist() == pytest.approx([500] * 8, rel=0.15)
 
 
 def test_the_jitter_has_the_spread_that_was_asked_for_and_is_each_patch_and_channel_s_own():
@@ -82,7 +84,7 @@ def test_the_jitter_stays_in_range_and_leaves_nodata():
     windows = torch.rand(50, CHANNELS, 4, 4, generator=generator())
     windows[:, :, 0, 0] = 0
     windows[:, 0, 1, 1] = 0  # dark in one channel alone
-    changed = jittered(windows, 1 + torch.randn(50, CHANNELS), torch.randn(50, CHANNELS))
+    changed = jitter(windows, 1 + torch.randn(50, CHANNELS), torch.randn(50, CHANNELS))
     assert (changed.min(), changed.max()) == (0, 1)
     assert not changed[:, :, 0, 0].any()
     assert changed[:, 0, 1, 1].any()
@@ -101,9 +103,9 @@ def test_band_dropout_zeroes_its_share_of_whole_channels_and_never_all():
 
 
 def test_a_part_of_a_batch_is_augmented_as_in_the_whole():
-    found = draws(30, flips_and_turns=True, spectral_jitter=0.1, band_dropout=0.2)
+    params = draws(30, flips_and_rotations=True, spectral_jitter=0.1, band_dropout=0.2)
     windows = torch.rand(30, CHANNELS, 4, 4)
-    whole = augment(windows, found)
-    parts = [augment(windows[rows], found.part(rows)) for rows in (slice(0, 11), slice(11, 30))]
+    whole = augment(windows, params)
+    parts = [augment(windows[rows], params.subset(rows)) for rows in (slice(0, 11), slice(11, 30))]
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(whole, windows)

@@ -4,7 +4,8 @@ import torch
 import torchvision
 from torch import nn
 
-from landfold.network.backbones import ModelError, find_ends
+from landfold.network.backbones import find_layers
+from landfold.network.errors import ModelError
 from landfold.network.model import build
 from landfold.network.settings import CLASSIFIERS, RESNETS
 from tests.network.test_model import NO_RESNET, TORCHVISION, make_settings, random_windows
@@ -33,16 +34,16 @@ def other(name: str, **changes):
 def test_any_channels_go_in_and_any_classes_come_out(name, stem, head):
     settings = make_settings(backbone=name, **(TORCHVISION if name in RESNETS else NO_RESNET))
     network = build(settings, list("ABCDE"), 4, size_px=32)
-    own = find_ends(torchvision.models.get_model(name, weights=None), name)
+    own = find_layers(torchvision.models.get_model(name, weights=None), name)
     assert own == (stem, head)
     first = network.get_submodule(stem)
     assert (first.in_channels, first.weight.shape[1]) == (5, 5)
     if first.bias is not None:
         assert not first.bias.any()
     windows = torch.from_numpy(random_windows(2, channels=5, size_px=32))
-    found = network.train()(windows)
-    assert found.shape == (2, 4)
-    found.logsumexp(dim=1).sum().backward()
+    outputs = network.train()(windows)
+    assert outputs.shape == (2, 4)
+    outputs.logsumexp(dim=1).sum().backward()
     assert (first.weight.grad.abs().amax(dim=(0, 2, 3)) > 0).all(), "every channel is looked at"
 
 
@@ -90,11 +91,11 @@ def test_looking_at_the_window_changes_nothing():
     ("name", "message"),
     [
         ("squeezenet1_1", "squeezenet1_1 has no linear layer at its end"),
-        ("googlenet", "googlenet is trained through auxiliary outputs"),
+        ("googlenet", "googlenet has auxiliary outputs"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:The default weight initialization of GoogleNet:FutureWarning")
-def test_refuses_a_network_whose_ends_cannot_be_adapted(name, message):
+def test_refuses_a_network_whose_layers_cannot_be_adapted(name, message):
     with pytest.raises(ModelError, match=message):
         build(other(name), ["R"], 3)
 

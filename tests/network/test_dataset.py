@@ -3,9 +3,11 @@ import pandas
 import pytest
 import torch
 
+from landfold.folds.split import FoldError
 from landfold.geo.raster import Raster
 from landfold.geo.windows import WindowError
-from landfold.network.dataset import DatasetError, Examples, load_windows, map_windows, read_fold
+from landfold.network.dataset import Examples, load_windows, read_fold
+from landfold.network.errors import DatasetError
 from tests import factories
 
 SIZE = 16
@@ -79,13 +81,13 @@ def test_a_fold_gives_each_patch_its_zone_and_side(tmp_path):
 @pytest.mark.parametrize("listed", [[3, 5, 8], [5, 3], [5, 3, 9]])
 def test_refuses_a_fold_of_other_patches(tmp_path, listed):
     files = fold_files(tmp_path, [5, 3, 8], listed)
-    with pytest.raises(DatasetError, match=r"fold_0.parquet: does not list the patches of .*; run dvc repro zones"):
+    with pytest.raises(FoldError, match=r"fold_0.parquet: does not list the patches of .*; run dvc repro zones"):
         read_fold(*files)
 
 
 def test_refuses_a_fold_that_is_absent(tmp_path):
     patches, sides = fold_files(tmp_path, [5], [5])
-    with pytest.raises(DatasetError, match=r"fold_7.parquet: not found; expected the list of a fold"):
+    with pytest.raises(FoldError, match=r"fold_7.parquet: not found; expected the list of a fold"):
         read_fold(patches, sides.with_name("fold_7.parquet"))
 
 
@@ -111,7 +113,7 @@ def test_a_file_that_is_asked_for_is_written_and_mapped_by_others(tmp_path):
     held, _ = load_windows(places(TABLE), tmp_path)
     file = tmp_path / "windows"
     load_windows(places(TABLE), tmp_path, file=file)
-    assert np.array_equal(map_windows(file, held.shape), held)
+    assert np.array_equal(np.memmap(file, np.float32, "r", shape=held.shape), held)
 
 
 def test_each_scene_is_opened_once(tmp_path, monkeypatch):
@@ -133,7 +135,7 @@ def test_too_little_memory_names_the_setting(tmp_path, monkeypatch):
         return real(shape, *arguments, **options)
 
     monkeypatch.setattr(np, "empty", full)
-    with pytest.raises(DatasetError, match=r"the patches take 0.0 GB, .*lower train.cache_gb \(2\)"):
+    with pytest.raises(DatasetError, match=r"the patches take 0.0 GB, .*lower machine.cache_gb \(2\)"):
         load_windows(places([("a", 0, 0)]), tmp_path, cache_gb=2)
 
 
@@ -145,9 +147,9 @@ def test_examples_share_the_windows_and_give_batches_of_them_in_order():
     assert len(examples) == 5
     assert examples.targets.tolist() == [0, 22, 44, 66, 88]
     parts = [torch.tensor([4, 0]), torch.tensor([1]), torch.tensor([2, 3])]
-    found = list(examples.batches(parts, torch.device("cpu")))
-    assert [target.tolist() for _, target in found] == [[88, 0], [22], [44, 66]]
-    for batch, target in found:
+    batches = list(examples.batches(parts, torch.device("cpu")))
+    assert [target.tolist() for _, target in batches] == [[88, 0], [22], [44, 66]]
+    for batch, target in batches:
         assert np.array_equal(batch.numpy(), windows[target.numpy() // 11])
     assert list(examples.batches([], torch.device("cpu"))) == []
     assert list(Examples.of(windows, labels).targets) == list(labels)

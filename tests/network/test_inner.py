@@ -3,9 +3,9 @@ import pandas
 import pytest
 import shapely
 
-from landfold.folds.assignment import FoldError
+from landfold.folds.split import FoldError
+from landfold.network.errors import TrainingError
 from landfold.network.inner import inner_split
-from landfold.network.recipe import TrainingError
 
 
 def blocks(rows: int = 6, columns: int = 8, *, side_m: float = 10.0) -> pandas.DataFrame:
@@ -48,10 +48,10 @@ def test_patches_that_share_ground_with_inner_ones_are_in_neither():
 def test_only_the_training_patches_and_the_seed_decide():
     table = blocks()
     train = np.arange(48) % 8 < 6
-    found = inner_split(table, train, parts=3, seed=0)
+    split = inner_split(table, train, parts=3, seed=0)
     other = table.copy()
     other.loc[~train, ["label", "zone"]] = ["lava", "nowhere"]
-    assert all(map(np.array_equal, found, inner_split(other, train, parts=3, seed=0)))
+    assert all(map(np.array_equal, split, inner_split(other, train, parts=3, seed=0)))
     seeds = [inner_split(table, train, parts=3, seed=seed)[1].tobytes() for seed in range(8)]
     assert len(set(seeds)) > 1
 

@@ -9,8 +9,9 @@ import torch
 import torchvision
 
 from landfold.core.errors import LandfoldError
-from landfold.core.settings import SettingsError, validate
-from landfold.network.model import Classifier, ModelCard, ModelError, build, pick_device
+from landfold.network.card import ModelCard
+from landfold.network.errors import ModelError
+from landfold.network.model import Classifier, build, pick_device
 from landfold.network.settings import ModelSettings
 
 torch.set_num_threads(1)
@@ -80,25 +81,6 @@ def random_windows(count: int, channels: int = 3, size_px: int = 16) -> np.ndarr
     return np.random.default_rng(5).random((count, channels, size_px, size_px), dtype=np.float32)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"weights": "imagenet"}, "ImageNet weights have kernels of 7 px: set model.kernel_px to 7"),
-        ({"backbone": "ResNet-18"}, r"model.backbone: found 'ResNet-18': .* no classifier of this name \(did you mean"),
-        ({"backbone": "xyzzy"}, "no classifier of this name; resnet18, resnet34 and resnet50 are three"),
-        ({"backbone": "fcn_resnet50"}, "torchvision has it, but not as a classifier of single images"),
-        ({"backbone": "r3d_18"}, "torchvision has it, but not as a classifier of single images"),
-        ({"backbone": "quantized_resnet18"}, "torchvision has it, but not as a classifier of single images"),
-        ({"blocks": None}, "backbone: resnet18 needs blocks, which is null"),
-        ({"backbone": "vgg11", **NO_RESNET, "kernel_px": 3}, "vgg11 has no use for kernel_px: set it to null"),
-        ({"backbone": "vgg11", **NO_RESNET, "pooling": False}, "vgg11 has no use for pooling: set it to null"),
-    ],
-)
-def test_refuses_settings_that_do_not_go_together(changes, message):
-    with pytest.raises(SettingsError, match=message):
-        validate(SETTINGS | changes, ModelSettings, where="params.yaml: model")
-
-
 def test_the_seed_makes_the_same_default_network_as_ever():
     """torchvision's own, then the first convolution, then the last layer; another order would move every score."""
     torch.manual_seed(0)
@@ -150,11 +132,11 @@ def test_dropout_drops_features_while_training_only():
 def test_probabilities_sum_to_one_whatever_the_batch():
     classifier = make_classifier()
     windows = random_windows(11)
-    found = classifier.probabilities(windows)
-    assert (found.shape, found.dtype) == ((11, 3), np.float32)
-    assert np.abs(found.sum(axis=1) - 1).max() < 1e-6
+    whole = classifier.probabilities(windows)
+    assert (whole.shape, whole.dtype) == ((11, 3), np.float32)
+    assert np.abs(whole.sum(axis=1) - 1).max() < 1e-6
     for batch in (1, 2, 5, 11):
-        assert np.abs(classifier.probabilities(windows, batch=batch) - found).max() < 1e-5
+        assert np.abs(classifier.probabilities(windows, batch=batch) - whole).max() < 1e-5
     assert classifier.probabilities(windows[:0]).shape == (0, 3)
 
 
@@ -237,7 +219,7 @@ def test_refuses_a_card_that_lacks_something(tmp_path):
 def test_the_device_is_a_gpu_only_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert (pick_device("auto"), pick_device("cpu")) == ("cpu", "cpu")
-    with pytest.raises(ModelError, match=r"train.device is cuda, but torch finds no GPU here"):
+    with pytest.raises(ModelError, match=r"machine.device or --device is cuda, but torch finds no GPU here"):
         pick_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert (pick_device("auto"), pick_device("cpu"), pick_device("cuda")) == ("cuda", "cpu", "cuda")

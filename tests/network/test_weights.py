@@ -13,8 +13,9 @@ from torchvision.models import DenseNet121_Weights, ResNet18_Weights
 
 from landfold.core.digests import file_sha256
 from landfold.network import weights
-from landfold.network.model import Classifier, ModelError, build
-from landfold.network.weights import inflate
+from landfold.network.errors import ModelError
+from landfold.network.model import Classifier, build
+from landfold.network.weights import adapt_input_weights
 from tests.network.test_model import (
     NO_RESNET,
     TORCHVISION,
@@ -99,12 +100,12 @@ def test_averaged_sees_grey_as_the_rgb_network_does(rgb, checkpoint, count):
 def test_averaged_has_one_kernel_for_all_and_by_name_those_of_the_names(rgb):
     kernels = rgb.conv1.weight.detach()
     names = ["N", "B", "R", "NDVI", "G"]
-    named = inflate(kernels, names, by_name=True) * 5 / 3
+    named = adapt_input_weights(kernels, names, by_name=True) * 5 / 3
     for position, source in {1: 2, 2: 0, 4: 1}.items():
         assert torch.allclose(named[:, position], kernels[:, source])
     for position in (0, 3):
         assert torch.allclose(named[:, position], kernels.mean(dim=1))
-    averaged = inflate(kernels, names, by_name=False)
+    averaged = adapt_input_weights(kernels, names, by_name=False)
     assert torch.allclose(averaged, (kernels.mean(dim=1) * 3 / 5)[:, None].expand_as(averaged))
 
 
@@ -328,7 +329,7 @@ def test_a_cached_file_that_is_not_whole_is_refused(cache, monkeypatch, rgb, cha
     file = put(rgb.state_dict(), ResNet18_Weights, cache, monkeypatch)
     file.write_bytes(change(file.read_bytes()))
     begins = file.stem.removeprefix("net-")
-    message = rf"{re.escape(str(file))} is cut short or another file: .* begins with .{{8}}, expected {begins}; delete"
+    message = rf"{re.escape(str(file))} is incomplete or another file: .* begins with .{{8}}, expected {begins}; delete"
     with pytest.raises(ModelError, match=message):
         build(make_settings(**IMAGENET), ["R", "G", "B"], 2)
 
@@ -381,4 +382,4 @@ def test_imagenet_of_a_densenet_has_older_names(cache, monkeypatch):
 
 def test_imagenet_of_a_network_that_has_none_is_refused(cache):
     with pytest.raises(ModelError, match="no IMAGENET1K_V1 weights of vit_h_14; set it to none"):
-        weights.read("imagenet", "vit_h_14")
+        weights.read_weights("imagenet", "vit_h_14")

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from landfold.core.settings import SettingsError, validate
 from landfold.geo.raster import Raster
-from landfold.patches.cut import DROP_REASONS, PatchError, _sums, check_classes, cut_patches, joined, summarize
+from landfold.patches.cut import (
+    DROP_REASONS,
+    PatchError,
+    _sums,
+    check_classes,
+    concat_patches,
+    cut_patches,
+    patch_summary,
+)
 from landfold.patches.labels.scenes import SceneClasses
 from landfold.patches.labels.vectors import LabelPoints, LabelPolygons
 from landfold.patches.settings import PatchSettings
@@ -238,7 +246,9 @@ def test_a_class_without_patch_is_refused_by_name(tmp_path):
 
 def test_the_summary_adds_scenes_up(tmp_path):
     one, two, tiny = cut(tmp_path), cut(tmp_path, shape=(16, 60), min_purity=0.9), cut(tmp_path, shape=(9, 9))
-    assert summarize([one, two, tiny], ["field", "water"]) == {
+    streams = {str(i): part.to_arrow() for i, part in enumerate((one, two, tiny))}
+    whole, _ = concat_patches(streams, CRS_UTM33)
+    assert patch_summary(whole, ["field", "water"]) == {
         "windows": 37,
         "kept": 35,
         "dropped": {"small": 1, "invalid": 0, "unlabelled": 0, "impure": 1},
@@ -273,7 +283,7 @@ def test_a_core_that_is_not_central_is_refused(change):
         patch_settings(**change)
 
 
-def test_packed_patches_join_to_the_same_table(tmp_path):
+def test_patches_of_all_scenes_become_one_table(tmp_path):
     grid = make_grid(40, 60)
     values = {"R": np.ones(grid.shape, np.uint16)}
     labels = SceneClasses({"a": 1, "b": 2, "tiny": 1}, ["field", "water"])
@@ -283,11 +293,11 @@ def test_packed_patches_join_to_the_same_table(tmp_path):
         part = {name: numbers[: shape[0]] for name, numbers in values.items()}
         with Raster.open(write_raster(tmp_path / f"{scene}.tif", part, grid=make_grid(*shape))) as raster:
             found[scene] = cut_patches(scene, raster, labels, settings, CRS_UTM33)
-    whole, small = joined({scene: part.packed() for scene, part in found.items()}, CRS_UTM33)
+    whole, small = concat_patches({scene: part.to_arrow() for scene, part in found.items()}, CRS_UTM33)
     expected = pandas.concat([part.table for part in found.values() if len(part.table)], ignore_index=True)
     pandas.testing.assert_frame_equal(whole.table, expected)
     assert whole.table.crs == CRS_UTM33
     assert small == ["tiny"]
     assert (whole.windows, whole.dropped["small"]) == (2 * 4 * 6 + 1, 1)
-    none, _ = joined({"tiny": found["tiny"].packed()}, CRS_UTM33)
+    none, _ = concat_patches({"tiny": found["tiny"].to_arrow()}, CRS_UTM33)
     assert (len(none.table), none.table.crs) == (0, CRS_UTM33)

@@ -84,7 +84,7 @@ def test_an_index_whose_band_is_absent_is_refused_by_name():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["NDVI_"], "'NDVI_' is not in the Awesome Spectral Indices list; did you mean 'NDVI'"),
+        (["NDVI_"], r"'NDVI_' is not in the Awesome Spectral Indices list \(did you mean 'NDVI'"),
         (["ndvi"], "did you mean 'NDVI'"),
         (["?"], "'[?]' is not in the Awesome Spectral Indices list$"),
         (["NDVI", "NDVI"], "an index is named twice"),
@@ -115,11 +115,11 @@ def test_the_written_file_holds_the_indices_of_reflectance(tmp_path, scene):
     write_indices(scene, of("NDWI", "NDVI"), tmp_path / "i.tif", progress=told.append)
     with Raster.open(scene) as source, Raster.open(tmp_path / "i.tif") as found:
         window = Window(0, 0, 530, 40)
-        green, red, near = source.read(window).astype(np.float64)
+        green, red, near = source.read_reflectance(window).astype(np.float64)
         assert found.names == ("NDWI", "NDVI")
         assert found.grid == source.grid == make_grid(40, 530)
-        ndwi, ndvi = found.read(window)
-        valid = source.valid(window)
+        ndwi, ndvi = found.read_reflectance(window)
+        valid = source.read_mask(window)
     with np.errstate(invalid="ignore"):
         np.testing.assert_allclose(ndvi, (near - red) / (near + red), rtol=1e-6)
         np.testing.assert_allclose(ndwi, (green - near) / (green + near), rtol=1e-6)
@@ -138,7 +138,7 @@ def test_the_order_of_the_names_does_not_change_an_index(tmp_path, scene):
     write_indices(scene, of("NDVI", "NDWI"), tmp_path / "2.tif")
     window = Window(0, 0, 530, 40)
     with Raster.open(tmp_path / "1.tif") as one, Raster.open(tmp_path / "2.tif") as two:
-        np.testing.assert_array_equal(one.read(window, ["NDVI", "NDWI"]), two.read(window))
+        np.testing.assert_array_equal(one.read_reflectance(window, ["NDVI", "NDWI"]), two.read_reflectance(window))
 
 
 def test_a_refused_index_leaves_no_file(tmp_path, scene):

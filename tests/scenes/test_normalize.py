@@ -16,10 +16,10 @@ from landfold.scenes.normalize import (
     SceneStatistics,
     StatisticsError,
     float_percentiles,
+    from_sortable,
     percentile_of_counts,
     scene_statistics,
     sortable,
-    unsortable,
     write_normalized,
 )
 from landfold.scenes.settings import NormalizeSettings
@@ -96,7 +96,7 @@ def test_sortable_keys_have_the_order_of_the_floats_and_lead_back(values):
     assert keys.dtype == np.uint32
     ordered = values[np.argsort(keys, kind="stable")]
     assert (ordered[:-1] <= ordered[1:]).all()
-    assert unsortable(keys).tobytes() == values.tobytes()
+    assert from_sortable(keys).tobytes() == values.tobytes()
 
 
 @pytest.fixture
@@ -120,12 +120,12 @@ def scene(tmp_path):
 def test_a_scenes_statistics_are_over_its_valid_pixels(scene):
     bands, indices = scene
     found = scene_statistics("s", bands, indices, normalize())
-    valid = bands.valid(whole(bands))
+    valid = bands.read_mask(whole(bands))
     assert list(found.channels) == ["R", "N", "NDVI", "FLAT"]
-    for name, stored in zip(("R", "N"), bands.stored(whole(bands)), strict=True):
+    for name, stored in zip(("R", "N"), bands.read_raw(whole(bands)), strict=True):
         p2, p98 = np.percentile(stored[valid], [2, 98])
         assert found.channels[name] == ChannelStatistics(p2 * 0.0001 - 0.1, p98 * 0.0001 - 0.1, int(valid.sum()))
-    ndvi = indices.stored(whole(indices))[0]
+    ndvi = indices.read_raw(whole(indices))[0]
     ndvi = ndvi[~np.isnan(ndvi)].astype(np.float64)
     assert found.channels["NDVI"] == ChannelStatistics(*np.percentile(ndvi, [2, 98]), len(ndvi))
 
@@ -152,10 +152,10 @@ def test_the_percentiles_change_the_statistics(scene, change):
 def test_no_read_is_larger_than_a_window(scene, monkeypatch):
     bands, indices = scene
     sizes = []
-    read = Raster.stored
+    read = Raster.read_raw
     monkeypatch.setattr(
         Raster,
-        "stored",
+        "read_raw",
         lambda self, window, names=None: sizes.append(window.width * window.height) or read(self, window, names),
     )
     scene_statistics("s", bands, indices, normalize())
@@ -257,14 +257,14 @@ def test_the_normalized_raster_is_the_applied_statistics(tmp_path, scene):
     write_normalized(bands, indices, found, tmp_path / "n.tif", progress=told.append)
     with Raster.open(tmp_path / "n.tif") as normalized:
         window = whole(normalized)
-        values, valid = normalized.stored(window), normalized.valid(window)
+        values, valid = normalized.read_raw(window), normalized.read_mask(window)
         assert normalized.names == ("R", "N", "NDVI", "FLAT")
         assert normalized.grid == bands.grid == make_grid(530, 540)
-    channels = dict(zip("RN", bands.read(window), strict=True)) | dict(
-        zip(indices.names, indices.read(window), strict=True)
+    channels = dict(zip("RN", bands.read_reflectance(window), strict=True)) | dict(
+        zip(indices.names, indices.read_reflectance(window), strict=True)
     )
     np.testing.assert_array_equal(values, found.apply(channels))
-    np.testing.assert_array_equal(valid, bands.valid(window))
+    np.testing.assert_array_equal(valid, bands.read_mask(window))
     assert (values[:2, ~valid] == 0).all()
     assert (values[2, 100:110] == 0).all()
     assert (values[3] == 0).all()

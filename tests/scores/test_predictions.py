@@ -3,7 +3,7 @@ import numpy as np
 import pandas
 import pytest
 
-from landfold.scores.predictions import OutOfFold
+from landfold.scores.predictions import OutOfFoldPredictions
 
 CLASSES = ["water", "farm", "bog"]  # not in alphabetical order: the order is the settings'
 
@@ -24,7 +24,7 @@ def pool():
         }
     )
     table["p_water"] = 1 - table["p_farm"] - table["p_bog"]
-    return OutOfFold(CLASSES, geopandas.GeoDataFrame(table), pandas.DataFrame(), table[:3])
+    return OutOfFoldPredictions(CLASSES, geopandas.GeoDataFrame(table), pandas.DataFrame(), table[:3])
 
 
 def test_truth_and_probabilities_are_in_the_order_of_the_classes(pool):
@@ -52,3 +52,13 @@ def test_scaling_is_by_folds_within_a_repeat_and_made_once(pool):
     assert list(scaling.temperatures["fitted_on"]) == [2, 4, 2, 4]
     assert scaling.probabilities.shape == (12, 3)
     assert pool.scaling is scaling
+
+
+def test_truth_is_along_the_rows(pool):
+    np.testing.assert_array_equal(pool.confusion(), [[3, 3, 0], [0, 4, 0], [0, 1, 1]])
+
+
+def test_groups_are_sorted_and_sum_to_the_pool(pool):
+    by_group = pool.confusion_by(np.array(["b", "a"] * 6))
+    np.testing.assert_array_equal(by_group[0], [[2, 2, 0], [0, 2, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(by_group.sum(axis=0), pool.confusion())

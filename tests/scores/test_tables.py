@@ -1,133 +1,95 @@
-import json
-
-import geopandas
 import numpy as np
 import pandas
 import pytest
-from scipy.special import softmax
-from sklearn.metrics import cohen_kappa_score, f1_score, log_loss
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from landfold.scores.metrics import HEADLINE, zone_bootstrap
-from landfold.scores.predictions import OutOfFold
+from landfold.scores import metrics
+from landfold.scores.metrics import HEADLINE
 from landfold.scores.settings import EvaluateSettings
-from landfold.scores.tables import comparison_table, reliability_table, summarize, tables, warnings, zone_table
+from landfold.scores.summary import score_tables
+from landfold.scores.tables import (
+    class_scores,
+    class_table,
+    comparisons,
+    confusion_table,
+    reliability_table,
+    zone_scores,
+)
+from tests.scores.test_intervals import two_splits, zones_of_confusions
+from tests.scores.test_summary import pool
 
-CLASSES = ["water", "farm", "bog", "lava"]  # lava never occurs
+NAMES = ["water", "farm", "bog"]  # not in alphabetical order: the order is the settings'
 SETTINGS = EvaluateSettings(bootstrap=200, seed=0)
 
 
-def pool(*, zones=12, repeats=1, random=True, count=240):
-    generator = np.random.default_rng(5)
-    truth, zone = generator.integers(0, 3, count), generator.integers(0, zones, count)
-    parts = []
-    for repeat in range(repeats):
-        logits = 2 * np.eye(4)[truth] + 2 * generator.normal(size=(count, 4))
-        probabilities = softmax(logits, axis=1).astype(np.float32)
-        names = np.array(CLASSES)
-        part = {
-            "label": names[truth],
-            "predicted": names[probabilities.argmax(axis=1)],
-            "predicted_baseline": names[np.where(generator.random(count) < 0.4, truth, 1)],
-            "predicted_random": names[np.where(generator.random(count) < 0.9, truth, 1)],
-            "zone": [f"E{z:02}N0" for z in zone],
-            "fold": zone % 3 + 3 * repeat,
-            "repeat": repeat,
-            "distance_m": 100.0 * zone,
-        }
-        parts.append(pandas.DataFrame(part | {f"p_{n}": probabilities[:, i] for i, n in enumerate(CLASSES)}))
-    table = geopandas.GeoDataFrame(pandas.concat(parts, ignore_index=True))
-    return OutOfFold(
-        CLASSES, table if random else table.drop(columns="predicted_random"), pandas.DataFrame(), table[:0]
-    )
-
-
-def test_all_that_the_docstring_names_is_there_and_is_json():
-    found = tables(pool(), SETTINGS)
-    assert set(found) == {
-        *("classes", "patches", "zones", "repeats", "headline", "pooled", "kappa", "confusion", "per_class"),
-        *("per_fold", "per_zone", "zone_summary", "comparisons", "calibration", "warnings"),
+def test_confusion_table_has_one_row_a_pair_in_the_order_of_the_classes():
+    table = confusion_table(np.array([[3, 1], [0, 0]]), ["water", "bog"])
+    assert table.to_dict("list") == {
+        "actual": ["water", "water", "bog", "bog"],
+        "predicted": ["water", "bog", "water", "bog"],
+        "count": [3, 1, 0, 0],
+        "share": [0.75, 0.25, 0.0, 0.0],
     }
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_the_summary_and_the_tables_say_the_same():
-    summary, found = summarize(pool(), SETTINGS), tables(pool(), SETTINGS)
-    zoned = summary["zoned"]
-    for name, score in found["headline"].items():
-        assert {key: zoned[name][key] for key in score} == score
-    assert {name: zoned[name] for name in found["pooled"]} == found["pooled"]
-    assert {row["class"]: row["f1"]["pooled"] for row in found["per_class"]} == zoned["f1"]
-    assert zoned["ece_scaled"] == found["calibration"]["after"]["ece"]
-    for row in found["comparisons"]:
-        expected = summary[row["comparison"]][row["score"]]
-        assert {"pooled": row["difference"], "low": row["low"], "high": row["high"]} == expected
+def test_class_table_is_long_and_its_intervals_are_of_zones():
+    zones = np.array([[[3, 1], [0, 2]]] * 3)[:, None]  # three equal zones: no spread
+    table = class_table(class_scores(zones, ["water", "bog"], SETTINGS))
+    assert list(table["score"]) == ["precision"] * 2 + ["recall"] * 2 + ["f1"] * 2
+    assert list(table["class"]) == ["water", "bog"] * 3
+    assert list(table["support"]) == [12, 6] * 3
+    assert list(table["value"]) == [1.0, 0.6667, 0.75, 1.0, 0.8571, 0.8]
+    assert list(table["low"]) == list(table["value"]) == list(table["high"])
 
 
-def test_numbers_are_those_of_scikit_learn():
-    pooled = pool()
-    found, table = tables(pooled, SETTINGS), pooled.table
-    assert found["kappa"]["value"] == pytest.approx(cohen_kappa_score(table["label"], table["predicted"]), abs=1e-4)
-    assert "Pontius and Millones 2011" in found["kappa"]["caveat"]
-    f1 = f1_score(table["label"], table["predicted"], labels=CLASSES, average=None, zero_division=0)
-    assert [row["f1"]["pooled"] for row in found["per_class"]] == pytest.approx(list(f1), abs=1e-4)
-    for row in found["per_fold"]:
-        own = (table["fold"] == row["fold"]).to_numpy()
-        expected = log_loss(pooled.truth[own], pooled.probabilities[own], labels=range(4))
-        assert (row["patches"], row["log_loss"]) == (own.sum(), pytest.approx(expected, abs=1e-4))
-    pooled_scores = found["pooled"]
-    assert 1 - found["headline"]["accuracy"]["pooled"] == pytest.approx(
-        pooled_scores["quantity_disagreement"] + pooled_scores["allocation_disagreement"], abs=2e-4
-    )
+def test_interval_of_a_class_is_of_the_resamples_that_have_it():
+    # Bog is in one zone of four, and always right there; a third of the resamples leave it out.
+    zones = np.zeros((4, 1, 3, 3), dtype=np.int64)
+    zones[:, 0, 0, 0] = 5
+    zones[0, 0, 1, 1] = 2
+    table = class_table(class_scores(zones, ["water", "bog", "farm"], SETTINGS)).set_index(["class", "score"])
+    for score in ("precision", "recall", "f1"):
+        assert list(table.loc[("bog", score), ["value", "low", "high"]]) == [1, 1, 1]
+        assert table.loc[("farm", score), "value"] == 0
+        assert table.loc[("farm", score), ["low", "high"]].isna().all(), "never there, never called"
 
 
-def test_a_class_that_never_occurs_has_no_interval():
-    lava = tables(pool(), SETTINGS)["per_class"][3]
-    assert (lava["class"], lava["support"]) == ("lava", 0)
-    assert lava["recall"] == lava["f1"] == {"pooled": 0, "low": None, "high": None}
-    assert lava["precision"] == {"pooled": 0, "low": 0, "high": 0}, "it is called at times, and always wrongly"
+def test_class_table_of_repeats_is_their_mean():
+    spatial, _ = two_splits(repeats=3)
+    pooled = spatial.sum(axis=0)
+    table = class_table(class_scores(spatial, NAMES, SETTINGS))
+    recall = table[table["score"] == "recall"]
+    np.testing.assert_allclose(recall["value"], metrics.recall(pooled).mean(axis=0), atol=1e-4)
+    assert list(recall["support"]) == list(metrics.support(pooled)[0])
+    assert (table["low"] < table["value"]).all()
+    assert (table["value"] < table["high"]).all()
+
+
+@given(zones_of_confusions(), st.integers(0, 2**16))
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_class_intervals_are_ordered_and_within_0_and_1(confusions, seed):
+    settings = EvaluateSettings(bootstrap=100, seed=seed)
+    names = [f"c{i}" for i in range(confusions.shape[-1])]
+    table = class_table(class_scores(confusions[:, None], names, settings))
+    ends = table.dropna()[["low", "high"]]
+    assert ((ends["low"] >= 0) & (ends["low"] <= ends["high"]) & (ends["high"] <= 1)).all()
 
 
 def test_every_zone_has_its_accuracy_and_distance():
     pooled = pool()
-    by_zone = zone_table(pooled)
+    by_zone = zone_scores(pooled)
     assert list(by_zone["zone"]) == [f"E{z:02}N0" for z in range(12)]
     assert list(by_zone["fold"]) == [z % 3 for z in range(12)]
     assert list(by_zone["distance_m"]) == [100.0 * z for z in range(12)]
     assert by_zone["patches"].sum() == 240
     right = np.average(by_zone["accuracy"], weights=by_zone["patches"])
-    assert right == pytest.approx(tables(pooled, SETTINGS)["headline"]["accuracy"]["pooled"], abs=1e-4)
-
-
-def test_a_tiny_zone_is_not_the_worst():
-    pooled = pool()
-    pooled.table.loc[0, ["zone", "label", "predicted"]] = ["E99N0", "water", "bog"]
-    found = tables(pooled, SETTINGS)
-    assert next(row for row in found["per_zone"] if row["zone"] == "E99N0")["accuracy"] == 0
-    large = [row for row in found["per_zone"] if row["patches"] >= 10]
-    assert found["zone_summary"]["worst"] == min(large, key=lambda row: row["accuracy"])
-    median = np.median([row["accuracy"] for row in found["per_zone"]])
-    assert found["zone_summary"]["median_accuracy"] == pytest.approx(median, abs=1e-4)
-
-
-def test_where_all_zones_are_tiny_one_of_them_is_the_worst():
-    worst = tables(pool(zones=60, count=120), SETTINGS)["zone_summary"]["worst"]
-    assert worst["accuracy"] == 0
-
-
-@pytest.mark.parametrize(("zones", "expected"), [(9, 1), (10, 0)])
-def test_fewer_than_ten_zones_are_warned_of(zones, expected):
-    assert len(warnings(pool(zones=zones))) == expected
-
-
-def test_few_zones_of_the_test_region_are_warned_of():
-    pooled = pool()
-    with_test = OutOfFold(CLASSES, pooled.table, pooled.history, pooled.table[pooled.table["zone"] < "E03"])
-    (warning,) = warnings(with_test)
-    assert warning.startswith("3 zones in the test region: intervals over fewer than 10 zones")
+    assert right == pytest.approx(score_tables(pooled, SETTINGS)["headline"]["accuracy"]["pooled"], abs=1e-4)
 
 
 def test_comparisons_are_of_what_was_trained():
-    both, one = (comparison_table(pool(random=random), SETTINGS) for random in (True, False))
+    both, one = (pandas.DataFrame(comparisons(pool(random=random), SETTINGS)) for random in (True, False))
     assert list(both["comparison"]) == ["over_baseline"] * 3 + ["gap"] * 3
     assert list(both["score"]) == list(HEADLINE) * 2
     assert list(both["of"] + "-" + both["against"]) == ["network-baseline"] * 3 + ["random-zoned"] * 3
@@ -143,29 +105,3 @@ def test_reliability_is_given_before_and_after_scaling():
     table = reliability_table(pool())
     assert table.groupby("scaled")["count"].sum().to_dict() == {False: 240, True: 240}
     assert list(table.columns) == ["scaled", "bin", "low", "high", "count", "confidence", "accuracy"]
-
-
-def test_repeats_are_averaged_and_counted_once():
-    pooled = pool(repeats=3)
-    found = tables(pooled, SETTINGS)
-    singles = [
-        tables(OutOfFold(CLASSES, part.assign(repeat=0), pooled.history, pooled.test), SETTINGS)
-        for _, part in pooled.table.groupby("repeat")
-    ]
-    for name in found["pooled"]:
-        assert found["pooled"][name] == pytest.approx(np.mean([one["pooled"][name] for one in singles]), abs=1e-4), name
-    assert found["kappa"]["value"] == pytest.approx(np.mean([one["kappa"]["value"] for one in singles]), abs=1e-4)
-    assert (found["patches"], found["repeats"], len(found["per_fold"])) == (240, 3, 9)
-    assert [row["support"] for row in found["per_class"]] == [row["support"] for row in singles[0]["per_class"]]
-    assert sum(row["patches"] for row in found["per_zone"]) == 240
-    assert {row["fold"] for row in found["per_zone"]} == {0, 1, 2}
-    assert np.sum(found["confusion"]) == 720
-    after = np.mean([one["calibration"]["after"]["ece"] for one in singles])
-    assert found["calibration"]["after"]["ece"] == pytest.approx(after, abs=1e-4)
-
-
-def test_headline_intervals_are_those_of_the_zone_bootstrap():
-    pooled = pool()
-    intervals = zone_bootstrap(pooled.zone_confusions(), SETTINGS)
-    for name, score in tables(pooled, SETTINGS)["headline"].items():
-        assert (score["low"], score["high"]) == pytest.approx(intervals[name], abs=1e-4)

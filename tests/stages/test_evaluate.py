@@ -7,22 +7,18 @@ import pandas
 import pytest
 import shapely
 import yaml
-from matplotlib.image import imread
 
 from landfold.core.files import write_json
-from landfold.folds.assignment import TEST, FoldError, Split, column, split_fold, write_folds
-from landfold.folds.zones import Blocks, grid_zones, zone_table
+from landfold.folds.lists import CrossValidationFolds, column, write_folds
+from landfold.folds.split import TEST, FoldError, Split, split_fold
+from landfold.folds.zones import Blocks, zone_table
 from landfold.params import read_params
 from landfold.scores.predictions import EvaluationError
 from stages import evaluate, run
-from tests.factories import whole
+from tests.factories import tree, whole
 
 CLASSES = ["water", "farm"]
-PARAMS = {
-    "zones": {"k": 2, "folds": [0, 1]},
-    "evaluate": {"bootstrap": 200, "seed": 0},
-    "colours": {"water": "#2f7fd1", "farm": "#e9c46a"},
-}
+PARAMS = {"zones": {"k": 2, "folds": [0, 1]}, "evaluate": {"bootstrap": 200, "seed": 0}}
 
 
 def certain(table, *, confidence=0.75):
@@ -38,7 +34,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(whole(PARAMS)))
     column, row = np.meshgrid(np.arange(16), np.arange(2))
     x, y = 330050.0 + 100 * column.ravel(), 5814050.0 + 100 * row.ravel()
-    zone = grid_zones(x, y, block_size_m=400, origin_m=(0, 0))
+    zone = Blocks(400, (0, 0)).at(x, y)
     number = np.unique(zone, return_inverse=True)[1]
     table = geopandas.GeoDataFrame(
         {
@@ -56,7 +52,7 @@ def project(tmp_path, monkeypatch):
     table.drop(columns=["zone", "fold"]).to_parquet("data/patches.parquet", index=False)
     splits = [split_fold(table.geometry.to_numpy(), table["fold"].to_numpy(), fold, 0) for fold in (0, 1)]
     areas = zone_table(zone, table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
-    write_folds(tmp_path / "data/folds/k2", table, splits, areas)
+    write_folds(tmp_path / "data/folds/k2", CrossValidationFolds(table, splits, [], [areas]))
     index = json.loads((tmp_path / "data/folds/k2/index.json").read_text())
     for fold in (0, 1):
         folder = tmp_path / f"models/k2/fold_{fold}"
@@ -79,9 +75,6 @@ def project(tmp_path, monkeypatch):
     predicted = table["label"].where(~wrong, "water")
     baseline = table[["patch", "label", "fold"]].assign(repeat=0, predicted_zoned=predicted, zoned_m=table["x"] % 1000)
     baseline.to_parquet("data/audit/baseline.parquet", index=False)
-    scores = {name: {"pooled": 0.5, "low": 0.4, "high": 0.6} for name in ("accuracy", "balanced_accuracy", "macro_f1")}
-    splits = dict.fromkeys(("zoned", "random", "gap"), scores)
-    write_json(tmp_path / "metrics/audit.json", {"baseline": "random_forest", "coordinates": splits} | splits)
     return tmp_path
 
 
@@ -98,7 +91,7 @@ def edit_card(project, fold, **changes):
     write_json(path, json.loads(path.read_text()) | changes)
 
 
-def test_writes_scores_and_plots(project):
+def test_writes_scores_plots_and_predictions(project):
     line = evaluate.main(read_params())
     summary = json.loads((project / "metrics/summary.json").read_text())
     accuracy = summary["zoned"]["accuracy"]
@@ -110,8 +103,8 @@ def test_writes_scores_and_plots(project):
     over = summary["over_baseline"]["accuracy"]
     assert over["pooled"] == round(3 / 32, 4)
     assert over["low"] == 0, "a resample may leave out the only zone where the two differ"
-    assert "accuracy 0.969" in line
-    assert "; +0.094 (+0.000 to " in line
+    assert line.startswith("Spatial CV: accuracy 0.969 (")
+    assert "The network is not clearly better than band statistics alone: +0.094 (+0.000 to " in line
     plots = project / "metrics/plots"
     assert (plots / "confusion.csv").read_text() == (
         "actual,predicted,count,share\nwater,water,16,1.0\nwater,farm,0,0.0\nfarm,water,1,0.0625\nfarm,farm,15,0.9375\n"
@@ -122,11 +115,16 @@ def test_writes_scores_and_plots(project):
         "1,1,0.001,1.5,0.5,3.5,0.25\n1,2,0.0005,1.25,0.625,3.0,0.5\n"
     )
     assert len(pandas.read_csv(plots / "per_class.csv")) == 6
-    assert imread(plots / "errors.png").shape[1] > 600
     assert sorted(p.name for p in plots.iterdir()) == [
-        *("comparisons.csv", "confusion.csv", "errors.png", "gap.png", "history.csv", "per_class.csv"),
-        *("reliability.csv", "zones.csv"),
+        *("comparisons.csv", "confusion.csv", "history.csv", "per_class.csv", "reliability.csv", "zones.csv"),
     ]
+    table = geopandas.read_parquet(project / "data/predictions.parquet")
+    assert list(table["patch"][table["label"] != table["predicted"]]) == ["scene/0/1"]
+    assert table.crs == "EPSG:32633"
+    assert set(table.columns) == {
+        *("patch", "x", "y", "geometry", "zone", "repeat", "fold", "label", "predicted", "p_water", "p_farm"),
+        *("predicted_baseline", "distance_m"),
+    }
 
 
 def test_the_summary_has_plain_numbers_beside_the_headline(project):
@@ -185,7 +183,7 @@ def test_refuses_probabilities_that_are_none(project, change, fault):
 
 def test_a_second_run_writes_the_same_bytes(project):
     def content():
-        return {p.name: p.read_bytes() for p in (project / "metrics").rglob("*") if p.is_file()}
+        return tree(project / "metrics") | tree(project / "data")
 
     evaluate.main(read_params())
     first = content()
@@ -300,7 +298,7 @@ def give_random_models(project, wrong=()):
     randoms = [Split(~held_out, held_out, np.zeros(32, bool)) for held_out in dealt]
     splits = [split_fold(table.geometry.to_numpy(), table["fold"].to_numpy(), fold, 0) for fold in (0, 1)]
     areas = zone_table(table["zone"].to_numpy(), table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
-    write_folds(folder, table, splits, areas, randoms=randoms)
+    write_folds(folder, CrossValidationFolds(table, splits, randoms, [areas]))
     index = json.loads((folder / "index.json").read_text())
     for fold in (0, 1):
         own = project / f"models/random/k2/fold_{fold}"
@@ -313,7 +311,7 @@ def give_random_models(project, wrong=()):
 
 def test_the_network_s_own_gap_is_paired_over_the_patches(project):
     off = evaluate.main(read_params())
-    assert "random" not in off
+    assert "Random" not in off
     assert set(json.loads((project / "metrics/summary.json").read_text())) == {
         *("zoned", "over_baseline", "patches", "zones")
     }
@@ -325,7 +323,8 @@ def test_the_network_s_own_gap_is_paired_over_the_patches(project):
     assert gap["pooled"] == round(1 / 32, 4)
     # one error in one of four zones of eight patches: a resample draws that zone 0 to 4 times
     assert (gap["low"], gap["high"]) == (0.0, round(3 / 32, 4))
-    assert "; random folds would have said 1.000, +0.031 (+0.000 to +0.094)" in line
+    chance = "a difference that may be chance, +0.031 (+0.000 to +0.094)"
+    assert f"Random CV gives the network an accuracy of 1.000, spatial CV 0.969: {chance}. " in line
     give_random_models(project, wrong=["scene/0/1"])
     evaluate.main(read_params())
     gap = json.loads((project / "metrics/summary.json").read_text())["gap"]["accuracy"]
@@ -350,7 +349,7 @@ def test_repeats_are_pooled_one_by_one_and_averaged(project):
     footprints = table.geometry.to_numpy()
     splits = [split_fold(footprints, table[column("fold", i // 2)].to_numpy(), i, 0) for i in range(4)]
     areas = zone_table(table["zone"].to_numpy(), table["fold"].to_numpy(), Blocks(400, (0, 0)), "EPSG:32633")
-    write_folds(folder, table, splits, areas, areas)
+    write_folds(folder, CrossValidationFolds(table, splits, [], [areas, areas]))
     index = json.loads((folder / "index.json").read_text())
     first = table["zone"].iloc[0]
     for fold in range(4):
@@ -399,4 +398,4 @@ def test_a_test_region_is_scored_by_the_mean_of_all_folds_and_by_nothing_else(pr
     assert summary == before
     assert found["accuracy"] == {"pooled": 0.75, "low": 0.5, "high": 1.0}
     assert (found["patches"], found["zones"]) == (4, 2)
-    assert line.endswith("; 0.750 in the test region")
+    assert line.endswith(". 0.750 in the test region")

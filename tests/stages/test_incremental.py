@@ -1,8 +1,7 @@
-"""One more scene costs one scene in every scene stage; the outputs are those of a run without the store."""
+"""One more scene costs one scene in every scene stage; the outputs are those of a run without the cache."""
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +32,7 @@ from tests.imports import ROOT
 
 RAW = "data/raw/scenes"
 LABELS = "data/raw/labels/labels.gpkg"
-STORE = ".dvc/tmp/landfold"
+CACHE = ".dvc/tmp/landfold"
 STAGES = ("ingest", "indices", "normalize", "patches")
 WORKERS = {
     "ingest": ("ingest_scene", lambda scene, *_: scene.name),
@@ -127,7 +126,7 @@ def test_what_is_unchanged_costs_nothing_and_gives_the_same_bytes(project, work)
     assert leftovers(project) == []
 
 
-def test_the_outputs_are_those_of_a_run_without_a_store(tmp_path, work, project, monkeypatch):
+def test_the_outputs_are_those_of_a_run_without_a_cache(tmp_path, work, project, monkeypatch):
     plain = tmp_path / "plain"
     plain.mkdir()
     deliver(plain)
@@ -224,31 +223,23 @@ def test_an_output_that_was_edited_in_place_does_not_come_back(project, work, na
     assert made(project) == before
 
 
-def test_a_damaged_store_is_told_or_mended_and_never_used(project, work):
+def test_a_damaged_cache_is_repaired_or_left_out_and_never_used(project, work):
     before = made(project)
-    kept = sorted((project / STORE / "ingest").glob("*/a.tif"))
-    kept[0].unlink()
-    kept[0].write_bytes(b"half")
+    [cached] = (project / CACHE / "ingest").glob("*/a.tif")
+    cached.unlink()
+    cached.write_bytes(b"half")
     assert work("ingest") == {"ingest": ["a"]}
     assert work("ingest") == {"ingest": []}
-    (project / STORE / "store.sqlite").write_bytes(b"no database" * 1000)
-    assert work() == everywhere("a", "b", "c")
-    assert work() == NOTHING
-    shutil.rmtree(project / STORE)
-    assert work() == everywhere("a", "b", "c")
-    assert made(project) == before
-    shutil.rmtree(project / STORE)
-    (project / STORE).touch()
+    for content in (b"\0no JSON" * 1000, b"[]"):
+        (project / CACHE / "digests.json").write_bytes(content)
+        assert work() == NOTHING, "only the digests of the files are taken again"
+    shutil.rmtree(project / CACHE)
     assert work() == everywhere("a", "b", "c")
     assert made(project) == before
-
-
-def test_a_store_whose_tables_are_of_another_kind_is_not_used(project, work):
-    connection = sqlite3.connect(project / STORE / "store.sqlite")
-    connection.execute("DROP TABLE scenes")
-    connection.execute("CREATE TABLE scenes (other)")
-    connection.close()
-    assert work("ingest") == {"ingest": ["a", "b", "c"]}
+    shutil.rmtree(project / CACHE)
+    (project / CACHE).touch()
+    assert work() == everywhere("a", "b", "c")
+    assert made(project) == before
     assert leftovers(project) == []
 
 
@@ -270,7 +261,7 @@ stage.main(read_params())
     process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)
     assert process.returncode == 9
     assert not (tmp_path / "data/scenes").exists()
-    kept = sorted(path.name for path in (tmp_path / STORE).rglob("*.tif"))
+    kept = sorted(path.name for path in (tmp_path / CACHE).rglob("*.tif"))
     assert kept == ["a.tif", "b.tif"]
     work()
     assert sorted(tree(tmp_path / "data/scenes")) == ["a.tif", "b.tif", "c.tif", "report.json"]
@@ -300,14 +291,14 @@ def test_a_refused_scene_is_asked_again_and_leaves_the_others_kept(project, work
     assert "has no CRS" in read_json(project / "data/scenes/report.json")["refusals"]["bad"]
 
 
-def test_a_temporary_experiment_uses_the_store_of_the_main_checkout(project, work, monkeypatch):
+def test_a_temporary_experiment_uses_the_cache_of_the_main_checkout(project, work, monkeypatch):
     workspace = project / ".dvc/tmp/exps/standalone/tmp1"
     shutil.copytree(project / "data/raw", workspace / "data/raw")
     (workspace / ".dvc").mkdir()
     write_params(workspace)
     monkeypatch.chdir(workspace)
     assert work() == NOTHING
-    assert not (workspace / STORE).exists()
+    assert not (workspace / CACHE).exists()
     with (
         rasterio.open(workspace / "data/normalized/a.tif") as one,
         rasterio.open(workspace / "data/scenes/a.tif") as two,

@@ -7,7 +7,8 @@ from affine import Affine
 from rasterio.crs import CRS
 
 import stages.ingest
-from landfold.geo.raster import Raster, RasterWriteError
+from landfold.geo.raster import Raster
+from landfold.geo.writer import RasterWriteError
 from tests.factories import leftovers, make_grid, read_json, small_scene, tree, write_params
 
 RAW = "data/raw/scenes"
@@ -136,8 +137,8 @@ def test_band_order_names_the_bands_of_a_file_that_does_not(tmp_path, stage):
         write_params(tmp_path, ingest__band_order=order, ingest__bands=["B"])
         stage(stages.ingest)
         with Raster.open(tmp_path / "data/scenes/tile.tif") as source:
-            assert (~source.valid(source.grid.whole)).sum() == 15
-            assert source.stored(source.grid.whole).max() == value
+            assert (~source.read_mask(source.grid.whole)).sum() == 15
+            assert source.read_raw(source.grid.whole).max() == value
     report = read_json(tmp_path / "data/scenes/report.json")["scenes"][0]
     assert report["bands"][0]["index"] == 1
     assert (report["valid_fraction"], report["nodata_fraction"], report["cloud_fraction"]) == (0.9875, 0.0, 0.0125)

@@ -27,7 +27,7 @@ def test_every_scene_gets_statistics_and_a_normalized_raster(tmp_path, stage, pr
     assert list(found.channels) == ["B", "G", "R", "N", "NDVI", "NDWI"]
     with Raster.open(tmp_path / "data/normalized/one.tif") as normalized:
         window = Window(0, 0, 120, 90)
-        values, valid = normalized.stored(window), normalized.valid(window)
+        values, valid = normalized.read_raw(window), normalized.read_mask(window)
     assert normalized.names == tuple(found.channels)
     assert not valid[:10, :10].any()
     assert valid.sum() == 90 * 120 - 100
@@ -35,7 +35,7 @@ def test_every_scene_gets_statistics_and_a_normalized_raster(tmp_path, stage, pr
     assert values.min() == 0
     assert values.max() == 1
     with Raster.open(tmp_path / "data/scenes/one.tif") as scene:
-        red = scene.read(window, ["R"])[0][valid].astype(np.float64)
+        red = scene.read_reflectance(window, ["R"])[0][valid].astype(np.float64)
     assert found.channels["R"].low == pytest.approx(np.percentile(red, 2), abs=1e-6)
     assert found.channels["R"].high == pytest.approx(np.percentile(red, 98), abs=1e-6)
 

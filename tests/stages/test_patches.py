@@ -109,10 +109,12 @@ def test_mended_polygons_are_a_warning_and_a_count(tmp_path, stage, scenes):
     crossed = shapely.Polygon([(left, top), (right, bottom), (right, top), (left, bottom)])
     (tmp_path / LABELS).unlink()
     write_labels(tmp_path / LABELS, [("crop", crossed), ("lake", box(600, 0, 1200, 900))])
-    assert "1 features are not valid polygons (row 0); set labels.invalid: mend" in stage(stages.patches, refused=True)
-    write_params(tmp_path, labels__invalid="mend")
+    assert "1 features are not valid polygons (row 0); set labels.invalid: repair" in stage(
+        stages.patches, refused=True
+    )
+    write_params(tmp_path, labels__invalid="repair")
     out = stage(stages.patches)
-    assert "patches: warning: data/raw/labels/labels.gpkg: 1 invalid polygons were mended (row 0)" in out
+    assert "patches: warning: data/raw/labels/labels.gpkg: 1 invalid polygons were repaired (row 0)" in out
     assert read_json(tmp_path / "metrics/patches.json")["labels_mended"] == 1
 
 

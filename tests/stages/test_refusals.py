@@ -212,7 +212,7 @@ def labels_without_crs(folder):
     shapes = [box(0, 0, 600, 900), box(600, 0, 1200, 900)]
     (folder / LABELS).mkdir()
     geopandas.GeoDataFrame({"kind": ["crop", "lake"]}, geometry=shapes).to_file(folder / LABELS / "labels.shp")
-    return "labels.shp: the file has no CRS, and none is guessed; save it with the CRS it was digitized in"
+    return "labels.shp: the file has no CRS, and none is guessed; save it with the CRS of its coordinates"
 
 
 def label_raster_without_crs(folder):
@@ -226,7 +226,7 @@ def label_raster_without_crs(folder):
 def invalid_polygon(folder):
     crossed = shapely.Polygon([box(0, 0, 600, 900).exterior.coords[i] for i in (0, 2, 1, 3)])
     polygons(folder, [("lake", box(600, 0, 1200, 900)), ("crop", crossed)], crs=CRS_UTM33)
-    return "1 features are not valid polygons (row 1); set labels.invalid: mend"
+    return "1 features are not valid polygons (row 1); set labels.invalid: repair"
 
 
 def table(folder, *lines):

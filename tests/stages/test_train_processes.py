@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,33 +12,38 @@ import pandas
 import pytest
 import torch
 
+from landfold.network.errors import TrainingError
 from landfold.network.model import Classifier
+from landfold.params import read_params
+from stages import train
 from tests import factories
-from tests.stages.test_train import FILES, project, project_again, run_train
+from tests.network.failing import fail_in_epoch_2, without_batch_norm
+from tests.stages.test_train import FILES, project, project_again
 
 ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, "-m", "stages.train", "0"]
 FAILING = """
-import os, sys
+import os
 import torch
-from landfold import training
+from landfold.network.errors import TrainingError
 from stages import run, train
+from tests.network.failing import fail_in_epoch_2, without_batch_norm
 
-real = training._Run.learn
-def learn(self, on_step):
-    if self.epoch == 2 and self.fabric.global_rank in RANKS:
-        FAILURE
-    return real(self, on_step)
-training._Run.learn = learn
+def failure():
+    FAILURE
+
+fail_in_epoch_2(RANKS, failure)
+if NORMALIZED:
+    without_batch_norm()
 run(train.main)
 """
 
 SLOW = """
 import time
-from landfold import engine
+from landfold.network import distributed
 
-quick = engine._is_first_failure
-engine._is_first_failure = lambda: time.sleep(6) or quick()  # longer than Lightning's watcher of processes waits
+quick = distributed._is_first_failure
+distributed._is_first_failure = lambda: time.sleep(6) or quick()  # longer than Lightning's watcher of processes waits
 """
 
 
@@ -69,94 +73,115 @@ def states(folder: Path) -> list[Path]:
     return list((folder / ".dvc").rglob("state.pt"))
 
 
+EPOCHS = 40
 # every kind of state that a training has: dropout and augmentation draw, weights are averaged, the best is kept
 RICH = {
     "model__dropout": 0.3,
     "train__average": "ema",
-    "train__early_stopping": 40,
+    "train__early_stopping": EPOCHS,
     "train__inner_folds": 2,
     "train__spectral_jitter": 0.05,
     "train__sampling": "balanced",
-    "train__epochs": 40,
+    "train__epochs": EPOCHS,
 }
 
 
-def test_a_killed_training_goes_on_and_ends_in_the_same_bytes(tmp_path):
+@pytest.fixture
+def here(monkeypatch):
+    """Train fold 0 of a project in this process, which has loaded torch, on one thread as the others do."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(sys, "argv", ["stages/train.py", "0"])
+
+    def train_here(folder: Path) -> None:
+        monkeypatch.chdir(folder)
+        train.main(read_params())
+
+    yield train_here
+    torch.use_deterministic_algorithms(False)
+
+
+def test_a_killed_training_continues_and_ends_in_the_same_bytes(tmp_path, here, capsys):
     whole, killed = prepared(tmp_path / "whole", **RICH), prepared(tmp_path / "killed", **RICH)
-    undisturbed = start(whole)
     process = start(killed)
+    here(whole)
     while not states(killed) and process.poll() is None:
         time.sleep(0.005)
-    time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     finished(process)
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL, process.err
     assert not (killed / "models/k2/fold_0").exists()
     assert len(states(killed)) == 1
-    again = finished(start(killed))
-    assert again.returncode == 0, again.err
-    found = [line for line in again.err.splitlines() if "going on after epoch" in line]
-    assert len(found) == 1
-    assert 1 <= int(found[0].split("after epoch ")[1].split()[0]) < 40
-    assert finished(undisturbed).returncode == 0, undisturbed.err
-    assert "going on" not in undisturbed.err
+    assert "continuing" not in capsys.readouterr().err
+    here(killed)
+    notices = [line for line in capsys.readouterr().err.splitlines() if "continuing an interrupted" in line]
+    assert len(notices) == 1
+    assert 1 <= int(notices[0].split()[-1]) < EPOCHS
     assert factories.tree(killed / "models") == factories.tree(whole / "models")
-    assert len(pandas.read_csv(killed / "models/k2/fold_0/history.csv")) == 40
+    assert len(pandas.read_csv(killed / "models/k2/fold_0/history.csv")) == EPOCHS
     assert states(killed) == states(whole) == []
     assert not (killed / ".dvc/tmp/landfold/train").exists()
     assert factories.leftovers(tmp_path) == []
 
 
-def test_two_processes_train_as_one_does_and_write_once(tmp_path, monkeypatch, request):
-    # batches that do not divide evenly, and weights that differ between the two parts of one
-    changes = {"batch_size": 15, "class_weights": "balanced", "label_smoothing": 0.1, "spectral_jitter": 0.02}
-    changes |= {"average": "ema", "clip_norm": 5, "epochs": 3}
-    changes = {f"train__{name}": value for name, value in changes.items()}
-    one, two = prepared(tmp_path / "one", **changes), prepared(tmp_path / "two", train__devices=2, **changes)
-    together = start(two)
-    monkeypatch.chdir(one)
-    request.addfinalizer(partial(torch.use_deterministic_algorithms, False))
-    run_train(monkeypatch, 0)  # one process: this one, which has loaded torch
-    assert finished(together).returncode == 0, together.err
-    assert together.out.count("train: fold 0: ") == 1
-    assert len(together.out.splitlines()) == 1
-    folders = [folder / "models/k2/fold_0" for folder in (one, two)]
-    assert sorted(path.name for path in folders[1].iterdir()) == FILES
-    histories = [pandas.read_csv(folder / "history.csv") for folder in folders]
-    assert np.allclose(*histories, rtol=2e-3, atol=2e-3)
-    predictions = [pandas.read_parquet(folder / "predictions.parquet") for folder in folders]
-    assert list(predictions[0]["patch"]) == list(predictions[1]["patch"])
-    chances = [table[["p_field", "p_water"]].to_numpy() for table in predictions]
-    assert np.allclose(*chances, atol=0.01)
-    assert Classifier.load(folders[1]).card.train["devices"] == 2
-    assert factories.leftovers(tmp_path) == []
-    assert list((two / ".dvc").rglob("windows-*")) == states(two) == []
-
-
-@pytest.mark.parametrize(
-    ("ranks", "failure", "message"),
-    [
-        ("(1,)", "raise torch.OutOfMemoryError('out')", "failing: fold 0, epoch 2: the memory of this machine ran out"),
-        ("(0, 1)", "raise training.TrainingError('both')", "failing: both"),
-        ("(1,)", "os.kill(os.getpid(), 9)", "failing: fold 0: another of the 2 processes of this training was killed"),
-    ],
-)
-def test_a_failure_in_one_process_ends_all_with_one_message(tmp_path, ranks, failure, message):
-    folder = prepared(tmp_path, train__devices=2)
-    script = folder / "failing.py"
-    slow = SLOW if "kill" in failure else ""
-    script.write_text(slow + FAILING.replace("RANKS", ranks).replace("FAILURE", failure))
-    process = finished(start(folder, [sys.executable, str(script), "0"]))
+def failing(folder: Path, ranks: str, failure: str, *, batch_norm: bool = True) -> str:
+    """Two processes train, and those of ``ranks`` fail in the second epoch: the one message that is left."""
+    script = FAILING.replace("RANKS", ranks).replace("FAILURE", failure).replace("NORMALIZED", str(not batch_norm))
+    (folder / "failing.py").write_text((SLOW if "kill" in failure else "") + script)
+    process = finished(start(folder, [sys.executable, "failing.py", "0"]))
     assert process.returncode != 0
-    lines = [line for line in process.err.splitlines() if line.startswith("failing:")]
-    assert len(lines) == 1, process.err
-    assert lines[0].startswith(message)
     assert "Traceback" not in process.err
     assert not (folder / "models/k2").exists()
     assert len(states(folder)) == 1
-    if "kill" in failure:  # all processes go on together
-        again = finished(start(folder))
-        assert again.returncode == 0, again.err
-        assert again.err.count("going on after epoch 1 of") == 1
-        assert len(pandas.read_csv(folder / "models/k2/fold_0/history.csv")) == 2
-        assert states(folder) == []
+    lines = [line for line in process.err.splitlines() if line.startswith("failing:")]
+    assert len(lines) == 1, process.err
+    return lines[0]
+
+
+def test_a_failure_in_both_processes_gives_one_message(tmp_path):
+    assert failing(prepared(tmp_path, train__devices=2), "(0, 1)", "raise TrainingError('both')") == "failing: both"
+
+
+def test_two_processes_learn_as_one_does_and_a_failure_in_one_ends_both(tmp_path, here, monkeypatch):
+    # batches that do not divide evenly, and weights that differ between the two parts of one
+    changes = {"batch_size": 15, "class_weights": "balanced", "label_smoothing": 0.1, "spectral_jitter": 0.02}
+    changes |= {"average": "ema", "clip_norm": 5, "band_dropout": 0.1}
+    changes = {f"train__{name}": value for name, value in changes.items()}
+    one, two = prepared(tmp_path / "one", **changes), prepared(tmp_path / "two", train__devices=2, **changes)
+    message = failing(two, "(1,)", "raise torch.OutOfMemoryError('out')", batch_norm=False)
+    assert message.startswith("failing: fold 0, epoch 2: this machine ran out of memory; lower train.batch_size (15)")
+
+    def stop():
+        raise TrainingError("stop")
+
+    fail_in_epoch_2((0,), stop, monkeypatch.setattr)
+    without_batch_norm(monkeypatch.setattr)
+    with pytest.raises(TrainingError, match="stop"):
+        here(one)
+    mine, other = (torch.load(states(folder)[0], weights_only=True) for folder in (one, two))
+    assert mine["rows"] == [pytest.approx(other["rows"][0], rel=1e-4)]
+    for kind in ("network", "averaged"):
+        assert list(mine[kind]) == list(other[kind])
+        for name, tensor in mine[kind].items():
+            assert torch.allclose(tensor, other[kind][name], rtol=1e-3, atol=1e-4), name
+    assert torch.equal(mine["random"], other["random"])
+
+
+def test_two_processes_of_which_one_was_killed_continue_and_write_once(tmp_path):
+    folder = prepared(tmp_path, train__devices=2, train__average="ema")
+    message = failing(folder, "(1,)", "os.kill(os.getpid(), 9)")
+    assert message.startswith("failing: fold 0: another of the 2 processes of this training was killed")
+    again = finished(start(folder))
+    assert again.returncode == 0, again.err
+    assert again.err.count("continuing an interrupted training after epoch 1") == 1
+    assert again.out.count("train: fold 0: ") == 1
+    assert len(again.out.splitlines()) == 1
+    fold_0 = folder / "models/k2/fold_0"
+    assert sorted(path.name for path in fold_0.iterdir()) == FILES
+    assert Classifier.load(fold_0).card.train["devices"] == 2
+    history, predictions = pandas.read_csv(fold_0 / "history.csv"), pandas.read_parquet(fold_0 / "predictions.parquet")
+    assert list(history["epoch"]) == [1, 2]
+    # both processes validated with the averaged weights and running statistics that the first one wrote
+    chances = predictions.apply(lambda row: row[f"p_{row['label']}"], axis=1).astype(float)
+    assert history["validation_loss"].iloc[-1] == pytest.approx(-np.log(chances).mean(), rel=1e-4)
+    assert factories.leftovers(tmp_path) == []
+    assert list((folder / ".dvc").rglob("windows-*")) == states(folder) == []

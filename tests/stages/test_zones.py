@@ -48,7 +48,7 @@ def test_folds_keep_ground_apart_in_every_scene_and_date(tmp_path, stage, patche
     metrics = read_json(tmp_path / "metrics/folds.json")
     assert metrics["folds"]["0"]["validation"] + metrics["folds"]["1"]["validation"] == len(patches)
     assert metrics["cautions"] == []
-    assert (tmp_path / "metrics/plots/folds.png").stat().st_size > 1000
+    assert not (tmp_path / "metrics/plots").exists(), "the stage report draws"
 
 
 def test_a_second_run_gives_the_same_bytes(tmp_path, stage, patches):
@@ -114,8 +114,8 @@ def test_every_choice_makes_other_folds(tmp_path, stage, patches, changes, messa
 def test_patches_on_two_dates_are_joined_or_too_few_zones_are_left(tmp_path, stage, patches):
     write_params(tmp_path, zones__kind="scene", **FREE)
     assert "all 139 training patches lie within zones.buffer_m = 0 m" in stage(stages.zones, refused=True)
-    write_params(tmp_path, zones__kind="scene", zones__overlaps="join", **FREE)
-    assert "zones.overlaps: join leaves 1 of 2 zones, too few for 2 folds" in stage(stages.zones, refused=True)
+    write_params(tmp_path, zones__kind="scene", zones__overlaps="merge", **FREE)
+    assert "zones.overlaps: merge leaves 1 of 2 zones, too few for 2 folds" in stage(stages.zones, refused=True)
 
 
 def test_zones_from_the_labels_and_from_a_file(tmp_path, stage, patches):

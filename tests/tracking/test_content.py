@@ -20,7 +20,7 @@ from landfold.tracking import TrackingError, ui, view
 from landfold.tracking.artifacts import collect_artifacts
 from landfold.tracking.completion import complete
 from landfold.tracking.origin import environment, origin
-from landfold.tracking.redaction import redact
+from landfold.tracking.redaction import redact_secrets
 from landfold.tracking.result import TrackedResult
 from tests.tracking.test_tracking import DEAD_SERVER, ON, client, history, make_root, result_in, runs, train, write_fold
 
@@ -197,8 +197,9 @@ def test_description_opens_with_the_score_its_interval_and_the_bias_of_random_fo
     note = parent.data.tags["mlflow.note.content"]
     first, *rest = note.split("\n\n")
     assert first == (
-        "**Accuracy on ground without training patches nearby: 0.710** (95 % interval over zones 0.650 to 0.760). "
-        "Random folds would score higher by 0.090 (0.040 to 0.120): their optimistic bias."
+        "**Spatial CV: accuracy 0.710 (0.650 to 0.760), macro F1 0.500 (0.400 to 0.600) on 30 patches.** "
+        "Random CV gives the network an accuracy of 0.800, spatial CV 0.710: an optimistic bias of 0.090 (0.040 to "
+        "0.120)."
     )
     rows = rest[0].replace("&emsp;", "").splitlines()
     assert rows[1] == "| :--- | :--- | :--- | :--- |"
@@ -309,11 +310,11 @@ def test_page_opens_at_the_runs_as_the_view_shows_them(root):
     experiment = client(root).get_experiment_by_name("meadows").experiment_id
     (root / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     query = "workflowType=machine_learning"
-    assert ui.page(root / "mlflow.db", root) == (
+    assert ui.page_path(root / "mlflow.db", root) == (
         f"experiments/{experiment}/runs?{query}&viewStateShareKey={view.VIEW_KEY}"
     )
     for file, folder in ((None, root), (root / "mlflow.db", root / "metrics"), (root / "dvc.yaml", root)):
-        assert ui.page(file, folder) == f"experiments?{query}"
+        assert ui.page_path(file, folder) == f"experiments?{query}"
 
 
 def test_no_secret_is_kept(root, parent):
@@ -332,14 +333,14 @@ def test_no_secret_is_kept(root, parent):
     "text", ["https://data.example/a@b?band=B02", "mail anna@example.org", "src: git@host:path", "a //@ comment", ""]
 )
 def test_ordinary_text_is_left_alone(text):
-    assert redact(text) == text
+    assert redact_secrets(text) == text
 
 
 @pytest.mark.parametrize("secret", ["p@ss:w0rd", "pa%2Fss"])
 def test_password_in_the_tracking_uri_is_redacted_wherever_it_stands(monkeypatch, secret):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:{secret}@host:5000/x?token=abcd")
     text = f"at http://anna:{secret}@host:5000/x?token=abcd, password {secret}"
-    assert redact(text) == "at http://host:5000/x, password ***"
+    assert redact_secrets(text) == "at http://host:5000/x, password ***"
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(0, []), (0.0005, ["a_class.tif"]), (1, ["a_class.tif", "b_large.tif"])])
@@ -461,20 +462,20 @@ def test_page_of_a_database_has_its_uri_from_the_environment(tmp_path, monkeypat
 
 
 def test_a_training_that_goes_on_shows_the_epochs_before_it_was_stopped(tmp_path, monkeypatch):
-    from landfold.network.checkpoints import keeping
-    from landfold.network.training import Ears
-    from tests.network.test_training import trained
+    from landfold.network.callbacks import TrainingCallbacks
+    from landfold.network.checkpoints import Checkpoint
+    from tests.network.tiny import trained
 
     folder = make_root(tmp_path / "project")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def training(on_epoch=lambda row: None):
         with (
-            keeping(tmp_path / "kept") as checkpoint,
+            Checkpoint(tmp_path / "states") as checkpoint,
             tracking.live_run(ON, "meadows", name="fold_0", fold=0, k=K, params={}, workspace=folder) as live,
         ):
-            ears = Ears(on_epoch=lambda row: (live.log(row), on_epoch(row)))
-            result = trained(epochs=3, checkpoint=checkpoint, ears=ears)
+            callbacks = TrainingCallbacks(on_epoch=lambda row: (live.log(row), on_epoch(row)))
+            result = trained(epochs=3, checkpoint=checkpoint, callbacks=callbacks)
             live.finish("abc")
             return result
 

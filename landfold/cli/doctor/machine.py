@@ -98,22 +98,22 @@ def _size(count: float) -> str:
 
 
 def gpu(root: Path) -> list[Diagnosis]:
-    """The GPUs that train.device and train.devices ask for exist. torch is imported only where there may be one."""
+    """The GPUs that machine.device and train.devices ask for exist. torch is imported only where there may be one."""
     try:
-        train = settings.read(root / "params.yaml")["train"]
-        device, count = train["device"], train["devices"]
+        content = settings.read(root / "params.yaml")
+        device, count = content["machine"]["device"], content["train"]["devices"]
     except (SettingsError, KeyError, TypeError):
         return []  # the check of the settings reports it
     if device == "cpu" or (device == "auto" and not _has_driver()):
-        return [Diagnosis("GPU", "ok", "not used (train.device: cpu)" if device == "cpu" else "none; the CPU trains")]
+        return [Diagnosis("GPU", "ok", "not used (machine.device: cpu)" if device == "cpu" else "none; the CPU trains")]
     names, cuda = torch_gpus()
     if not names:
         reason = "torch finds no GPU" if cuda else "torch is installed without CUDA"
         asked, level = (
-            ("train.device is cuda", "error") if device == "cuda" else ("there is an NVIDIA driver", "warning")
+            ("machine.device is cuda", "error") if device == "cuda" else ("there is an NVIDIA driver", "warning")
         )
         fix = "update the NVIDIA driver" if cuda else "install the torch of requirements.txt"
-        return [Diagnosis("GPU", level, f"{asked}, but {reason}", f"{fix}, or set train.device to cpu")]
+        return [Diagnosis("GPU", level, f"{asked}, but {reason}", f"{fix}, or set machine.device to cpu")]
     if isinstance(count, int) and count > len(names):
         message = f"train.devices is {count}, but torch finds {len(names)} GPUs"
         return [Diagnosis("GPU", "error", message, "lower train.devices, or set it to auto")]

@@ -13,7 +13,7 @@ from landfold.cli.inspection.scenes import SceneView, look
 from landfold.core import settings
 from landfold.core.errors import LandfoldError
 from landfold.geo.settings import ProjectSettings
-from landfold.patches.delivery import InspectionError, Place, explore, stand_in
+from landfold.patches.delivery import Delivery, InspectionError, explore, isolate_file
 from landfold.patches.labels import LabelError, LabelSettings, check_ground, read_labels
 from landfold.scenes.indices import MissingBandError, check_bands
 from landfold.scenes.ingest import check_scene
@@ -41,7 +41,7 @@ class Inspection:
     """All that was found at a path, and the verdict under the settings ``judged_by``: a file, or the proposal."""
 
     path: Path
-    place: Place
+    place: Delivery
     judged_by: str
     scenes: list[SceneView]
     labels: LabelView | None
@@ -78,7 +78,7 @@ def inspect(path: Path, params: Path | None = None) -> Inspection:
         InspectionError: if there is nothing to inspect at the path.
     """
     own, faults = _own_settings(params)
-    with stand_in(path) as folder:
+    with isolate_file(path) as folder:
         ingest = own.get("ingest")
         place = explore(
             folder,
@@ -194,7 +194,7 @@ def _check(view: SceneView, rules: _Rules) -> list[str]:
 
 
 def _judge_labels(
-    place: Place, views: Sequence[SceneView], view: LabelView | None, rules: _Rules
+    place: Delivery, views: Sequence[SceneView], view: LabelView | None, rules: _Rules
 ) -> tuple[list[Finding], list[Finding]]:
     warnings = []
     if view is not None and view.others:

@@ -8,18 +8,17 @@ from typing import Any
 import geopandas
 import numpy as np
 import pandas
-import pyogrio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
 from landfold.cli.inspection.scenes import crs_name
 from landfold.core.errors import LandfoldError
-from landfold.geo import raster
+from landfold.geo.dataset import open_dataset, reading
 from landfold.geo.grid import Grid
-from landfold.patches.delivery import Place
-from landfold.patches.labels.vectors import PARQUET
+from landfold.geo.vector import POINTS, VectorError, layers, read_layer
+from landfold.patches.delivery import Delivery
 from landfold.patches.settings import value_text
-from landfold.scenes.sensors.scenes import SceneFiles
+from landfold.scenes.sensors.scene_files import SceneFiles
 
 MAX_VALUES = 50
 """An attribute with more distinct values is no class."""
@@ -76,7 +75,7 @@ class LabelView:
         return self.attributes[0] if self.attributes else None
 
 
-def look_at_labels(place: Place, *, kind: str | None, layer: str | None) -> LabelView | None:
+def look_at_labels(place: Delivery, *, kind: str | None, layer: str | None) -> LabelView | None:
     """The labels of a place; of several kinds the one that ``kind`` asks for, else the most telling one.
 
     ``layer`` is the layer of a vector file to look at, where it has it.
@@ -98,18 +97,15 @@ def look_at_labels(place: Place, *, kind: str | None, layer: str | None) -> Labe
 
 def _vector(path: Path, layer: str | None) -> LabelView:
     try:
-        if path.suffix.lower() in PARQUET:
-            layers, table = (), geopandas.read_parquet(path)
-        else:
-            layers = tuple(str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None)
-            layer = layer if layer in layers else next(iter(layers), None)
-            table = geopandas.read_file(path, layer=layer)
-        if not isinstance(table, geopandas.GeoDataFrame):
-            raise ValueError("a table without geometry")
-    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
-        return LabelView("polygons", "polygons", path, fault=f"not a vector file that can be read ({error})")
+        names = tuple(layers(path))
+        layer = layer if layer in names else next(iter(names), None)
+        table = read_layer(path, layer, setting="labels.layer")
+    except VectorError as error:
+        return LabelView("polygons", "polygons", path, fault=str(error).removeprefix(f"{path}: "))
+    if not isinstance(table, geopandas.GeoDataFrame):
+        return LabelView("polygons", "polygons", path, fault="a table without geometry")
     shapes = table.geometry
-    kind = "points" if shapes.geom_type.isin(["Point", "MultiPoint"]).mean() > 0.5 else "polygons"
+    kind = "points" if shapes.geom_type.isin(POINTS).mean() > 0.5 else "polygons"
     columns = [str(c) for c in table.columns if c != shapes.name]
     attributes = sorted((a for c in columns if (a := _attribute(table, c))), key=lambda a: a.rank)
     return LabelView(
@@ -117,8 +113,8 @@ def _vector(path: Path, layer: str | None) -> LabelView:
         kind,
         path,
         crs=_crs(table),
-        layer=layer if len(layers) > 1 else None,
-        layers=layers if len(layers) > 1 else (),
+        layer=layer if len(names) > 1 else None,
+        layers=names if len(names) > 1 else (),
         features=len(table),
         invalid=int((~shapes.is_valid & shapes.notna()).sum()) if kind == "polygons" else 0,
         attributes=tuple(attributes),
@@ -159,7 +155,7 @@ def _table(path: Path, layer: str | None) -> LabelView:
 
 def _raster(path: Path, layer: str | None) -> LabelView:
     try:
-        with raster.opened(path) as dataset:
+        with open_dataset(path) as dataset:
             crs = None if dataset.crs is None else crs_name(dataset.crs)
             floating = np.issubdtype(np.dtype(dataset.dtypes[0]), np.floating)
             votes = not floating and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]
@@ -180,7 +176,7 @@ def _pixel_values(path: Path, dataset: Any) -> Counter[str] | None:
     found: Counter[float] = Counter()
     grid = Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
     for window in grid.blocks(1024):
-        with raster.reading(path):
+        with reading(path):
             values = dataset.read(1, window=window)
             values = values[dataset.read_masks(1, window=window) > 0]
         if np.issubdtype(values.dtype, np.floating):

@@ -22,12 +22,12 @@ def _is_lines(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], tuple)
 
 
-def as_data(lines: Any) -> Any:
+def plain_data(lines: Any) -> Any:
     """A section without its comments; any other value as it is."""
-    return {key: as_data(value) for key, value, _ in lines} if _is_lines(lines) else lines
+    return {key: plain_data(value) for key, value, _ in lines} if _is_lines(lines) else lines
 
 
-def as_text(sections: dict[str, Lines], unlabelled: bool) -> str:
+def yaml_text(sections: dict[str, Lines], unlabelled: bool) -> str:
     """The sections with their comments."""
     parts = ["\n".join([f"{section}:", *_rows(lines, "  ")]) for section, lines in sections.items()]
     if unlabelled:

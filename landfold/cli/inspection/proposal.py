@@ -13,15 +13,17 @@ import shapely
 from rasterio.crs import CRS
 
 from landfold.cli.inspection.labels import LabelView
-from landfold.cli.inspection.params_text import Lines, as_data, as_text, value_of
+from landfold.cli.inspection.params_text import Lines, plain_data, value_of, yaml_text
 from landfold.cli.inspection.scenes import SceneView
 from landfold.core.errors import LandfoldError
 from landfold.core.settings import Settings, SettingsError, validate
 from landfold.geo.bands import STANDARD_NAMES
+from landfold.geo.crs import is_true_to_scale
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.colours import ColourSettings
 from landfold.patches.labels import LabelSettings
-from landfold.scenes.ingest import OWN_GRID_TOLERANCE, check_scene
+from landfold.scenes.ingest import check_scene
+from landfold.scenes.ingest.common_grid import OWN_GRID_TOLERANCE
 from landfold.scenes.settings import IngestSettings, MaskSettings
 
 UNKNOWN = "?"
@@ -75,10 +77,10 @@ def propose(
     if labels is not None:
         lines["labels"] = _labels(labels)
         lines["colours"] = _colours([key for key, _, _ in value_of(lines["labels"], "classes")])
-    sections = {section: as_data(content) for section, content in lines.items()}
+    sections = {section: plain_data(content) for section, content in lines.items()}
     return Proposal(
         sections,
-        as_text(lines, labels is None),
+        yaml_text(lines, labels is None),
         _model(sections, "project", ProjectSettings),
         _model(sections, "ingest", IngestSettings),
         None
@@ -145,7 +147,7 @@ def _scene_sections(views: Sequence[SceneView], name: str, order: list[str | Non
 
 def _project_crs(views: Sequence[SceneView]) -> tuple[str, str]:
     found = {view.crs_name: view.crs for view in views}
-    if len(found) == 1 and is_fit(next(iter(found.values()))):
+    if len(found) == 1 and is_true_to_scale(next(iter(found.values()))):
         return _crs_text(next(iter(found.values()))), "the CRS of all scenes"
     degrees = [bounds for view in views if (bounds := view.degrees())]
     if not degrees:
@@ -157,11 +159,6 @@ def _project_crs(views: Sequence[SceneView]) -> tuple[str, str]:
     if EUROPE[0] <= west and EUROPE[1] <= south and east <= EUROPE[2] and north <= EUROPE[3]:
         return "EPSG:3035", "equal-area CRS of Europe, since the scenes span several UTM zones"
     return "EPSG:6933", "equal-area CRS of the world; shapes are bent far from 30 degrees: prefer one of your region"
-
-
-def is_fit(crs: CRS) -> bool:
-    """Whether distances and areas in a CRS are those of the ground: in metres, and not Web Mercator."""
-    return crs.is_projected and crs.linear_units_factor[1] == 1.0 and crs.to_epsg() != 3857
 
 
 def _crs_text(crs: CRS) -> str:
@@ -253,7 +250,7 @@ def _policy(views: Sequence[SceneView], crs: str, values: dict[str, Any]) -> tup
     if not sizes or crs == UNKNOWN:
         return "error", "error | reproject | keep", UNKNOWN if not sizes else _tidy(min(sizes)), "metres"
     exact, tidy = float(f"{min(sizes):.10g}"), _tidy(median(size for size in sizes if size <= 1.02 * min(sizes)))
-    base = values | {"masks": as_data(values["masks"]), "area": None, "mask_file": None}
+    base = values | {"masks": plain_data(values["masks"]), "area": None, "mask_file": None}
     tried = _representatives(views)
     hopeless = _refused(tried, base | {"crs_policy": "reproject", "resolution_m": tidy}, crs)
     finest = "the finest of these bands, metres"
@@ -261,7 +258,7 @@ def _policy(views: Sequence[SceneView], crs: str, values: dict[str, Any]) -> tup
     mild = [("keep", own, "each scene stays on its own grid", f"{finest}; pixels within 1 % of it stay as they are")]
     if len({view.crs_name for view in views if view.crs}) == 1 and all(_divides(exact, view) for view in views):
         mild.insert(0, ("error", exact, "all scenes are in project.crs and north-up", finest))
-    if all(view.grid is None or (is_fit(view.crs) and view.grid.is_north_up) for view in views):
+    if all(view.grid is None or (is_true_to_scale(view.crs) and view.grid.is_north_up) for view in views):
         for policy, resolution, comment, why in mild:
             if _refused(tried, base | {"crs_policy": policy, "resolution_m": resolution}, crs) <= hopeless:
                 return policy, comment, _whole(resolution), why
@@ -322,8 +319,8 @@ def _labels(view: LabelView) -> Lines:
         "attribute": (attribute, comment),
         "layer": (view.layer, f"of {', '.join(view.layers)}" if view.layers else ""),
         "invalid": (
-            "mend" if view.invalid else "refuse",
-            f"refuse | mend: {view.invalid or 'none'} of {view.features} invalid",
+            "repair" if view.invalid else "refuse",
+            f"refuse | repair: {view.invalid or 'none'} of {view.features} invalid",
         )
         if "invalid" in uses
         else (None, ""),

@@ -32,7 +32,7 @@ _KINDS = {
 }
 
 
-def as_text(found: Inspection) -> str:
+def report_text(found: Inspection) -> str:
     """All that was found, in sections; each line at most WIDTH columns, but for those of the proposal."""
     parts = [_head(found)]
     if found.scenes:
@@ -48,7 +48,7 @@ def as_text(found: Inspection) -> str:
     return "\n\n".join(parts)
 
 
-def as_data(found: Inspection) -> dict[str, Any]:
+def report_data(found: Inspection) -> dict[str, Any]:
     """The same content for machines."""
     return {
         "path": str(found.path),

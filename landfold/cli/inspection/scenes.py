@@ -1,7 +1,7 @@
 """What the headers of a scene's files tell, whether or not the scene can be used."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
 from landfold.core.errors import LandfoldError
-from landfold.geo import raster
 from landfold.geo.bands import Radiometry, standard_name
-from landfold.geo.grid import Grid, GridError, describe_crs
-from landfold.scenes.ingest import OWN_GRID_TOLERANCE
+from landfold.geo.crs import WGS84, describe_crs
+from landfold.geo.dataset import is_own, open_dataset
+from landfold.geo.grid import Grid, GridError
+from landfold.geo.lattice import bounds_in
+from landfold.scenes.ingest.common_grid import OWN_GRID_TOLERANCE
 from landfold.scenes.sensors.multiband import MASKS
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, SceneFiles
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, SceneFiles
 
 DEGREE_M = 111_320.0
 """Metres of a degree of latitude, near enough to name a pixel size."""
@@ -177,7 +179,7 @@ class SceneView:
         """West, south, east, north of the ground in degrees; None where the CRS cannot tell."""
         if self.grid is None:
             return None
-        bounds = _to_degrees(self.grid.crs.to_wkt()).transform_bounds(*self.grid.bounds)
+        bounds = bounds_in(WGS84, self.grid)
         return bounds if np.isfinite(bounds).all() else None
 
 
@@ -191,7 +193,7 @@ def look(scene: SceneFiles) -> SceneView:
         by_source = {str(path): [BandFile("", "", path)] for path in _files_of(scene)}
     for source, files in by_source.items():
         try:
-            with raster.opened(source) as dataset:
+            with open_dataset(source) as dataset:
                 headers |= _headers(dataset, files)
         except LandfoldError:
             continue  # the check of the scene tells it
@@ -213,7 +215,7 @@ def _headers(dataset: Any, files: list[BandFile]) -> dict[str, _Header]:
     kinds, flags, nodata = dataset.colorinterp, dataset.mask_flag_enums, dataset.nodatavals
     dtypes, scales, offsets = dataset.dtypes, dataset.scales, dataset.offsets
     names = tuple(text for text, kind in zip(dataset.descriptions, kinds, strict=True) if kind is not ColorInterp.alpha)
-    alpha, own = ColorInterp.alpha in kinds, raster.OWN_TAGS.items() <= dataset.tags().items()
+    alpha, own = ColorInterp.alpha in kinds, is_own(dataset)
     return {
         file.name: _Header(
             grid=grid,
@@ -235,11 +237,6 @@ def _headers(dataset: Any, files: list[BandFile]) -> dict[str, _Header]:
 
 def _is_name(text: str | None) -> bool:
     return bool(text) and (text.strip().upper() in MASKS or standard_name(text) is not None)
-
-
-@lru_cache(maxsize=64)
-def _to_degrees(wkt: str) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(wkt, "EPSG:4326", always_xy=True)
 
 
 def crs_name(crs: CRS) -> str:

@@ -1,4 +1,4 @@
-"""The model folder as MLflow's pyfunc: loads the artifact, answers, and turns refusals into HTTP 400.
+"""The model folder as MLflow's pyfunc: it loads the artifact, answers, and turns refusals into HTTP 400.
 
 Imported only where MLflow loads a model: importing mlflow takes seconds.
 """
@@ -16,21 +16,17 @@ from mlflow.pyfunc import PythonModel
 from landfold.core.errors import LandfoldError
 from landfold.core.settings import validate
 from landfold.deploy.bundle import Bundle
-from landfold.deploy.serving.scoring import LIMITS, ServingLimits, answer
+from landfold.deploy.serving import LIMITS, ServingLimits
+from landfold.deploy.serving.scoring import answer
 from landfold.network.model import pick_device
 
 
 class Refusal(MlflowException):
     """One sentence for the client: MLflow's server would put the whole input before it."""
 
-    def __init__(self, sentence: str, code: int = INVALID_PARAMETER_VALUE) -> None:
-        """Take the sentence; the default is answered as HTTP 400."""
-        super().__init__(sentence, error_code=code)
-        self.sentence = sentence
-
     def serialize_as_json(self) -> str:
         """The body of the answer."""
-        return json.dumps({"error_code": self.error_code, "message": self.sentence})
+        return json.dumps({"error_code": self.error_code, "message": self.args[0]})
 
 
 class LandfoldModel(PythonModel):
@@ -50,7 +46,7 @@ class LandfoldModel(PythonModel):
         try:
             return answer(self.bundle, reflectance, params or {}, self.limits)
         except LandfoldError as error:
-            raise Refusal(str(error)) from None
+            raise Refusal(str(error), INVALID_PARAMETER_VALUE) from None
         except Exception:  # MLflow's server would call it the client's fault, and send the stack
             logging.getLogger(__name__).exception("a request that should have been answered or refused")
-            raise Refusal("the server failed at this request; its log tells more", INTERNAL_ERROR) from None
+            raise Refusal("the server failed at this request; its log has the reason", INTERNAL_ERROR) from None

@@ -1,47 +1,32 @@
-"""What a request asks, checked, and its answer: the same on the wire, in MLflow's Python and in the tests."""
+"""A request's arrays and parameters, checked, and their answer: the same over HTTP and through MLflow."""
 
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from affine import Affine
-from pydantic import Field
 from rasterio.crs import CRS
 
 from landfold.core.errors import LandfoldError, first_ten
-from landfold.core.settings import Settings
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.bundlecard import BundleCard
-from landfold.geo import raster
+from landfold.deploy.serving import ServingLimits
 from landfold.geo.grid import Grid
-from landfold.maps.inference import map_grid, slide
+from landfold.geo.raster import Raster
+from landfold.geo.writer import create
+from landfold.maps.inference import map_grid, predict_windows
 from landfold.scenes.normalize import ChannelStatistics, SceneStatistics
 
 MODES = ("windows", "scene")
 
 FAR_BEYOND = 10
-"""A median so many times what was high in training (at least 1) is of other units: digital numbers are in thousands."""
+"""A median so many times the high reflectance of training (at least 1) is of other units: DN are in thousands."""
 
 
 class RequestError(LandfoldError):
-    """A request that cannot be answered; its message is one sentence for whoever asked."""
-
-
-class ServingLimits(Settings):
-    """What a request may ask at most, and where it is worked on; kept in the MLflow model's ``model_config``."""
-
-    max_windows: int = Field(ge=1)
-    """windows, or scenes, in one request"""
-    max_pixels: int = Field(ge=1)
-    """pixels of all scenes in one request"""
-    device: Literal["auto", "cpu", "cuda"]
-    """auto: a GPU if there is one"""
-
-
-LIMITS = ServingLimits(max_windows=4096, max_pixels=2**20, device="auto")
-"""1024 x 1024 px of 13 bands are 54 MB in memory and some 130 MB of JSON; larger scenes are for `landfold predict`."""
+    """A request that cannot be answered; its message is one sentence for the client."""
 
 
 def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: ServingLimits) -> np.ndarray:
@@ -50,25 +35,24 @@ def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: 
     Args:
         bundle: the model.
         reflectance: (n, band, y, x) float32, NaN where there is no data; bands in the order of the model's card.
-        params: ``mode``: windows or scene; ``low`` and ``high``: the scene's percentiles of each channel, as
-            `landfold.statistics` writes them. Windows need them. A scene may come without: then they are its own.
-        limits: what is refused for its size.
+        params: ``mode``: windows or scene; ``low`` and ``high``: the scene's percentiles of each channel, as in
+            data/statistics. Windows need them. Of a scene without them they are computed.
+        limits: the largest request.
 
     Returns:
         Windows: (n, class) float32. Scenes: (n, row, column, class) float32, 0 for all classes where a cell has
         too little data to be mapped.
 
     Raises:
-        RequestError: naming what was found and what was expected.
+        RequestError: with what was sent and what is expected.
     """
-    card = bundle.card
     mode = params.get("mode") or "windows"
     if mode not in MODES:
         raise RequestError(f"mode is {str(mode)[:40]!r}; expected {' or '.join(MODES)}")
-    _check_values(reflectance, card)
-    statistics = _statistics(bundle, params)
+    _check_values(reflectance, bundle.card)
+    statistics = _statistics(bundle.card, params)
     if mode == "windows":
-        _check_windows(reflectance, card.size_px, limits)
+        _check_windows(reflectance, bundle.card.size_px, limits)
         if statistics is None:
             raise RequestError(
                 "mode windows needs the params low and high, the statistics of the scene that the windows are from; "
@@ -86,38 +70,33 @@ def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: 
 
 
 def _check_values(reflectance: Any, card: BundleCard) -> None:
-    bands = card.bands
-    if not isinstance(reflectance, np.ndarray) or reflectance.ndim != 4 or reflectance.dtype.kind != "f":
-        found = f"shape {reflectance.shape}, {reflectance.dtype}" if isinstance(reflectance, np.ndarray) else "no array"
-        raise RequestError(f"reflectance has {found}; expected numbers of shape (n, {len(bands)}, y, x)")
-    if reflectance.shape[1] != len(bands):
-        raise RequestError(
-            f"reflectance has {reflectance.shape[1]} bands; the model expects {len(bands)}: {', '.join(bands)}"
-        )
-    if 0 in reflectance.shape:
-        raise RequestError(f"reflectance of shape {reflectance.shape} is empty; send at least one window or scene")
+    expected = f"expected numbers of shape (n, {len(card.bands)}, y, x), bands {', '.join(card.bands)}"
+    if not isinstance(reflectance, np.ndarray):
+        raise RequestError(f"reflectance is no array; {expected}")
+    shape = reflectance.shape
+    if reflectance.dtype.kind != "f" or len(shape) != 4 or shape[1] != len(card.bands) or 0 in shape:
+        raise RequestError(f"reflectance has shape {shape}, {reflectance.dtype}; {expected}, and none of them empty")
     if np.isinf(reflectance).any():
         raise RequestError("reflectance has infinite values; send NaN, or null in JSON, where there is no data")
-    for index, native in enumerate(card.origin.bands):
+    for index, band in enumerate(card.origin.bands):
         values = reflectance[:, index]
         values = values[~np.isnan(values)]
-        if values.size and np.median(values) > FAR_BEYOND * max(1, native.high):
+        if values.size and np.median(values) > FAR_BEYOND * max(1, band.high):
             raise RequestError(
-                f"band {native.name} has a median of {np.median(values):g}; expected reflectance, in training mostly "
-                f"{native.low:.3g} to {native.high:.3g}: apply the product's scale and offset first"
+                f"band {band.name} has a median of {np.median(values):g}; expected reflectance, in training mostly "
+                f"{band.low:.3g} to {band.high:.3g}: apply the product's scale and offset first"
             )
 
 
 def _check_windows(windows: np.ndarray, size_px: int, limits: ServingLimits) -> None:
-    if windows.shape[2:] != (size_px, size_px):
-        raise RequestError(
-            f"windows of {windows.shape[2]} x {windows.shape[3]} px; the model expects {size_px} x {size_px}"
-        )
+    height, width = windows.shape[2:]
+    if (height, width) != (size_px, size_px):
+        raise RequestError(f"windows of {height} x {width} px; the model expects {size_px} x {size_px}")
     if len(windows) > limits.max_windows:
         raise RequestError(f"{len(windows)} windows; a request may have {limits.max_windows}: send several requests")
     empty = np.flatnonzero(_invalid(windows).all(axis=(1, 2)))
     if len(empty):
-        raise RequestError(f"no valid pixel in window {first_ten([int(i) for i in empty])} (counted from 0)")
+        raise RequestError(f"no valid pixel in window {first_ten(empty.tolist())} (counted from 0)")
 
 
 def _invalid(windows: np.ndarray) -> np.ndarray:
@@ -125,27 +104,35 @@ def _invalid(windows: np.ndarray) -> np.ndarray:
     return np.isnan(windows).any(axis=1)
 
 
-def _statistics(bundle: Bundle, params: Mapping[str, Any]) -> SceneStatistics | None:
-    """The statistics that came with the request, if any."""
-    low, high = (list(params.get(name) if params.get(name) is not None else []) for name in ("low", "high"))
-    if not low and not high:
+def _statistics(card: BundleCard, params: Mapping[str, Any]) -> SceneStatistics | None:
+    """The statistics in a request, if any."""
+    low, high = (_percentiles(name, params.get(name), card.channels) for name in ("low", "high"))
+    if low is None and high is None:
         return None
-    channels = bundle.card.channels
-    for name, values in (("low", low), ("high", high)):
-        if len(values) != len(channels):
-            raise RequestError(
-                f"{name} has {len(values)} values; expected one for each of the {len(channels)} channels: "
-                f"{', '.join(channels)}"
-            )
-        if not all(isinstance(value, int | float) and np.isfinite(value) for value in values):
-            raise RequestError(f"{name} has a value that is no finite number")
-    for channel, least, most in zip(channels, low, high, strict=True):
+    if low is None or high is None:
+        raise RequestError(f"there is no {'high' if high is None else 'low'}; send low and high, or neither")
+    for name, least, most in zip(card.channels, low, high, strict=True):
         if least > most:
-            raise RequestError(f"channel {channel}: low is {least:g}, above high, which is {most:g}")
-    found = zip(channels, low, high, strict=True)
-    given = {name: ChannelStatistics(float(least), float(most), 0) for name, least, most in found}
-    normalize = bundle.card.normalize
-    return SceneStatistics("of the request", normalize.low_percentile, normalize.high_percentile, given)
+            raise RequestError(f"channel {name}: low is {least:g}, above high, which is {most:g}")
+    ends = zip(card.channels, low, high, strict=True)
+    channels = {name: ChannelStatistics(least, most, 0) for name, least, most in ends}
+    return SceneStatistics("request", card.normalize.low_percentile, card.normalize.high_percentile, channels)
+
+
+def _percentiles(name: str, sent: Any, channels: list[str]) -> list[float] | None:
+    """One end of the statistics; None where the request has none."""
+    if sent is None or (isinstance(sent, list | np.ndarray) and not len(sent)):
+        return None
+    try:
+        values = np.asarray(sent)
+    except ValueError:  # lists of unequal lengths
+        values = np.empty(0, dtype=object)
+    if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise RequestError(f"{name} is no list of finite numbers")
+    if len(values) != len(channels):
+        expected = f"one for each of the {len(channels)} channels: {', '.join(channels)}"
+        raise RequestError(f"{name} has {len(values)} values; expected {expected}")
+    return values.astype(float).tolist()
 
 
 def _normalized(bundle: Bundle, windows: np.ndarray, statistics: SceneStatistics) -> np.ndarray:
@@ -164,16 +151,15 @@ def _scene(bundle: Bundle, scene: np.ndarray, statistics: SceneStatistics | None
         statistics = bundle.statistics_of(dict(zip(card.bands, masked, strict=True)))
     channels = _normalized(bundle, scene[None], statistics)[0]
     grid = Grid(CRS.from_epsg(3857), Affine.scale(card.resolution_m, -card.resolution_m), *invalid.shape)
-    cells = map_grid(grid, export.stride_px)
-    found = np.zeros((*cells.shape, len(card.classes)), dtype=np.float32)
-    averaging = {"offsets": export.offsets, "flips_and_turns": export.flips_and_turns}
+    cells = np.zeros((*map_grid(grid, export.stride_px).shape, len(card.classes)), dtype=np.float32)
+    averaging = {"offsets": export.offsets, "flips_and_rotations": export.flips_and_rotations}
     with tempfile.TemporaryDirectory(prefix="landfold-") as folder:
         path = Path(folder) / "scene.tif"
-        with raster.create(path, grid, card.channels, dtype="float32") as writer:
+        with create(path, grid, card.channels, dtype="float32") as writer:
             writer.write(grid.whole, channels, ~invalid)
-        with raster.Raster.open(path) as source:
-            for strip in slide(source, bundle.models, export.stride_px, **averaging):
+        with Raster.open(path) as raster:
+            for strip in predict_windows(raster, bundle.models, export.stride_px, **averaging):
                 mapped = strip.valid >= max(export.min_valid, np.finfo(float).tiny)
                 mean = strip.probabilities.mean(axis=0)
-                found[strip.window.toslices()] = np.where(mapped[..., None], mean, np.float32(0))
-    return found
+                cells[strip.window.toslices()] = np.where(mapped[..., None], mean, np.float32(0))
+    return cells

@@ -6,13 +6,14 @@ from pathlib import Path
 import geopandas
 from rasterio.crs import CRS
 
-from landfold.geo.grid import Grid, describe_crs
+from landfold.geo.crs import describe_crs
+from landfold.geo.grid import Grid
 from landfold.patches.labels.classes import Labels
 from landfold.patches.labels.rasters import read_raster
 from landfold.patches.labels.scenes import read_folders, read_table
 from landfold.patches.labels.vectors import read_points, read_polygons
 from landfold.patches.settings import LabelError, LabelSettings
-from landfold.scenes.sensors.scenes import SceneFiles
+from landfold.scenes.sensors.scene_files import SceneFiles
 
 __all__ = ["LabelError", "LabelSettings", "Labels", "check_ground", "read_labels"]
 

@@ -1,4 +1,4 @@
-"""Settings of labels, the numbers of classes, and what labels of every kind can do for a scene."""
+"""What labels of every kind give for a scene."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
@@ -22,9 +22,9 @@ class SceneLabels(ABC):
         """Labelled pixels, or points, of each class in each column of a window: (class, x) int64."""
 
     def zone_values(self, window: Window) -> np.ndarray:
-        """The place in the labels' ``zone_values``, plus 1, of the value at each pixel of a window: (y, x) int.
+        """The number of the zone value at each pixel of a window, (y, x) int: its index in ``zone_values`` plus 1.
 
-        0 where no label is. Only labels that have such values are asked.
+        0 where no label is. Called for labels that have such values.
         """
         raise NotImplementedError
 
@@ -42,8 +42,8 @@ class PixelLabels(SceneLabels):
 
     def counts(self, window: Window) -> np.ndarray:
         """Labelled pixels of each class in each column of a window: (class, x) int64."""
-        found = self.classes(window)
-        return np.stack([(found == number).sum(axis=0, dtype=np.int64) for number in self._numbers])
+        numbers = self.classes(window)
+        return np.stack([(numbers == number).sum(axis=0, dtype=np.int64) for number in self._numbers])
 
 
 class Labels(ABC):
@@ -52,7 +52,7 @@ class Labels(ABC):
     names: list[str]
     """class names in the order of their numbers"""
     warnings: tuple[str, ...] = ()
-    """what was done that the user should know of"""
+    """what the user should know of"""
     zone_values: tuple[str | None, ...] = ()
     """values of labels.zone_attribute, None for labels without one; () where no such attribute is set"""
 
@@ -60,8 +60,8 @@ class Labels(ABC):
     def on(self, scene: str, grid: Grid) -> AbstractContextManager[SceneLabels]:
         """The labels on the grid of a scene, open while the block runs."""
 
-    def bearing(self, scene: str, grid: Grid) -> object:
-        """What of the labels bears on one scene, as JSON; None where all of their files do."""
+    def fingerprint_for_scene(self, scene: str, grid: Grid) -> object:
+        """What changes when the labels of one scene change, as JSON; None where that takes all of their files."""
         return None
 
     @property

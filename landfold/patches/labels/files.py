@@ -13,6 +13,6 @@ def one_file(folder: Path, suffixes: set[str], what: str) -> Path:
     """
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes) if folder.is_dir() else []
     if len(files) != 1:
-        found = ", ".join(p.relative_to(folder).as_posix() for p in files) or "none"
-        raise LabelError(f"{folder}: expected one {what}, found {found}; put the labels there, or correct labels.kind")
+        listed = ", ".join(p.relative_to(folder).as_posix() for p in files) or "none"
+        raise LabelError(f"{folder}: expected one {what}, found {listed}; put the labels there, or correct labels.kind")
     return files[0]

@@ -10,12 +10,12 @@ import geopandas
 import numpy as np
 import pandas
 import shapely
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.vrt import WarpedVRT
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from landfold.geo import raster
+from landfold.geo.dataset import open_dataset, reading, warped
 from landfold.geo.grid import Grid
+from landfold.geo.lattice import outline
 from landfold.patches.labels.classes import Labels, PixelLabels
 from landfold.patches.labels.files import one_file
 from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings
@@ -23,15 +23,13 @@ from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings
 RASTERS = {".tif", ".tiff", ".gtif", ".vrt", ".img", ".jp2", ".png", ".asc"}
 TOLERANCE_PX = 0.001
 """Error of the warp in pixels of the labels. GDAL's default is an eighth; 0 fails in rasterio 1.4."""
-BORDER_POINTS = 20
-"""Vertices on each side of the raster's outline, so that it stays true when it is reprojected."""
 
 
 class RasterOnGrid(PixelLabels):
     """A label raster through a reader on the grid of a scene."""
 
     def __init__(self, reader: Any, settings: LabelSettings, path: Path, *, nodata: float | None) -> None:
-        """A reader on the scene's grid; ``nodata`` is a value without label, beside what its mask tells."""
+        """A reader on the scene's grid; ``nodata`` is a value without label, beside those that its mask leaves out."""
         super().__init__(len(settings.names))
         self.reader, self.settings, self.path, self.nodata = reader, settings, path, nodata
         self._numbers_of: dict[Any, int] = {}
@@ -43,7 +41,7 @@ class RasterOnGrid(PixelLabels):
             LabelError: a value that the settings do not list, under this window.
             RasterError: the file cannot be read.
         """
-        with raster.reading(self.path):
+        with reading(self.path):
             stored = self.reader.read(1, window=window)
             labelled = self._mask(window) > 0
         if self.nodata is not None:
@@ -53,9 +51,9 @@ class RasterOnGrid(PixelLabels):
         codes, values = pandas.factorize(stored[labelled])
         new = [value for value in values if value not in self._numbers_of]
         self._numbers_of |= self.settings.numbers(new, self.path)
-        found = np.full(stored.shape, UNLABELLED, dtype=np.uint8)
-        found[labelled] = np.array([self._numbers_of[value] for value in values], dtype=np.uint8)[codes]
-        return found
+        numbers = np.full(stored.shape, UNLABELLED, dtype=np.uint8)
+        numbers[labelled] = np.array([self._numbers_of[value] for value in values], dtype=np.uint8)[codes]
+        return numbers
 
     def _mask(self, window: Window) -> np.ndarray:
         """Numbers above 0 where there is data; GDAL takes no alpha of signed or wide numbers for a mask."""
@@ -85,19 +83,15 @@ class LabelRaster(Labels):
     @contextmanager
     def on(self, scene: str, grid: Grid) -> Iterator[RasterOnGrid]:
         """The raster on a scene's grid: as it is where the grids are the same, warped elsewhere."""
-        with raster.opened(self.path) as dataset:
+        with open_dataset(self.path) as dataset:
             if self.grid.difference(grid) is None:
                 yield RasterOnGrid(dataset, self.settings, self.path, nodata=dataset.nodata)
                 return
             votes = self.settings.resampling == "mode"
-            with WarpedVRT(
+            with warped(
                 dataset,
-                crs=grid.crs,
-                transform=grid.transform,
-                height=grid.height,
-                width=grid.width,
-                resampling=Resampling[self.settings.resampling],
-                src_nodata=None if votes else dataset.nodata,
+                grid,
+                self.settings.resampling,
                 nodata=None if votes else dataset.nodata,  # GDAL alters values that only happen to equal it
                 add_alpha=(votes or dataset.nodata is None) and ColorInterp.alpha not in dataset.colorinterp,
                 tolerance=TOLERANCE_PX,
@@ -107,13 +101,11 @@ class LabelRaster(Labels):
     @property
     def ground(self) -> geopandas.GeoSeries:
         """The outline of the raster."""
-        outline = self.grid.footprint(self.grid.whole)
-        outline = shapely.segmentize(outline, outline.length / 4 / BORDER_POINTS)
-        return geopandas.GeoSeries([outline], crs=self.grid.crs)
+        return geopandas.GeoSeries([shapely.Polygon(outline(self.grid, self.grid.crs).T)], crs=self.grid.crs)
 
 
 def read_raster(folder: Path, settings: LabelSettings) -> LabelRaster:
-    """Look at the one raster in ``folder``; its pixels are read scene by scene.
+    """The one raster in ``folder``; its pixels are read scene by scene.
 
     Raises:
         LabelError: no file or several, no CRS, more than one band of values, or one that ``resampling: mode``
@@ -121,7 +113,7 @@ def read_raster(folder: Path, settings: LabelSettings) -> LabelRaster:
         RasterError: the file cannot be read.
     """
     path = one_file(folder, RASTERS, "label raster (GeoTIFF, ...)")
-    with raster.opened(path) as dataset:
+    with open_dataset(path) as dataset:
         if dataset.crs is None:
             raise LabelError(f"{path}: the label raster has no CRS, and none is guessed; assign the right one")
         bands = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]

@@ -14,7 +14,7 @@ from landfold.geo.grid import Grid
 from landfold.patches.labels.classes import Labels, PixelLabels
 from landfold.patches.labels.files import one_file
 from landfold.patches.settings import LabelError, LabelSettings
-from landfold.scenes.sensors.scenes import SceneFiles
+from landfold.scenes.sensors.scene_files import SceneFiles
 
 
 class OneClass(PixelLabels):
@@ -48,7 +48,7 @@ class SceneClasses(Labels):
             raise LabelError(f"scene {scene}: it is not among the delivered ones, so it has no label; run ingest again")
         yield OneClass(self.number_of[scene], len(self.names))
 
-    def bearing(self, scene: str, grid: Grid) -> object:
+    def fingerprint_for_scene(self, scene: str, grid: Grid) -> object:
         """The class of the scene."""
         return self.number_of.get(scene)
 
@@ -74,20 +74,20 @@ def read_table(folder: Path, settings: LabelSettings, delivered: Sequence[SceneF
     for scene in delivered:
         for name in _names(scene, root):
             scenes_of.setdefault(name, set()).add(scene.name)
-    found: dict[str, int] = {}
+    class_of: dict[str, int] = {}
     lines: dict[str, int] = {}
     for line, file, value in zip(table.index, table["file"], table["class"], strict=True):
         scene = _scene(f"{path}: line {line}", file, scenes_of, root)
-        if scene in found:
+        if scene in class_of:
             raise LabelError(f"{path}: scene {scene} is listed in lines {lines[scene]} and {line}; keep one of them")
-        found[scene], lines[scene] = number_of[value], line
-    unlisted = [scene.name for scene in delivered if scene.name not in found and not scene.fault]
+        class_of[scene], lines[scene] = number_of[value], line
+    unlisted = [scene.name for scene in delivered if scene.name not in class_of and not scene.fault]
     if unlisted:
         raise LabelError(
             f"{path}: {len(unlisted)} of {len(delivered)} scenes are not listed ({first_ten(unlisted)}); add a line "
             "for each, with a class of labels.exclude for those to leave out"
         )
-    return SceneClasses(found, settings.names)
+    return SceneClasses(class_of, settings.names)
 
 
 def _read_csv(path: Path) -> pandas.DataFrame:
@@ -141,7 +141,7 @@ def read_folders(settings: LabelSettings, delivered: Sequence[SceneFiles]) -> Sc
         LabelError: a folder that is no class.
     """
     known = {value for merged in settings.classes.values() for value in merged} | set(settings.exclude)
-    found = {}
+    class_of = {}
     for scene in delivered:
         files = sorted({band.path for band in scene.bands.values()})
         if not files:
@@ -149,5 +149,5 @@ def read_folders(settings: LabelSettings, delivered: Sequence[SceneFiles]) -> Sc
         folder = files[0].parent if len(files) == 1 else scene.folder
         if len(files) > 1 and folder.name not in known:
             folder = folder.parent
-        found[scene.name] = settings.numbers([folder.name], f"scene {scene.name} in {folder}")[folder.name]
-    return SceneClasses(found, settings.names)
+        class_of[scene.name] = settings.numbers([folder.name], f"scene {scene.name} in {folder}")[folder.name]
+    return SceneClasses(class_of, settings.names)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
-import pyogrio
 import shapely
 from rasterio.crs import CRS
 from rasterio.features import rasterize
@@ -17,11 +16,20 @@ from rasterio.windows import transform as window_transform
 
 from landfold.core.errors import first_ten
 from landfold.geo.grid import Grid
+from landfold.geo.vector import (
+    GEOPARQUET,
+    POINTS,
+    POLYGONS,
+    are_polygons,
+    check_attribute,
+    check_features,
+    check_rows,
+    read_layer,
+)
 from landfold.patches.labels.classes import Labels, PixelLabels, SceneLabels
 from landfold.patches.labels.files import one_file
 from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings, value_text
 
-PARQUET = {".parquet", ".geoparquet"}
 GDAL_VECTORS = {
     *(".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".gml", ".kml", ".kmz", ".gpx"),
     *(".tab", ".mif", ".sqlite", ".gdb", ".zip"),
@@ -66,12 +74,12 @@ class LabelPolygons(Labels):
 
     Where polygons overlap, the smaller one wins: a pond mapped inside a forest is a pond. They are
     therefore sorted by falling area, ties by their order in the file. With ``zone_values`` the column
-    ``zone_value`` has the place of each polygon's value in them, plus 1.
+    ``zone_value`` has the index of each polygon's value in them, plus 1.
     """
 
     polygons: geopandas.GeoDataFrame
     names: list[str]
-    mended: int = 0
+    repaired: int = 0
     warnings: tuple[str, ...] = ()
     zone_values: tuple[str | None, ...] = ()
 
@@ -81,7 +89,7 @@ class LabelPolygons(Labels):
         there = self.polygons.to_crs(grid.crs)
         yield PolygonsOnGrid(there[there.intersects(grid.footprint(grid.whole))], grid, len(self.names))
 
-    def bearing(self, scene: str, grid: Grid) -> str:
+    def fingerprint_for_scene(self, scene: str, grid: Grid) -> str:
         """Digest of the polygons that touch the scene, their classes and zone values, in their order."""
         with self.on(scene, grid) as there:
             shapes, numbers = there.polygons.geometry.to_wkb(), there.polygons["label"].to_numpy()
@@ -94,8 +102,8 @@ class LabelPolygons(Labels):
         return self.polygons.geometry
 
     def summary(self, crs: CRS) -> dict[str, int]:
-        """Ground that polygons of different classes share, and the number of mended polygons."""
-        return {"label_overlap_m2": round(overlap_area(self.polygons.to_crs(crs))), "labels_mended": self.mended}
+        """Ground that polygons of different classes share, and the number of repaired polygons."""
+        return {"label_overlap_m2": round(overlap_area(self.polygons.to_crs(crs))), "labels_mended": self.repaired}
 
 
 class PointsOnGrid(SceneLabels):
@@ -106,7 +114,7 @@ class PointsOnGrid(SceneLabels):
     def __init__(self, points: geopandas.GeoDataFrame, grid: Grid, classes: int) -> None:
         """Points in the grid's CRS; those outside the grid are left out."""
         x, y = points.geometry.x.to_numpy(), points.geometry.y.to_numpy()
-        inside = np.isfinite(x) & np.isfinite(y)  # a point outside the CRS's own area has no place in it
+        inside = np.isfinite(x) & np.isfinite(y)  # a point outside the area of the CRS has no coordinates in it
         columns, rows = np.floor(~grid.transform @ (x[inside], y[inside]))
         self._classes = classes
         self.columns, self.rows, self.numbers = columns, rows, points["label"].to_numpy()[inside]
@@ -115,9 +123,9 @@ class PointsOnGrid(SceneLabels):
         """Points of each class in each column of a window: (class, x) int64."""
         columns, rows = self.columns - window.col_off, self.rows - window.row_off
         here = (columns >= 0) & (columns < window.width) & (rows >= 0) & (rows < window.height)
-        found = np.zeros((self._classes, int(window.width)), dtype=np.int64)
-        np.add.at(found, (self.numbers[here].astype(int) - 1, columns[here].astype(int)), 1)
-        return found
+        counts = np.zeros((self._classes, int(window.width)), dtype=np.int64)
+        np.add.at(counts, (self.numbers[here].astype(int) - 1, columns[here].astype(int)), 1)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class LabelPoints(Labels):
         """The points in the pixels of a scene."""
         yield PointsOnGrid(self.points.to_crs(grid.crs), grid, len(self.names))
 
-    def bearing(self, scene: str, grid: Grid) -> str:
+    def fingerprint_for_scene(self, scene: str, grid: Grid) -> str:
         """Digest of the pixels that points lie in and of the classes of the points, in their order."""
         with self.on(scene, grid) as there:
             inside = (there.columns >= 0) & (there.columns < grid.width)
@@ -158,51 +166,53 @@ def read_polygons(folder: Path, settings: LabelSettings) -> LabelPolygons:
     """Read the one vector file in ``folder``.
 
     Raises:
-        LabelError: no file or several, no CRS, no such layer or attribute, a value that is absent or that the
-            settings do not list, or a geometry that is no valid polygon and may not or cannot be mended
-            (their rows are named).
+        LabelError: no file or several, or a value that the settings do not list.
+        VectorError: no CRS, no such layer or attribute, a value that is absent, or a geometry that is no valid
+            polygon and may not or cannot be repaired (their rows are named).
     """
     path, polygons, values = _read(folder, settings)
-    polygons, warnings, mended = _mend(path, polygons) if settings.invalid == "mend" else (polygons, (), 0)
-    shapes = polygons.geometry
-    wrong = ~shapes.geom_type.isin(["Polygon", "MultiPolygon"]) | shapes.is_empty | ~shapes.is_valid
-    _refuse(
+    polygons, warnings, repaired = _repair(path, polygons) if settings.invalid == "repair" else (polygons, (), 0)
+    check_rows(
         path,
-        polygons[wrong],
-        "not valid polygons",
-        "set labels.invalid: mend, or mend them, for example with 'Fix geometries' in QGIS"
+        ~are_polygons(polygons),
+        "features are not valid polygons",
+        "set labels.invalid: repair, or repair them, for example with 'Fix geometries' in QGIS"
         if settings.invalid == "refuse"
-        else "and nothing of them is left when mended: delete them or digitize them anew",
+        else "and nothing of them is left when repaired: delete them or digitize them anew",
     )
     area = shapely.area(polygons.geometry.values)
     polygons = polygons.iloc[np.argsort(-area, kind="stable")].astype({"label": "uint8"})
-    return LabelPolygons(polygons, settings.names, mended, warnings, values)
+    return LabelPolygons(polygons, settings.names, repaired, warnings, values)
 
 
 def read_points(folder: Path, settings: LabelSettings) -> LabelPoints:
     """Read the one vector file in ``folder``; a MultiPoint counts as its points.
 
     Raises:
-        LabelError: as for `read_polygons`, and for a geometry that is no point.
+        LabelError, VectorError: as for `read_polygons`, and for a geometry that is no point.
     """
     path, points, _ = _read(folder, settings)
     shapes = points.geometry
-    wrong = ~shapes.geom_type.isin(["Point", "MultiPoint"]) | shapes.is_empty
-    _refuse(path, points[wrong], "not points", "delete them, or set labels.kind: polygons")
+    wrong = ~shapes.geom_type.isin(POINTS) | shapes.is_empty
+    check_rows(path, wrong, "features are not points", "delete them, or set labels.kind: polygons")
     return LabelPoints(points.explode(ignore_index=True).astype({"label": "uint8"}), settings.names)
 
 
-def _mend(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDataFrame, tuple[str, ...], int]:
+def _repair(path: Path, polygons: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDataFrame, tuple[str, ...], int]:
     """Make polygons valid, keeping their area and no stray lines; a warning that names the rows."""
     shapes = polygons.geometry
-    broken = shapes.geom_type.isin(["Polygon", "MultiPolygon"]) & ~shapes.is_valid
+    broken = shapes.geom_type.isin(POLYGONS) & ~shapes.is_valid
     if not broken.any():
         return polygons, (), 0
     fixed = shapely.make_valid(shapes[broken].values, method="structure", keep_collapsed=False)
     polygons = polygons.copy()
     polygons.loc[broken, "geometry"] = fixed
     count = int(broken.sum())
-    return polygons, (f"{path}: {count} invalid polygons were mended (row {first_ten(polygons.index[broken])})",), count
+    return (
+        polygons,
+        (f"{path}: {count} invalid polygons were repaired (row {first_ten(polygons.index[broken])})",),
+        count,
+    )
 
 
 def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDataFrame, tuple[str | None, ...]]:
@@ -210,23 +220,15 @@ def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDat
 
     With ``zone_attribute`` also zone_value, and the values that its numbers mean.
     """
-    path = one_file(folder, GDAL_VECTORS | PARQUET, "vector file of labels (GeoPackage, GeoJSON, Shapefile, ...)")
-    table = _open(path, settings.layer)
-    if not isinstance(table, geopandas.GeoDataFrame):
-        raise LabelError(f"{path}: a table without geometry; expected {settings.kind}")
-    if table.crs is None:
-        raise LabelError(f"{path}: the file has no CRS, and none is guessed; save it with the CRS it was digitized in")
+    path = one_file(folder, GDAL_VECTORS | GEOPARQUET, "vector file of labels (GeoPackage, GeoJSON, Shapefile, ...)")
+    table = read_layer(path, settings.layer, setting="labels.layer")
+    check_features(path, table, settings.kind)
     for setting in ("attribute", "zone_attribute"):
         name = getattr(settings, setting)
-        if name is not None and name not in table:
-            columns = ", ".join(str(c) for c in table.columns if c != table.geometry.name)
-            raise LabelError(f"{path}: no attribute '{name}' (labels.{setting}); the file has {columns}")
-    empty = table[settings.attribute].isna()
-    if empty.any():
-        raise LabelError(
-            f"{path}: {int(empty.sum())} {settings.kind} have no value of '{settings.attribute}' (labels.attribute), "
-            f"row {first_ten(table.index[empty])}; give them one or delete them"
-        )
+        if name is not None:
+            check_attribute(path, table, name, f"labels.{setting}")
+    fault = f"{settings.kind} have no value of '{settings.attribute}' (labels.attribute)"
+    check_rows(path, table[settings.attribute].isna(), fault, "give them one or delete them")
     number_of = settings.numbers(table[settings.attribute].unique(), path)
     columns = {"label": table[settings.attribute].map(number_of)}
     values: tuple[str | None, ...] = ()
@@ -239,27 +241,6 @@ def _read(folder: Path, settings: LabelSettings) -> tuple[Path, geopandas.GeoDat
     if table.empty:
         raise LabelError(f"{path}: no feature is left; the file is empty, or labels.exclude leaves all of them out")
     return path, table, values
-
-
-def _open(path: Path, layer: str | None) -> geopandas.GeoDataFrame:
-    try:
-        if path.suffix.lower() in PARQUET:
-            if layer is not None:
-                raise LabelError(f"{path}: this format has no layers; set labels.layer to null, not '{layer}'")
-            return geopandas.read_parquet(path)
-        layers = [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
-        if layer is None and len(layers) > 1:
-            raise LabelError(f"{path}: {len(layers)} layers ({', '.join(layers)}); choose one with labels.layer")
-        if layer is not None and layer not in layers:
-            raise LabelError(f"{path}: no layer '{layer}' (labels.layer); the file has {', '.join(layers) or 'none'}")
-        return geopandas.read_file(path, layer=layer or next(iter(layers), None))
-    except (pyogrio.errors.DataSourceError, ValueError, OSError) as error:
-        raise LabelError(f"{path}: not a vector file that can be read ({error})") from None
-
-
-def _refuse(path: Path, wrong: geopandas.GeoDataFrame, what: str, remedy: str) -> None:
-    if len(wrong):
-        raise LabelError(f"{path}: {len(wrong)} features are {what} (row {first_ten(wrong.index)}); {remedy}")
 
 
 def overlap_area(polygons: geopandas.GeoDataFrame) -> float:

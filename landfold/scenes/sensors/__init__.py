@@ -1,24 +1,24 @@
-"""Finding scenes as they were delivered, and what each of their files is.
+"""The scenes of a folder as they were delivered, and what each of their files is.
 
-Each reader takes the files it understands by their structure and leaves the rest to the next, so that no file
-is found twice: products first (they own all that lies in their folder or bears their name), then lists of URLs and
-STAC items, then files of one band, then files of many.
+Each reader takes the files it understands and leaves the rest to the next, so that no file is taken twice: products
+first (they own everything in their folder or with their name), then STAC items and lists of URLs, then files of one
+band, then files of many.
 """
 
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from landfold.scenes.sensors import band_files, landsat, multiband, remote, safe
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
+from landfold.core.errors import first_ten
+from landfold.scenes.sensors import band_files, landsat, multiband, safe, stac_items, url_lists
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
 
 __all__ = ["BandFile", "MaskFile", "SceneError", "SceneFiles", "find_scenes"]
 
 SIDECARS = (".aux.xml", ".ovr", ".msk", ".tfw", ".tifw", ".j2w", ".wld", ".dvc")
-"""Ends of names that GDAL or DVC keeps beside a file; they are no news to anybody."""
-
-_SHOWN = 10
+"""Ends of names of files that GDAL or DVC keeps beside a file; they are ignored without a warning."""
 
 _LONGEST_NAME = 200
 """Bytes of a scene's name; with the suffixes of its outputs a file system takes 255."""
@@ -29,27 +29,39 @@ def find_scenes(
 ) -> list[SceneFiles]:
     """Every scene below ``folder``, sorted by name.
 
-    Found are Sentinel-2 products (folders and zip archives), Landsat Collection 2 products, remote scenes (lists of
-    URLs, STAC items), files of one band each, and files of many bands, each a scene of its own. ``band_order`` names
-    the bands of those files of many bands whose descriptions do not (see `landfold.scenes.sensors.multiband`).
-    ``mask_file`` is the name of a mask beside a scene, with {scene} for the scene's name. What is not understood is a
-    warning of the scene beside it; hidden files and sidecars of GDAL are passed over. What is wrong with one scene is
-    its fault (`SceneFiles.fault`) and hides no other.
+    Scenes are Sentinel-2 products (folders and zip archives), Landsat Collection 2 products, remote scenes (lists of
+    URLs, STAC items), files of one band each, and files of many bands, each a scene of its own. A file that is not
+    understood is a warning of the scene beside it; hidden files and sidecars of GDAL are ignored. What is wrong with
+    one scene is its fault (`SceneFiles.fault`) and hides no other.
+
+    Args:
+        folder: where the scenes lie, at any depth.
+        band_order: names the bands of those files of many bands whose descriptions do not (see
+            `landfold.scenes.sensors.multiband`).
+        mask_file: name of a mask beside a scene, with {scene} for the scene's name.
+
+    Raises:
+        SceneError: if there is no scene, two have one name, a folder of rasters is not understood, a link leads to a
+            folder or nowhere, or a setting is wrong.
     """
     delivered = _delivered(folder)
     masks = _mask_pattern(mask_file)
     files = [path for path in delivered if not (masks and masks.fullmatch(path.name))]
-    scenes, left = safe.find(files)
-    found, left = landsat.find(left)
-    scenes += found
-    found, left = remote.find(left, folder, delivered, band_order)
-    scenes += found
-    found, left = band_files.find(left)
-    scenes += found
-    found, left = multiband.find(left, {scene.folder for scene in scenes}, band_order)
-    scenes = [_usable_name(scene) for scene in scenes + found]
+    readers = (
+        safe.find,
+        landsat.find,
+        partial(stac_items.find, root=folder, delivered=delivered),
+        partial(url_lists.find, band_order=band_order),
+        band_files.find,
+        lambda left: multiband.find(left, {scene.folder for scene in scenes}, band_order),
+    )
+    scenes, left = [], files
+    for reader in readers:
+        own, left = reader(left)
+        scenes += own
+    scenes = [_usable_name(scene) for scene in scenes]
     if masks:
-        scenes, unclaimed = _with_mask_files(scenes, [path for path in delivered if path not in set(files)], masks)
+        scenes, unclaimed = _with_mask_files(scenes, [path for path in delivered if masks.fullmatch(path.name)], masks)
         left += unclaimed
     if not scenes:
         raise SceneError(
@@ -71,10 +83,8 @@ def _delivered(folder: Path) -> list[Path]:
     ]
     for path in seen:
         if path.is_symlink() and not path.is_file():
-            what = (
-                "a folder: DVC does not look into it, so a change there would go unseen" if path.is_dir() else "nothing"
-            )
-            raise SceneError(f"{path}: a link to {what}; put the folder itself there, or links to its files")
+            target = "a folder, of which DVC would miss changes" if path.is_dir() else "nothing"
+            raise SceneError(f"{path}: a link to {target}; put the folder itself there, or links to its files")
     return sorted(path for path in seen if path.is_file())
 
 
@@ -99,7 +109,7 @@ def _with_mask_files(
         inside = scene.folder.is_dir()
         beside = not inside or scene.folder.suffix.upper() == ".SAFE"
         places[scene.name] = [scene.folder] * inside + [scene.folder.parent] * beside
-    keys = [(place, name) for name, found in places.items() for place in found]
+    keys = [(place, name) for name, folders in places.items() for place in folders]
     masks, left = band_files.sidecar_masks(files, keys, pattern)
     return [
         band_files.with_masks(
@@ -110,7 +120,7 @@ def _with_mask_files(
 
 
 def _usable_name(scene: SceneFiles) -> SceneFiles:
-    """A scene's name becomes the name of its outputs; one that cannot be is a fault, of a scene with another name."""
+    """The scene; with another name and a fault if its own cannot be the name of its outputs."""
     name = re.sub(r"[/\\\x00-\x1f]|^\.{1,2}$", "_", scene.name)
     if len(name.encode()) > _LONGEST_NAME:
         name = name.encode()[:_LONGEST_NAME].decode(errors="ignore")
@@ -133,14 +143,14 @@ def _refuse_same_names(scenes: list[SceneFiles]) -> None:
 
 
 def _where(scene: SceneFiles, other: SceneFiles) -> str:
-    """The folder of a scene, or its first file where that tells more."""
+    """The folder of a scene, or its first file where both are in one folder."""
     if scene.folder == other.folder and scene.bands:
         return str(next(iter(scene.bands.values())).path)
     return str(scene.folder)
 
 
 def _with_warnings(folder: Path, scenes: list[SceneFiles], left: list[Path]) -> list[SceneFiles]:
-    """Tell the scenes what beside them was not understood; refuse where that is a whole folder of rasters."""
+    """Scenes with warnings of files beside them that are not understood; a whole folder of such rasters is refused."""
     first: dict[Path, int] = {}
     for i, scene in enumerate(scenes):
         first.setdefault(scene.folder, i)  # a list of URLs is the folder of its entries
@@ -152,8 +162,7 @@ def _with_warnings(folder: Path, scenes: list[SceneFiles], left: list[Path]) -> 
         if owner is None and any(_may_hold_bands(path) for path in paths):
             raise SceneError(
                 f"{parent}: no file is understood{_among(paths, parent)}; files of one band are called "
-                "SCENE_BAND.tif, with BAND a standard or Sentinel-2 name; move what is no scene out of "
-                f"{folder}"
+                f"SCENE_BAND.tif, with BAND a standard or Sentinel-2 name; move other files out of {folder}"
             )
         base = parent if parent in first and parent.is_dir() else folder
         warnings.setdefault(owner or 0, []).append(f"not understood, ignored: {_names(paths, base)}")
@@ -188,9 +197,8 @@ def _among(files: list[Path], base: Path) -> str:
     if rasters:
         return f" (there is {_names(rasters, base)})"
     kinds = Counter(path.suffix or path.name for path in files)
-    return f" (there are only files of the kinds {', '.join(sorted(kinds)[:_SHOWN])})"
+    return f" (there are only files of the kinds {first_ten(sorted(kinds))})"
 
 
 def _names(files: list[Path], base: Path) -> str:
-    shown = ", ".join(path.relative_to(base).as_posix() for path in files[:_SHOWN])
-    return shown if len(files) <= _SHOWN else f"{shown} and {len(files) - _SHOWN} more"
+    return first_ten([path.relative_to(base).as_posix() for path in files])

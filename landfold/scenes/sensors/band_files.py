@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from landfold.geo import raster
 from landfold.geo.bands import SENTINEL2, STANDARD_NAMES
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneFiles, date_in
+from landfold.geo.dataset import RasterError, open_dataset
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneFiles, date_in
 
 _SUFFIX = rf"(?:_\d+m)?(?:{'|'.join(map(re.escape, RASTER_SUFFIXES))})"
 _FILE = re.compile(rf"(?P<scene>.+)_(?P<band>[A-Z]+\d*|B\d\d|B8A){_SUFFIX}", re.IGNORECASE)
@@ -26,11 +26,11 @@ Key = tuple[Path, str]
 def find(
     files: list[Path], source: Callable[[Path], Path | str] = lambda path: path
 ) -> tuple[list[SceneFiles], list[Path]]:
-    """Scenes among ``files``, and the files that belong to none; ``source`` tells what GDAL opens for a file.
+    """Scenes among ``files``, and the files that belong to none; ``source`` gives what GDAL opens for a file.
 
-    A scene of which two files claim one band or one mask has a fault.
+    A scene has a fault if two of its files are the same band or mask.
     """
-    found: dict[Key, list[BandFile]] = {}
+    bands_of: dict[Key, list[BandFile]] = {}
     left, unread = [], set()
     for path in files:
         match = _FILE.fullmatch(path.name)
@@ -40,15 +40,15 @@ def find(
             continue
         if (path.parent, match["scene"]) not in unread:
             count = _count(source(path))
-            if count is None:  # ingest tells why; a server that does not answer is not asked for every band
+            if count is None:  # ingest reports it; a server that does not answer is not asked for every band
                 unread.add((path.parent, match["scene"]))
             elif count > 1:
                 left.append(path)
                 continue
         native, name = band
-        found.setdefault((path.parent, match["scene"]), []).append(BandFile(name, native, path))
-    masks, left = sidecar_masks(left, found)
-    return [_scene(*key, files, masks.get(key, ())) for key, files in found.items()], left
+        bands_of.setdefault((path.parent, match["scene"]), []).append(BandFile(name, native, path))
+    masks, left = sidecar_masks(left, bands_of)
+    return [_scene(*key, files, masks.get(key, ())) for key, files in bands_of.items()], left
 
 
 def sidecar_masks(
@@ -101,9 +101,9 @@ def _band(text: str) -> tuple[str, str] | None:
 def _count(source: Path | str) -> int | None:
     """How many bands a file has, None if it cannot be read."""
     try:
-        with raster.opened(source) as dataset:
+        with open_dataset(source) as dataset:
             return dataset.count
-    except raster.RasterError:
+    except RasterError:
         return None
 
 

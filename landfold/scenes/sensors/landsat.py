@@ -16,9 +16,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from landfold.geo.bands import LANDSAT_OLI, LANDSAT_TM, Radiometry
+from landfold.geo.bands import LANDSAT_OLI, LANDSAT_TM, THERMAL, Radiometry
 from landfold.scenes.sensors.metadata import number, parse_xml, read_text
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles
 
 FILL = 0.0
 """No data in all reflectance and thermal bands of Collection 2 (LSDS-1822, section 3)."""
@@ -26,7 +26,6 @@ FILL = 0.0
 _MTL = re.compile(r"(?P<product>.+)_MTL\.(?P<form>txt|json|xml)", re.IGNORECASE)
 _FORMS = ("txt", "json", "xml")
 _PRODUCT_FILE = re.compile(r"(L[COTEM]\d\d_L[12]\w\w_\d{6}_\d{8}_\d{8}_\d\d_\w\w)_.+", re.IGNORECASE)
-_THERMAL = ("T", "T1", "T2")
 _PUT_IT = "put that file there, it is part of the product"
 
 Groups = dict[str, dict[str, str]]
@@ -56,7 +55,7 @@ def find(files: list[Path]) -> tuple[list[SceneFiles], list[Path]]:
     return scenes + faults, left
 
 
-def without_metadata(files: list[Path], *, mend: str = _PUT_IT) -> tuple[list[SceneFiles], list[Path]]:
+def without_metadata(files: list[Path], *, remedy: str = _PUT_IT) -> tuple[list[SceneFiles], list[Path]]:
     """Products that have band files but no MTL, as scenes with a fault, and the files that belong to none."""
     products: dict[tuple[Path, str], list[Path]] = {}
     for path in files:
@@ -68,7 +67,7 @@ def without_metadata(files: list[Path], *, mend: str = _PUT_IT) -> tuple[list[Sc
         if bands:
             message = (
                 f"{bands[0]}: a Landsat product without {product}_MTL.txt (or .json, .xml) beside it, so its "
-                f"radiometry is unknown; {mend}"
+                f"radiometry is unknown; {remedy}"
             )
             faults.append(SceneFiles.faulty(product, "unknown", folder, message))
             owned.update(own)
@@ -84,7 +83,7 @@ def _scene(path: Path, files: list[Path]) -> SceneFiles:
     bands = {}
     for native, name in table.items():
         file = by_name.get(_file_name(contents, native).lower())
-        if file is None or (level.startswith("L2") and name in _THERMAL):
+        if file is None or (level.startswith("L2") and name in THERMAL):
             continue
         radiometry = _radiometry(groups, native, name, level, path)
         bands[name] = BandFile(name, native, file, radiometry=radiometry, nodata=FILL)
@@ -125,7 +124,7 @@ def _radiometry(groups: Groups, native: str, name: str, level: str, path: Path) 
         title = "LEVEL2_SURFACE_REFLECTANCE_PARAMETERS"
     else:
         title = "LEVEL1_RADIOMETRIC_RESCALING"
-        if name in _THERMAL:
+        if name in THERMAL:
             kind = "RADIANCE"
         else:
             divisor = _sine_of_sun(groups, path)
@@ -160,8 +159,8 @@ def _read(path: Path) -> Groups:
         groups = {group.tag: {f.tag: (f.text or "").strip() for f in group} for group in parse_xml(text, path)}
     collection = groups.get("PRODUCT_CONTENTS", {}).get("COLLECTION_NUMBER", "")
     if collection not in ("02", "2"):
-        found = f"collection {collection}" if collection else "no collection number"
-        raise SceneError(f"{path}: {found}, but Landfold reads Collection 2; fetch the product from that collection")
+        version = f"collection {collection}" if collection else "no collection number"
+        raise SceneError(f"{path}: {version}, but Landfold reads Collection 2; fetch the product from that collection")
     return groups
 
 

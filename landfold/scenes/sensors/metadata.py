@@ -7,7 +7,7 @@ declaration; no product of ESA or USGS has one.
 from pathlib import Path
 from xml.etree import ElementTree
 
-from landfold.scenes.sensors.scenes import SceneError
+from landfold.scenes.sensors.scene_files import SceneError
 
 MAX_BYTES = 16 * 2**20
 """The product metadata of Sentinel-2 is about 60 kB, the MTL of Landsat 20 kB."""
@@ -60,5 +60,5 @@ def number(text: str | None, what: str) -> float:
     try:
         return float(text or "")
     except ValueError as error:
-        found = "is absent" if text is None else f"is '{text}', no number"
-        raise SceneError(f"{what} {found}; fetch the product again") from error
+        fault = "is absent" if text is None else f"is '{text}', no number"
+        raise SceneError(f"{what} {fault}; fetch the product again") from error

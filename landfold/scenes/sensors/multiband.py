@@ -1,9 +1,9 @@
-"""A raster file that holds all bands of a scene, which is called as the file is.
+"""A raster file that holds all bands of a scene; the scene has the name of the file.
 
-Which band is which comes from the file's own band descriptions (standard or Sentinel-2 names, or words such
-as "red" and "nir"; see `landfold.geo.bands.standard_name`), else from ``band_order``: a name for each band of the
-file, null or "-" for one to leave out, and SCL, QA_PIXEL or FMASK for a mask. The order is never guessed:
-EuroSAT, for one, has B8A last. An alpha band is the file's own mask and is not counted.
+The file's band descriptions name its bands (standard or Sentinel-2 names, or words such as "red" and "nir"; see
+`landfold.geo.bands.standard_name`), else ``band_order`` does: a name for each band of the file, null or "-" for one to
+leave out, and SCL, QA_PIXEL or FMASK for a mask. The order is never guessed: EuroSAT, for example, has B8A last. An
+alpha band is the file's own mask and is not counted.
 """
 
 import re
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rasterio.enums import ColorInterp
 
-from landfold.geo import raster
 from landfold.geo.bands import SENTINEL2, STANDARD_NAMES, standard_name
+from landfold.geo.dataset import RasterError, open_dataset
 from landfold.scenes.sensors.band_files import sidecar_masks, with_masks
-from landfold.scenes.sensors.scenes import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
+from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 MASKS = {"SCL": "scl", "QA_PIXEL": "qa_pixel", "FMASK": "fmask"}
 """Names of mask bands: their kinds."""
@@ -27,16 +27,21 @@ def find(
     band_order: list[str | None] | None,
     source: Callable[[Path], Path | str] = lambda path: path,
 ) -> tuple[list[SceneFiles], list[Path]]:
-    """Scenes among ``files``, and the files that are none; ``source`` tells what GDAL opens for a file.
+    """Scenes among ``files``, and the files that are none.
 
-    A file whose bands have no names, or one twice, or that ``band_order`` does not fit or contradicts is a scene
-    with a fault. ``taken`` are folders that another reader found scenes in. There a raster is a scene only if it names
-    its own bands, since a picture or a mask may well lie beside band files.
+    A file is a scene with a fault if its bands have no names, or one twice, or ``band_order`` does not fit them.
+
+    Args:
+        files: those that no other reader took.
+        taken: folders with scenes of other readers. A raster there, such as a picture or a mask beside band files, is
+            a scene only if it names its own bands.
+        band_order: ``ingest.band_order``.
+        source: what GDAL opens for a file.
 
     Raises:
         SceneError: if an entry of ``band_order`` names no band.
     """
-    order = None if band_order is None else [_ordered(entry) for entry in band_order]
+    order = None if band_order is None else [_checked(entry) for entry in band_order]
     stems = {(path.parent, path.stem) for path in files if _is_raster(path)}
     masks, rest = sidecar_masks(files, stems)
     scenes, left = [], []
@@ -59,7 +64,7 @@ def _is_raster(path: Path) -> bool:
     return path.suffix.lower() in RASTER_SUFFIXES
 
 
-def _ordered(entry: str | None) -> str | None:
+def _checked(entry: str | None) -> str | None:
     """An entry of ``band_order`` as it was given, or None for a band to leave out."""
     if entry is None or entry == "-":
         return None
@@ -72,12 +77,12 @@ def _ordered(entry: str | None) -> str | None:
 
 
 def _scene(path: Path, source: Path | str, order: list[str | None] | None, *, beside_others: bool) -> SceneFiles | None:
-    """The scene in a file; None if it is no scene: one band without a name, or a foreign raster."""
+    """The scene in a file; None if it is no scene: one band without a name, or another raster."""
     try:
-        with raster.opened(source) as dataset:
+        with open_dataset(source) as dataset:
             counted = [i for i, c in enumerate(dataset.colorinterp, start=1) if c is not ColorInterp.alpha]
             described = [dataset.descriptions[i - 1] for i in counted]
-    except raster.RasterError as error:
+    except RasterError as error:
         return None if beside_others else SceneFiles.faulty(path.stem, "unknown", path, str(error))
     own = _described(described)
     if not any(own) and (beside_others or (len(own) == 1 and len(order or ()) != 1)):

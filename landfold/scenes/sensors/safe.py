@@ -3,7 +3,7 @@
 A product is a folder with MTD_MSIL1C.xml or MTD_MSIL2A.xml. Each band is taken once, at its finest resolution
 that is there. Numbers become reflectance with the product's own values: (DN + add offset) / quantification
 value (Sentinel-2 Products Specification Document, S2-PDGS-TAS-DI-PSD, since issue 14.9: the offset is -1000
-from processing baseline 04.00 on, and 0 before). Archives are read in place, nothing is unpacked.
+from processing baseline 04.00 on, and 0 before). Archives are read in place, without unpacking.
 """
 
 import re
@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 
 from landfold.geo.bands import SENTINEL2, Radiometry
 from landfold.scenes.sensors.metadata import MAX_BYTES, decode, number, parse_xml, read_text
-from landfold.scenes.sensors.scenes import BandFile, MaskFile, SceneError, SceneFiles, date_in
+from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 LEVELS = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
 
@@ -52,18 +52,18 @@ def find(files: list[Path]) -> tuple[list[SceneFiles], list[Path]]:
     for path in files:
         root = next((parent for parent in path.parents if parent in roots), None)
         (left if root is None else roots[root]).append(path)
-    scenes = [_found(_in_folder(root, members)) for root, members in roots.items()]
+    scenes = [_scene_or_fault(_in_folder(root, members)) for root, members in roots.items()]
     faults, left = _without_metadata(left)
     scenes += faults
     owned = set()
     for path in left:
         if path.suffix.lower() == ".zip":
             try:
-                found = [_found(product) for product in _in_archive(path)]
+                archived = [_scene_or_fault(product) for product in _in_archive(path)]
             except SceneError as error:
-                found = [SceneFiles.faulty(_name(path.stem), "unknown", path, error)]
-            scenes += found
-            owned.update([path] if found else [])
+                archived = [SceneFiles.faulty(_name(path.stem), "unknown", path, error)]
+            scenes += archived
+            owned.update([path] if archived else [])
     return scenes, [path for path in left if path not in owned]
 
 
@@ -128,7 +128,7 @@ def _archived(path: Path, metadata: PurePosixPath, names: list[str]) -> _Product
     )
 
 
-def _found(product: _Product) -> SceneFiles:
+def _scene_or_fault(product: _Product) -> SceneFiles:
     try:
         return _scene(product)
     except SceneError as error:
@@ -164,7 +164,7 @@ def _scene(product: _Product) -> SceneFiles:
 
 def _finest(product: _Product) -> dict[str, str]:
     """The member that holds each band, and SCL, at its finest resolution; in the order of the bands."""
-    found: dict[str, tuple[int, str]] = {}
+    finest: dict[str, tuple[int, str]] = {}
     granules = set()
     for member in sorted(product.members):
         match = _IMAGE.fullmatch(member)
@@ -172,18 +172,18 @@ def _finest(product: _Product) -> dict[str, str]:
             continue
         granules.add(match["granule"])
         candidate = (int(match["metres"] or 0), member)  # level 1C has one file a band and no number in its name
-        found[match["what"]] = min(candidate, found.get(match["what"], candidate))
+        finest[match["what"]] = min(candidate, finest.get(match["what"], candidate))
     if len(granules) > 1:
         raise SceneError(
             f"{product.place}: holds {len(granules)} granules ({', '.join(sorted(granules))}); Landfold reads products "
             "of one tile, as they are delivered since 2016-12-06: fetch the tiles one by one"
         )
-    return {what: found[what][1] for what in (*SENTINEL2, "SCL") if what in found}
+    return {what: finest[what][1] for what in (*SENTINEL2, "SCL") if what in finest}
 
 
 def _text(root: Element, tag: str) -> str | None:
-    found = root.find(f".//{{*}}{tag}")
-    return found.text.strip() if found is not None and found.text else None
+    element = root.find(f".//{{*}}{tag}")
+    return element.text.strip() if element is not None and element.text else None
 
 
 def _radiometry(root: Element, level: str, baseline: str, where: str) -> Callable[[str], Radiometry]:
@@ -213,7 +213,7 @@ def _radiometry(root: Element, level: str, baseline: str, where: str) -> Callabl
 
 
 def _has_offsets(baseline: str) -> bool:
-    """Since 04.00; 99.99 is a processor on a desk, of any age."""
+    """Since 04.00; 99.99 marks a test processor of any age."""
     return re.fullmatch(r"\d\d\.\d\d", baseline) is not None and 4 <= float(baseline) < 99
 
 

@@ -10,12 +10,13 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from landfold.core.settings import SettingsError, validate
+from landfold.geo.dataset import RasterError
 from landfold.geo.grid import Grid
-from landfold.geo.raster import RasterError
+from landfold.geo.vector import VectorError
 from landfold.patches.labels import LabelError, LabelSettings, check_ground, read_labels
 from landfold.patches.labels.vectors import overlap_area, read_polygons
 from landfold.patches.settings import UNLABELLED
-from landfold.scenes.sensors.scenes import BandFile, SceneFiles
+from landfold.scenes.sensors.scene_files import BandFile, SceneFiles
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, box, centres, make_grid, params, write_band, write_labels
 
 FIELDS = {
@@ -75,7 +76,7 @@ def test_zone_values_are_burned_as_the_classes_are(tmp_path):
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(classes == 2, expected == 2)
     assert read(tmp_path).zone_values == ()
-    with pytest.raises(LabelError, match=r"no attribute 'field' \(labels\.zone_attribute\); the file has kind, farm"):
+    with pytest.raises(VectorError, match=r"no attribute 'field' \(labels\.zone_attribute\); the file has kind, farm"):
         read(tmp_path, zone_attribute="field")
 
 
@@ -131,7 +132,7 @@ def test_overlap_counts_pairs_of_different_classes_once(tmp_path):
 
 
 def refused(folder, message, kind="polygons", **changes):
-    with pytest.raises(LabelError, match=message):
+    with pytest.raises((LabelError, VectorError), match=message):
         read(folder, kind, **changes)
 
 
@@ -184,7 +185,7 @@ def test_a_value_that_no_list_names_is_refused(tmp_path):
 
 def test_a_polygon_without_value_is_refused_by_row(tmp_path):
     write_labels(tmp_path / "l.gpkg", [*GOOD, (None, box(0, 0, 9, 9))])
-    refused(tmp_path, r"1 polygons have no value of 'kind' \(labels\.attribute\), row 1")
+    refused(tmp_path, r"1 polygons have no value of 'kind' \(labels\.attribute\) \(row 1\)")
 
 
 @pytest.mark.parametrize(
@@ -200,47 +201,49 @@ def test_a_polygon_without_value_is_refused_by_row(tmp_path):
 def test_what_is_no_valid_polygon_is_refused_by_row(tmp_path, shape):
     table = geopandas.GeoDataFrame({"kind": ["crop", "lake"]}, geometry=[GOOD[0][1], shape], crs=CRS_UTM33)
     table.to_file(tmp_path / "l.gpkg")
-    refused(tmp_path, r"l\.gpkg: 1 features are not valid polygons \(row 1\); set labels\.invalid: mend")
+    refused(tmp_path, r"l\.gpkg: 1 features are not valid polygons \(row 1\); set labels\.invalid: repair")
 
 
 BOWTIE = shapely.Polygon(np.array([(0, 0), (100, 100), (100, 0), (0, 100)]) * [1, -1] + [ORIGIN_X, ORIGIN_Y])
 
 
-def test_invalid_polygons_are_mended_counted_and_named(tmp_path):
+def test_invalid_polygons_are_repaired_counted_and_named(tmp_path):
     write_labels(tmp_path / "l.gpkg", [("lake", box(200, 0, 300, 100)), ("crop", BOWTIE)])
-    labels = read(tmp_path, invalid="mend")
+    labels = read(tmp_path, invalid="repair")
     assert labels.summary(CRS_UTM33) == {"label_overlap_m2": 0, "labels_mended": 1}
-    assert [w.split(": ")[1] for w in labels.warnings] == ["1 invalid polygons were mended (row 1)"]
+    assert [w.split(": ")[1] for w in labels.warnings] == ["1 invalid polygons were repaired (row 1)"]
     assert sorted(shapely.area(labels.polygons.geometry.values)) == [5000, 10_000]
-    found = burned(tmp_path, invalid="mend")
+    found = burned(tmp_path, invalid="repair")
     assert found[1, 0] == 1
     assert found[1, 9] == 1
     assert (found[1, 3:7] == UNLABELLED).all(), "between the wings"
-    assert read_polygons(tmp_path, label_settings(invalid="mend", exclude=["road", "crop"], classes=TWO)).mended == 0
+    assert (
+        read_polygons(tmp_path, label_settings(invalid="repair", exclude=["road", "crop"], classes=TWO)).repaired == 0
+    )
 
 
 TWO = {"water": ["lake"], "land": ["rock"]}
 
 
 @pytest.mark.parametrize("shape", [shapely.Point(0, 0), shapely.Polygon([(0, 0), (9, 9), (0, 0)]), None])
-def test_what_cannot_be_mended_is_refused_by_row(tmp_path, shape):
+def test_what_cannot_be_repaired_is_refused_by_row(tmp_path, shape):
     table = geopandas.GeoDataFrame({"kind": ["crop", "lake"]}, geometry=[GOOD[0][1], shape], crs=CRS_UTM33)
     table.to_file(tmp_path / "l.gpkg")
-    refused(tmp_path, r"1 features are not valid polygons \(row 1\); and nothing of them is left", invalid="mend")
+    refused(tmp_path, r"1 features are not valid polygons \(row 1\); and nothing of them is left", invalid="repair")
 
 
-def test_mending_keeps_area_and_drops_lines(tmp_path):
+def test_repairing_keeps_area_and_drops_lines(tmp_path):
     corners = [(0, 0), (100, 0), (100, 50), (100, 150), (100, 50), (0, 50)]
     spike = shapely.Polygon([(ORIGIN_X + east, ORIGIN_Y - south) for east, south in corners])
     write_labels(tmp_path / "l.gpkg", [("crop", spike)])
-    mended = read(tmp_path, invalid="mend").polygons.geometry.iloc[0]
-    assert mended.equals(box(0, 0, 100, 50))
+    repaired = read(tmp_path, invalid="repair").polygons.geometry.iloc[0]
+    assert repaired.equals(box(0, 0, 100, 50))
 
 
-def test_valid_polygons_are_the_same_with_mend(tmp_path):
+def test_valid_polygons_are_the_same_with_repair(tmp_path):
     write_labels(tmp_path / "l.gpkg", [("crop", box(20, 30, 76, 54)), ("lake", box(200, 0, 300, 200))])
-    np.testing.assert_array_equal(burned(tmp_path, invalid="mend"), burned(tmp_path))
-    assert read(tmp_path, invalid="mend").warnings == ()
+    np.testing.assert_array_equal(burned(tmp_path, invalid="repair"), burned(tmp_path))
+    assert read(tmp_path, invalid="repair").warnings == ()
 
 
 def test_a_file_of_several_layers_needs_a_choice(tmp_path):
@@ -259,7 +262,7 @@ def test_a_layer_of_a_file_that_has_none_is_refused(tmp_path):
     geopandas.GeoDataFrame({"kind": ["crop"]}, geometry=[box(0, 0, 9, 9)], crs=CRS_UTM33).to_parquet(
         tmp_path / "l.parquet"
     )
-    refused(tmp_path, r"l\.parquet: this format has no layers; set labels\.layer to null, not 'a'", layer="a")
+    refused(tmp_path, r"l\.parquet: no layer 'a' \(labels\.layer\); the file has none", layer="a")
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".shp", ".fgb", ".gml", ".parquet", ".zip"])
@@ -432,7 +435,7 @@ def test_mode_takes_the_class_of_most_ground_and_nearest_that_of_the_centre(tmp_
     values = np.full((60, 90), 10, np.uint8)
     values[1::3, 1::3] = 20
     values[:3, :3] = [[0, 0, 0], [0, 20, 0], [0, 0, 0]]  # most of this pixel is unlabelled
-    write_label_raster(tmp_path, values, make_grid(20, 30).refined(3), nodata=0)
+    write_label_raster(tmp_path, values, make_grid(60, 90, 10 / 3), nodata=0)
     assert (warped(tmp_path, resampling="nearest") == 2).all()
     expected = np.ones((20, 30), np.uint8)
     expected[0, 0] = UNLABELLED
@@ -653,7 +656,7 @@ def test_labels_that_meet_no_scene_are_refused_with_both_bounds(tmp_path):
         rf"y {south:.0f} to {north:.0f}, "
         rf"the 2 scenes in x {ORIGIN_X:.0f} to {ORIGIN_X + 1300:.0f}, y {ORIGIN_Y - 270:.0f} to {ORIGIN_Y:.0f}; check"
     )
-    with pytest.raises(LabelError, match=message):
+    with pytest.raises((LabelError, VectorError), match=message):
         check_ground(read(tmp_path), grids, CRS_UTM33)
     check_ground(read(tmp_path), grids | {"c": make_grid(5, 6, x_px=505)}, CRS_UTM33)  # one that meets is enough
 

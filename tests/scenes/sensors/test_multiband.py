@@ -6,7 +6,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from landfold.scenes.sensors import find_scenes
-from landfold.scenes.sensors.scenes import SceneError
+from landfold.scenes.sensors.scene_files import SceneError
 from tests.factories import make_grid
 from tests.products import assert_fault
 

@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from landfold.scenes.sensors import find_scenes, metadata
-from landfold.scenes.sensors.scenes import SceneError
+from landfold.scenes.sensors.scene_files import SceneError
 from tests.products import L1C_FILES, SAFE_NAME, assert_fault, safe_xml, write_safe, zipped
 
 OFFSETS = dict.fromkeys(range(13), -1000)

@@ -5,7 +5,7 @@ import rasterio
 import stages.ingest
 from landfold.patches.labels import LabelSettings, read_labels
 from landfold.scenes.sensors import find_scenes
-from landfold.scenes.sensors.scenes import SceneError
+from landfold.scenes.sensors.scene_files import SceneError
 from tests.factories import leftovers, make_grid, read_json, small_scene, tree, write_band, write_params
 from tests.products import LANDSAT_NAME, SAFE_NAME, assert_fault, write_landsat, write_safe
 
@@ -84,7 +84,7 @@ def test_foreign_files_are_told_once_and_not_all_of_many(tmp_path):
     deliver(tmp_path, "a_B02.tif", "b_B02.tif", *[f"{i:02}.txt" for i in range(12)])
     first, second = find_scenes(tmp_path)
     listed = ", ".join(f"{i:02}.txt" for i in range(10))
-    assert (first.warnings, second.warnings) == ([f"not understood, ignored: {listed} and 2 more"], [])
+    assert (first.warnings, second.warnings) == ([f"not understood, ignored: {listed}, ..."], [])
 
 
 def test_foreign_files_of_a_folder_without_scenes_are_told_by_the_scene_around_them_or_the_first(tmp_path):
@@ -169,7 +169,9 @@ def test_an_absent_folder_is_refused(tmp_path):
         find_scenes(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("target", "message"), [("real", "a folder: DVC does not look into it"), ("gone", "nothing")])
+@pytest.mark.parametrize(
+    ("target", "message"), [("real", "a folder, of which DVC would miss changes"), ("gone", "nothing")]
+)
 def test_a_link_that_is_none_to_a_file_is_refused(tmp_path, target, message):
     deliver(tmp_path, "real/S_B02.tif", "scenes/T_B02.tif")
     (tmp_path / "scenes/one.tif").symlink_to(tmp_path / target)

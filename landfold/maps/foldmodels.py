@@ -1,0 +1,70 @@
+"""The trained models of all folds, and which fold held out the ground of a map's cells."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas
+import shapely
+from rasterio.crs import CRS
+
+from landfold.core.files import read_json
+from landfold.core.settings import validate
+from landfold.folds.lists import read_index
+from landfold.geo.grid import Grid
+from landfold.network.card import ModelCard
+from landfold.network.errors import ModelError
+from landfold.network.model import Classifier
+
+
+def read_fold_cards(models: Path, folds: Path) -> list[ModelCard]:
+    """The cards of all folds that ``folds``/index.json lists, in their order.
+
+    Args:
+        models: folder of fold_0, fold_1, ..., each with a model.json.
+        folds: folder of the fold lists.
+
+    Raises:
+        FoldError: there is no index, or a fold was trained on another split than the index lists.
+        ModelError: a fold has no card.
+        SettingsError: a card lacks something.
+    """
+    index, cards = read_index(folds), []
+    for fold in index.folds:
+        path = models / f"fold_{fold}" / "model.json"
+        if not path.is_file():
+            raise ModelError(f"{path}: not found, so the model of fold {fold} is missing; {index.retrain(fold)}")
+        card = validate(read_json(path), ModelCard, where=str(path))
+        index.check_card(path, fold, card.fold_digest)
+        cards.append(card)
+    return cards
+
+
+def load_fold_models(models: Path, folds: Path, device: str) -> list[Classifier]:
+    """The classifiers of all folds that ``folds``/index.json lists, in their order, on a device.
+
+    Raises:
+        FoldError, SettingsError: see `read_fold_cards`.
+        ModelError: a fold is missing or broken.
+    """
+    return [Classifier.load(models / f"fold_{card.fold}", device) for card in read_fold_cards(models, folds)]
+
+
+def fold_of_cells(
+    grid: Grid, crs: CRS, zone_of: Callable[[np.ndarray, np.ndarray], np.ndarray], fold_of_zone: dict[str, int]
+) -> np.ndarray:
+    """The fold that held out the zone of each cell's centre, (row, column) int64; -1 where no fold has the zone.
+
+    Args:
+        grid: the cells.
+        crs: of the zones.
+        zone_of: gives the zone at x and y in that CRS.
+        fold_of_zone: the fold that holds out each zone.
+    """
+    columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
+    t = grid.transform
+    x, y = t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
+    centres = geopandas.GeoSeries(shapely.points(x.ravel(), y.ravel()), crs=grid.crs).to_crs(crs)
+    zones = pandas.Series(zone_of(centres.x.to_numpy(), centres.y.to_numpy()))
+    return zones.map(fold_of_zone).fillna(-1).to_numpy(np.int64).reshape(grid.shape)

@@ -1,0 +1,191 @@
+"""The scores in files: metrics/summary.json, and every table behind it in metrics/scores.json.
+
+All numbers are rounded to 4 digits (metres to 1). A score ``{"pooled", "low", "high"}`` has its zone-bootstrap 95 %
+interval; ``low`` and ``high`` are null where no resample defines the score. A null number is one that is not defined.
+With repeats a score is pooled within each repeat and then averaged; counts are those of one repeat, except in
+``confusion`` and ``calibration.reliability``, which count every repeat.
+
+``classes``: their names, in the order of all tables.
+``patches``, ``zones``, ``repeats``: numbers; ``zones`` are those of the first repeat, which are resampled.
+``headline``: score name (accuracy, balanced_accuracy, macro_f1) to ``{"pooled", "low", "high"}``.
+``pooled``: plain numbers: weighted_f1, top2, log_loss, brier, ece, quantity_disagreement, allocation_disagreement.
+``kappa``: ``{"value", "caveat"}``, the caveat one or two sentences to print beside it.
+``confusion``: rows of counts, truth along the rows, prediction along the columns, both in the order of ``classes``.
+``per_class``: a list of ``{"class", "support", "precision", "recall", "f1"}``: precision is user's accuracy, recall
+producer's, each a ``{"pooled", "low", "high"}``.
+``per_fold``: a list of ``{"fold", "repeat", "patches", "accuracy", "balanced_accuracy", "macro_f1", "log_loss",
+"temperature"}``.
+``per_zone``: a list, by name, of ``{"zone", "fold", "patches", "accuracy", "distance_m"}``: the fold in the first
+repeat, and the mean distance of its patches to the nearest training patch, metres.
+``zone_summary``: ``{"worst": a row of per_zone, "median_accuracy", "least_patches"}``: the worst zone of those with
+``least_patches`` or more, or of all zones where there is none so large; the median is over all zones.
+``comparisons``: a list, one a pair and headline score, of ``{"comparison", "of", "against", "score", "of_value",
+"against_value", "difference", "low", "high"}``: difference is of_value less against_value, paired over the resamples.
+``comparison`` is over_baseline (of network, against baseline: band statistics) and, where the network was trained
+under the random folds, too, gap (of random, against zoned: the network under random and under spatial folds).
+``calibration``: ``bins`` (number of bins of equal width of the confidence), ``clip`` (least probability in a
+logarithm), ``before`` and ``after`` temperature scaling ``{"log_loss", "brier", "ece"}``, ``temperatures``, a list of
+``{"fold", "temperature", "fitted_on" (patches), "log_loss_before", "log_loss_after"}``, and ``reliability``, a list
+of ``{"scaled", "bin", "low", "high", "count", "confidence", "accuracy"}``, bins without a patch left out.
+``warnings``: sentences, empty where there is nothing to warn of.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas
+
+from landfold.scores.calibration import BINS, CLIP, brier, calibration_error, log_loss, top_accuracy
+from landfold.scores.intervals import FEW_ZONES, headline_scores
+from landfold.scores.metrics import (
+    HEADLINE,
+    KAPPA_CAVEAT,
+    allocation_disagreement,
+    kappa,
+    quantity_disagreement,
+    rounded,
+    weighted_f1,
+)
+from landfold.scores.predictions import OutOfFoldPredictions
+from landfold.scores.settings import EvaluateSettings
+from landfold.scores.tables import class_scores, comparisons, defined, reliability_table, zone_scores
+
+LEAST_PATCHES = 10
+"""A zone with fewer patches is not called the worst: by chance alone some of those have nothing right."""
+
+
+def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: EvaluateSettings) -> dict[str, Any]:
+    """What metrics/summary.json holds, rounded to 4 digits.
+
+    A headline score under ``zoned`` (spatial CV) has ``pooled`` (over the out-of-fold predictions of a repeat, averaged
+    over repeats), ``low`` and ``high`` (its zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the
+    population's standard deviation: these are all the folds there are). The others are plain numbers; ``ece_scaled``
+    is the expected calibration error after temperature scaling. ``over_baseline`` is the network's score less that of
+    band statistics on the same patches, paired (their scores are in metrics/audit.json). ``random`` and ``gap``
+    (random less zoned, paired) are there where the network was trained under the random folds, too; ``test`` where
+    there is a test region. `dvc exp show` gives a column to every number here: all else is in metrics/scores.json.
+
+    Args:
+        pool: the predictions.
+        tables: what `score_tables` gives for them.
+        settings: of the resamples.
+    """
+    by_fold = pool.confusion_by(pool.table["fold"].to_numpy())
+    spatial: dict[str, Any] = {
+        name: tables["headline"][name] | {"mean": rounded(scores.mean()), "std": rounded(scores.std())}
+        for name, scores in ((name, score(by_fold)) for name, score in HEADLINE.items())
+    }
+    spatial |= tables["pooled"] | {"ece_scaled": tables["calibration"]["after"]["ece"]}
+    spatial["f1"] = {row["class"]: row["f1"]["pooled"] for row in tables["per_class"]}
+    summary = {"zoned": spatial, "patches": tables["patches"], "zones": tables["zones"]}
+    for row in tables["comparisons"]:
+        difference = {"pooled": row["difference"], "low": row["low"], "high": row["high"]}
+        summary.setdefault(row["comparison"], {})[row["score"]] = difference
+    if "gap" in summary:
+        summary["random"] = headline_scores(pool.zone_confusions("predicted_random"), settings)
+    if len(pool.test):
+        counts = pool.confusions_of_test()
+        summary["test"] = headline_scores(counts, settings) | {"patches": len(pool.test), "zones": len(counts)}
+    return summary
+
+
+def score_tables(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> dict[str, Any]:
+    """What metrics/scores.json holds: see the module's docstring."""
+    zones = pool.zone_confusions()
+    by_repeat = zones.sum(axis=0)
+    by_zone = zone_scores(pool)
+    return {
+        "classes": pool.classes,
+        "patches": len(pool.table) // len(by_repeat),
+        "zones": len(zones),
+        "repeats": len(by_repeat),
+        "headline": headline_scores(zones, settings),
+        "pooled": _plain_scores(pool, by_repeat),
+        "kappa": {"value": defined(kappa(by_repeat).mean()), "caveat": KAPPA_CAVEAT},
+        "confusion": pool.confusion().tolist(),
+        "per_class": class_scores(zones, pool.classes, settings),
+        "per_fold": _per_fold(pool),
+        "per_zone": by_zone.to_dict("records"),
+        "zone_summary": _zone_summary(by_zone),
+        "comparisons": comparisons(pool, settings),
+        "calibration": _calibration(pool),
+        "warnings": _warnings(pool),
+    }
+
+
+def _plain_scores(pool: OutOfFoldPredictions, by_repeat: np.ndarray) -> dict[str, float]:
+    """The scores that are given without an interval; ``by_repeat`` is (repeat, class, class)."""
+    repeats, truth = pool.table["repeat"].to_numpy(), pool.truth
+    top2 = [top_accuracy(pool.probabilities[repeats == i], truth[repeats == i], 2) for i in np.unique(repeats)]
+    return {
+        "weighted_f1": rounded(weighted_f1(by_repeat).mean()),
+        "top2": rounded(np.mean(top2)),
+        **_probability_scores(pool, pool.probabilities),
+        "quantity_disagreement": rounded(quantity_disagreement(by_repeat).mean()),
+        "allocation_disagreement": rounded(allocation_disagreement(by_repeat).mean()),
+    }
+
+
+def _probability_scores(pool: OutOfFoldPredictions, probabilities: np.ndarray) -> dict[str, float]:
+    """Log loss, Brier score and expected calibration error, each the mean over repeats."""
+    repeats, truth = pool.table["repeat"].to_numpy(), pool.truth
+    scores = {"log_loss": log_loss, "brier": brier, "ece": calibration_error}
+    return {
+        name: rounded(np.mean([score(probabilities[repeats == i], truth[repeats == i]) for i in np.unique(repeats)]))
+        for name, score in scores.items()
+    }
+
+
+def _warnings(pool: OutOfFoldPredictions) -> list[str]:
+    """What speaks against the intervals."""
+    counted = {"zones": pool.table["zone"].nunique()}
+    if len(pool.test):
+        counted["zones in the test region"] = pool.test["zone"].nunique()
+    return [
+        f"{number} {what}: intervals over fewer than {FEW_ZONES} zones are too narrow; make smaller zones "
+        "(zones.block_size_m), but not below the range over which errors are correlated, or label more ground"
+        for what, number in counted.items()
+        if number < FEW_ZONES
+    ]
+
+
+def _per_fold(pool: OutOfFoldPredictions) -> list[dict[str, Any]]:
+    folds = pool.table["fold"].to_numpy()
+    temperatures = pool.scaling.temperatures.set_index("fold")
+    rows = []
+    for fold, counts in zip(np.unique(folds), pool.confusion_by(folds), strict=True):
+        own = folds == fold
+        rows.append(
+            {
+                "fold": int(fold),
+                "repeat": int(pool.table["repeat"].to_numpy()[own][0]),
+                "patches": int(own.sum()),
+                **{name: rounded(score(counts)) for name, score in HEADLINE.items()},
+                "log_loss": rounded(temperatures.loc[fold, "log_loss_before"]),
+                "temperature": rounded(temperatures.loc[fold, "temperature"]),
+            }
+        )
+    return rows
+
+
+def _zone_summary(by_zone: pandas.DataFrame) -> dict[str, Any]:
+    large = by_zone[by_zone["patches"] >= LEAST_PATCHES]
+    ranked = (large if len(large) else by_zone).sort_values(
+        ["accuracy", "patches", "zone"], ascending=[True, False, True]
+    )
+    return {
+        "worst": ranked[:1].to_dict("records")[0],
+        "median_accuracy": rounded(by_zone["accuracy"].median()),
+        "least_patches": LEAST_PATCHES,
+    }
+
+
+def _calibration(pool: OutOfFoldPredictions) -> dict[str, Any]:
+    return {
+        "bins": BINS,
+        "clip": CLIP,
+        "before": _probability_scores(pool, pool.probabilities),
+        "after": _probability_scores(pool, pool.scaling.probabilities),
+        "temperatures": pool.scaling.temperatures.round(4).to_dict("records"),
+        "reliability": reliability_table(pool).to_dict("records"),
+    }

@@ -1,0 +1,183 @@
+"""A request is answered as `landfold predict` maps the scene's file, and one that cannot be answered is refused."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import rasterio
+
+from landfold.deploy.bundle import BundleError
+from landfold.deploy.predict import predict_scenes
+from landfold.deploy.scenejob import PredictOptions
+from landfold.deploy.serving import LIMITS, ServingLimits
+from landfold.deploy.serving.scoring import RequestError, answer
+from landfold.geo.raster import Raster
+from landfold.maps.classmap import NO_CLASS
+from landfold.maps.inference import map_grid, predict_windows
+from landfold.scenes.indices import write_indices
+from landfold.scenes.normalize import ChannelStatistics, SceneStatistics, normalize_scene
+from landfold.scenes.settings import IndexSettings
+from tests.factories import small_scene, write_raster
+from tests.served import BANDS, CHANNELS, CLASSES, INDICES, SIZE_PX, STRIDE_PX
+
+HEIGHT, WIDTH = 50, 61
+
+
+def ground(height=HEIGHT, width=WIDTH, seed=0):
+    """(band, y, x) reflectance that varies in every direction, with a corner of no data and a hole in one band."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    smooth = np.stack([0.1 + 0.05 * i + 0.002 * rows + 0.001 * (i + 1) * columns for i in range(len(BANDS))])
+    values = (smooth + random.normal(0, 0.01, smooth.shape)).astype(np.float32)
+    values[:, :9, :11] = np.nan
+    values[2, 30:33, 40:45] = np.nan
+    return values
+
+
+def windows_of(scene, count=5):
+    """Windows of the scene's lower right, where there is data."""
+    return np.stack([scene[:, 20 + i : 20 + i + SIZE_PX, 15 + 3 * i : 15 + 3 * i + SIZE_PX] for i in range(count)])
+
+
+def through_files(bundle, scene, folder):
+    """What the stages and slide give for a scene: its statistics, windows' probabilities and the cells' means."""
+    valid = np.isfinite(scene).all(axis=0)
+    path = write_raster(folder / "scene.tif", dict(zip(BANDS, np.nan_to_num(scene), strict=True)), valid=valid)
+    write_indices(path, IndexSettings(names=INDICES), folder / "indices.tif")
+    card = bundle.card
+    normalize_scene([path, folder / "indices.tif"], card.normalize, folder / "s.json", folder / "normalized.tif")
+    with Raster.open(folder / "normalized.tif") as raster:
+        cells = np.zeros((*map_grid(raster.grid, STRIDE_PX).shape, len(CLASSES)), dtype=np.float32)
+        for strip in predict_windows(raster, bundle.models, STRIDE_PX):
+            mean = strip.probabilities.mean(axis=0)
+            cells[strip.window.toslices()] = np.where(strip.valid[..., None] >= card.export.min_valid, mean, 0)
+        pixels = raster.read_raw(raster.grid.whole)
+    return SceneStatistics.load(folder / "s.json"), pixels, cells
+
+
+def params_of(statistics):
+    return {end: [getattr(statistics.channels[name], end) for name in CHANNELS] for end in ("low", "high")}
+
+
+def test_a_scene_is_answered_as_the_stages_map_it(bundle, tmp_path):
+    scene = ground()
+    statistics, pixels, cells = through_files(bundle, scene, tmp_path)
+    assert cells.shape == (13, 16, 3)
+    # no data: 2 x 3 cells of the corner of 9 x 11 px, and the 13 of the last column, of which 1 px in 4 is in the scene
+    assert (cells.sum(axis=2) == 0).sum() == 19
+    found = answer(bundle, scene[None], {"mode": "scene"}, LIMITS)
+    np.testing.assert_array_equal(found[0], cells)
+    given = answer(bundle, scene[None], {"mode": "scene"} | params_of(statistics), LIMITS)
+    np.testing.assert_array_equal(given[0], cells)
+    windows = windows_of(scene)
+    found = answer(bundle, windows, params_of(statistics), LIMITS)
+    np.testing.assert_array_equal(found, bundle.probabilities(windows_of(pixels)))
+
+
+def test_each_scene_of_a_request_has_its_own_statistics(bundle):
+    scenes = np.stack([ground(), ground(seed=1) * 0.3 + 0.2])
+    both = answer(bundle, scenes, {"mode": "scene"}, LIMITS)
+    assert both.shape == (2, 13, 16, 3)
+    for scene, found in zip(scenes, both, strict=True):
+        np.testing.assert_array_equal(answer(bundle, scene[None], {"mode": "scene"}, LIMITS)[0], found)
+    assert np.abs(both[0] - both[1]).max() > 0.01
+
+
+def test_a_scene_is_answered_as_landfold_predict_maps_its_file(bundle, tmp_path):
+    delivered = small_scene(tmp_path / "scenes")
+    (outcome,) = predict_scenes(
+        [delivered], bundle.folder, tmp_path / "maps", PredictOptions(), bar=lambda name: nullcontext(lambda x: None)
+    )
+    assert outcome.outcome == "mapped", outcome.reason
+    bands = []
+    for path in sorted(delivered.glob("*.tif")):
+        with rasterio.open(path) as dataset:
+            bands.append(dataset.read(1))
+    numbers = np.stack(bands)
+    reflectance = np.where((numbers == 0).any(axis=0), np.nan, numbers * np.float32(1e-4)).astype(np.float32)
+    found = answer(bundle, reflectance[None], {"mode": "scene"}, LIMITS)[0]
+    with rasterio.open(tmp_path / f"maps/{delivered.name}_class.tif") as dataset:
+        classes = dataset.read(1)
+    with rasterio.open(tmp_path / f"maps/{delivered.name}_confidence.tif") as dataset:
+        confidence = dataset.read(1)
+    nodata = found.sum(axis=2) == 0
+    np.testing.assert_array_equal(nodata, classes == NO_CLASS)
+    assert nodata.any()
+    assert len(np.unique(classes[~nodata])) > 1
+    # the file's integers have exact percentiles, the request's float32 reflectance has those of its own digits
+    np.testing.assert_allclose(found.max(axis=2)[~nodata], confidence[~nodata], atol=1e-5)
+    sure = np.sort(found, axis=2)[..., -1] - np.sort(found, axis=2)[..., -2] > 1e-4
+    np.testing.assert_array_equal(found.argmax(axis=2)[~nodata & sure] + 1, classes[~nodata & sure])
+
+
+GOOD = np.full((2, len(BANDS), SIZE_PX, SIZE_PX), 0.2, dtype=np.float32)
+
+
+GIVEN = {"low": [0.0] * len(CHANNELS), "high": [0.5] * len(CHANNELS)}
+
+
+def changed(index, value):
+    values = GOOD.copy()
+    values[index] = value
+    return values
+
+
+REFUSED = {
+    "bands": (
+        GOOD[:, :3],
+        GIVEN,
+        r"\(2, 3, 8, 8\), float32; expected numbers of shape \(n, 4, y, x\), bands B, G",
+    ),
+    "size": (GOOD[..., :7], GIVEN, r"windows of 8 x 7 px; the model expects 8 x 8"),
+    "empty": (GOOD[:0], GIVEN, r"shape \(0, 4, 8, 8\), .*none of them empty"),
+    "no pixels": (GOOD[:, :, :0], GIVEN, r"shape \(2, 4, 0, 8\), .*none of them empty"),
+    "rank": (GOOD[0], GIVEN, r"shape \(4, 8, 8\), float32; expected numbers of shape \(n, 4, y, x\)"),
+    "ragged": (np.array([None], dtype=object), GIVEN, r"shape \(1,\), object"),
+    "no array": (None, GIVEN, "reflectance is no array"),
+    "infinite": (changed((0, 1, 2, 3), np.inf), GIVEN, "infinite values; send NaN"),
+    "all NaN": (changed(1, np.nan), GIVEN, r"no valid pixel in window 1 \(counted from 0\)"),
+    "a band NaN": (changed((0, 2), np.nan), GIVEN, "no valid pixel in window 0"),
+    "digital numbers": (changed(slice(None), 1200), GIVEN, "band B has a median of 1200; expected reflectance"),
+    "too many": (np.repeat(GOOD, 3, axis=0), GIVEN, "6 windows; a request may have 5"),
+    "mode": (GOOD, {"mode": "map"}, "mode is 'map'; expected windows or scene"),
+    "no statistics": (GOOD, {}, "mode windows needs the params low and high"),
+    "one of them": (GOOD, {"low": GIVEN["low"]}, "there is no high; send low and high, or neither"),
+    "short": (GOOD, {"low": [0.0], "high": [1.0]}, "low has 1 values"),
+    "not finite": (GOOD, GIVEN | {"high": [np.nan] * 5}, "high is no list of finite numbers"),
+    "text": (GOOD, GIVEN | {"low": ["1"] * 5}, "low is no list of finite numbers"),
+    "huge": (GOOD, GIVEN | {"low": [10**400] * 5}, "low is no list of finite numbers"),
+    "nested": (GOOD, GIVEN | {"low": [[1], [2, 3]]}, "low is no list of finite numbers"),
+    "a number": (GOOD, GIVEN | {"low": 1}, "low is no list of finite numbers"),
+    "crossed": (GOOD, GIVEN | {"low": [0.6] * 5}, "channel B: low is 0.6, above high, which is 0.5"),
+    "large scene": (GOOD, {"mode": "scene"}, "128 pixels; a request may have 100"),
+    "many scenes": (
+        np.repeat(GOOD[:1, :, :1, :1], 6, axis=0),
+        GIVEN | {"mode": "scene"},
+        "6 scenes; a request may have",
+    ),
+    "little scene": (GOOD[:1], {"mode": "scene"}, "channel B has 64 valid pixels, the model asks for 100"),
+    "empty scene": (changed(1, np.nan)[1:], {"mode": "scene"}, "channel B has 0 valid pixels"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_answered_is_refused(bundle, name):
+    reflectance, params, message = REFUSED[name]
+    limits = ServingLimits(max_windows=5, max_pixels=100, device="cpu")
+    with pytest.raises((RequestError, BundleError), match=message):
+        answer(bundle, reflectance, params, limits)
+
+
+def test_nodata_pixels_are_as_in_a_normalized_scene(bundle):
+    """Invalid in one band is invalid in all, and 0 after scaling, as ingest and normalize have it."""
+    windows = GOOD.copy()
+    windows[0, 3, 2, 5] = np.nan
+    expected = bundle.channels_of({b: GOOD[:, i] for i, b in enumerate(BANDS)}, _statistics()).swapaxes(0, 1).copy()
+    expected[0, :, 2, 5] = 0
+    np.testing.assert_array_equal(answer(bundle, windows, GIVEN, LIMITS), bundle.probabilities(expected))
+    for params in ({"low": [0.1] * 5, "high": [0.5] * 5}, {"low": [0.0] * 5, "high": [0.6] * 5}):
+        assert np.abs(answer(bundle, windows, params, LIMITS) - answer(bundle, windows, GIVEN, LIMITS)).max() > 1e-4
+
+
+def _statistics():
+    return SceneStatistics("s", 2, 98, {name: ChannelStatistics(0.0, 0.5, 1) for name in CHANNELS})
