@@ -30,7 +30,16 @@ PATIENCE_S = 900
 
 DVC = ("dvc.cli", "dvc.repo.experiments", "dvc.repo.experiments.queue.celery", "dvc.repo.reproduce", "dvc_render")
 MLFLOW = ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "pydantic", "ruamel.yaml")
-"""What small projects spend their time with importing."""
+PIXELS = (
+    "rasterio",
+    "geopandas",
+    "sklearn.ensemble",
+    "spyndex",
+    "matplotlib.pyplot",
+    "torchvision",
+    "lightning_fabric",
+)
+"""Libraries that are slow to import: `launcher` takes those that a project's commands need."""
 
 
 @functools.cache

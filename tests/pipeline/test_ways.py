@@ -104,7 +104,7 @@ def test_temporary_experiment(project: Project) -> None:
     assert project("git status --porcelain") == ""
 
 
-def test_two_queued_experiments_at_once(project: Project) -> None:
+def test_two_queued_experiments_at_once_are_shown_compared_and_applied(project: Project) -> None:
     before = results(project)
     for name, rate in (("third", 0.51), ("fourth", 0.52)):
         project(f"dvc exp run --queue -n {name} -S train.weight_decay={rate}")
@@ -112,7 +112,14 @@ def test_two_queued_experiments_at_once(project: Project) -> None:
     project.run_queue(workers=2)
     found = sorted(added(project, before), key=lambda result: result.name)
     assert found == [Recorded("fourth", ONE_LIVE), Recorded("third", ONE_LIVE)]
+    assert {"third", "fourth"} <= set(project("dvc exp list --name-only").split())
+    shown = project("dvc exp show --csv")
+    assert {"third", "fourth", "main"} <= set(shown.replace("\n", ",").split(","))
+    assert "train.weight_decay" in project("dvc exp diff main third")
+    project("dvc exp branch third kept")
+    assert {"dvc.lock", "params.yaml"} <= set(project("git diff --name-only main kept").splitlines())
     project("dvc exp apply third")
+    assert "weight_decay: 0.51" in project("git diff params.yaml")
     assert ran(project("dvc repro")) == ["track"]
     assert len(added(project, before)) == 2
 

@@ -2,10 +2,7 @@
 
 import multiprocessing
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -30,7 +27,7 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self.process: subprocess.Popen | None = None
+        self.process: multiprocessing.Process | None = None
 
     @property
     def uri(self) -> str:
@@ -38,14 +35,9 @@ class Server:
         return f"http://anna:{SECRETS[0]}@{self.address}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
-        command += ["--port", self.address.partition(":")[2], "--backend-store-uri", "sqlite:///mlflow.db"]
-        command += ["--artifacts-destination", str(self.folder / "bucket")]
-        calm = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=os.environ | calm, stdout=log, stderr=log, start_new_session=True
-            )
+        load_mlflow()
+        self.process = multiprocessing.get_context("fork").Process(target=self.serve)
+        self.process.start()
         end = time.monotonic() + 120
         while True:
             try:
@@ -56,11 +48,31 @@ class Server:
             assert time.monotonic() < end, (self.folder / "server.log").read_text()
             time.sleep(0.1)
 
+    def serve(self) -> None:
+        """The command of MLflow, without the process that it would begin: its imports take seconds."""
+        import mlflow.cli
+        import mlflow.server
+        import uvicorn
+
+        def run_here(command: list[str], *, extra_env: dict[str, str], **_: object) -> None:
+            os.environ.update(extra_env)
+            uvicorn.main(command[command.index("uvicorn") + 1 :])
+
+        mlflow.server._exec_cmd = run_here
+        os.chdir(self.folder)
+        os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+        log = os.open("server.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        options = f"server --workers 1 --host 127.0.0.1 --port {self.address.partition(':')[2]}"
+        places = ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", str(self.folder / "bucket")]
+        mlflow.cli.cli([*options.split(), *places])
+
     def kill(self) -> None:
-        """With all its workers, at once."""
+        """At once, as when the power goes."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.process.kill()
+            self.process.join()
             self.process = None
 
 

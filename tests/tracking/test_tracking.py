@@ -215,7 +215,7 @@ class TestStore:
 
     @pytest.mark.parametrize("character", ["%", "?"])
     def test_path_that_mlflow_misreads_is_refused(self, tmp_path, character):
-        with pytest.raises(TrackingError, match=r"cannot keep a database in a path with % or \?"):
+        with pytest.raises(TrackingError, match=r"cannot use a database in a path with % or \?"):
             tracking.create_database(tmp_path / f"a{character}20b" / "mlflow.db")
         assert list(tmp_path.iterdir()) == []
 
