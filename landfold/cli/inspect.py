@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 PARAMS = Path("params.yaml")
+WIDTH = 100
+"""Columns of the output in a file or a pipe; on a terminal it is as wide as that."""
 
 _ABOUT = """\
 Show what Landfold recognises at PATH, before any run: scenes with their sensor, date, CRS, grid, bands
@@ -49,13 +52,15 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Inspect; the exit code is returned."""
-    # Here and not above: GDAL and geopandas take a second that --help need not wait for.
-    from landfold.cli.inspection import inspect
-    from landfold.cli.inspection.report import report_data, report_text
+    # imported here, since GDAL and geopandas take a second that --help does not need
+    from rich.console import Console
 
-    params = options.params or (PARAMS if PARAMS.is_file() else None)
-    found = inspect(options.path, params)
-    print(
-        json.dumps(report_data(found), indent=2, ensure_ascii=False) if options.json else report_text(found), flush=True
-    )
-    return 0 if found.taken else 1
+    from landfold.cli.inspection import inspect
+    from landfold.cli.inspection.presentation import report_data, show
+
+    inspection = inspect(options.path, options.params or (PARAMS if PARAMS.is_file() else None))
+    if options.json:
+        print(json.dumps(report_data(inspection), indent=2, ensure_ascii=False), flush=True)
+    else:
+        show(inspection, Console(width=None if sys.stdout.isatty() else WIDTH))
+    return 0 if inspection.taken else 1

@@ -85,6 +85,29 @@ def test_help_loads_nothing_slow_and_inspect_neither_torch_nor_mlflow(delivery):
     assert json.loads(done.stdout)["kind"] == "delivery"
 
 
+def test_no_error_of_any_command_waits_for_torch_or_mlflow(tmp_path):
+    code = (
+        "import sys; from landfold.cli import main\n"
+        "for line in sys.stdin:\n"
+        "    assert main(line.split()) == 1, line\n"
+        "    assert not {'torch', 'mlflow', 'matplotlib'} & set(sys.modules), line"
+    )
+    lines = [
+        *("doctor", "inspect nowhere", "sweep a=1", "sweep -n 1 a=1", "predict x -m nowhere -o maps"),
+        *("serve -m nowhere", "onnx -m nowhere -o x.onnx", "register -m nowhere", "accuracy nowhere.tif nowhere.csv"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("landfold ") == len(lines)
+
+
 def test_a_reader_that_stops_early_is_no_error(delivery):
     command = f"{sys.executable} -m landfold.cli inspect raw | head -1"
     done = launched(["bash", "-c", command], delivery)

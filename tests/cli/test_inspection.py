@@ -1,3 +1,4 @@
+import io
 import json
 import os
 
@@ -9,13 +10,15 @@ import shapely
 import yaml
 from affine import Affine
 from rasterio.crs import CRS
+from rich.console import Console
+from ruamel.yaml import YAML
 
 import stages.ingest
 import stages.patches
 from landfold.cli.inspection import InspectionError, inspect
-from landfold.cli.inspection.params_text import scalar
-from landfold.cli.inspection.proposal import EUROSAT
-from landfold.cli.inspection.report import WIDTH, report_data, report_text
+from landfold.cli.inspection.commented_yaml import commented, yaml_text
+from landfold.cli.inspection.presentation import report_data, show
+from landfold.cli.inspection.scene_settings import EUROSAT
 from landfold.core import settings
 from landfold.geo.settings import ProjectSettings
 from landfold.patches.labels import LabelSettings
@@ -61,6 +64,12 @@ def tiles(folder, *, count=3, **options):
         for i in range(count):
             stack(folder / label / f"{label}_{i}.tif", x_px=40 * i, y_px=40 * (label == "lake"), **options)
     return folder
+
+
+def report_text(found, width=100):
+    console = Console(file=io.StringIO(), width=width)
+    show(found, console)
+    return console.file.getvalue()
 
 
 def messages(found):
@@ -251,13 +260,13 @@ def test_no_crs_is_refused_and_nothing_is_guessed(tmp_path):
 
 def test_what_files_tell_need_not_be_set(tmp_path):
     silent = inspect(small_scene(tmp_path, "silent"))
-    assert "scale: 0.0001               # check: no scene tells its scale" in silent.proposal.text
-    assert "nodata: 0                   # check: no scene tells its nodata value" in silent.proposal.text
+    assert "scale: 0.0001               # check: no scene has a scale" in silent.proposal.text
+    assert "nodata: 0                   # check: no scene has a nodata value" in silent.proposal.text
     telling = inspect(small_scene(tmp_path / "more", "telling", scale=0.0002, offset=-0.1, nodata=9))
     assert "scale: 0.0001               # not used" in telling.proposal.text
     assert telling.proposal.sections["ingest"]["nodata"] is None
     both = inspect(tmp_path)
-    assert "check: 1 of 2 scenes tells its scale" in both.proposal.text
+    assert "check: 1 of 2 scenes have a scale" in both.proposal.text
 
 
 def test_the_offset_of_late_sentinel2_is_the_users_to_check(tmp_path):
@@ -515,13 +524,13 @@ def test_many_scenes_share_lines_and_their_equal_refusals_one_entry(tmp_path):
     assert len(report_data(found)["scenes"]) == 28
 
 
-def test_the_text_fits_its_width_and_says_what_it_does_not_look_at(tmp_path):
+def test_the_text_fits_its_width_and_says_what_it_does_not_check(tmp_path):
     small_scene(tmp_path / "scenes", "a_very_long_name_of_a_scene_that_does_not_fit_into_a_column_20220101T000000")
     write_landsat(tmp_path / "scenes/l")
     found = inspect(tmp_path)
-    report = report_text(found).partition("Proposed")[0]
-    assert str(tmp_path) in report.splitlines()[0]
-    assert max(map(len, report.splitlines()[2:])) <= WIDTH
+    report = report_text(found, width=90).partition("Proposed")[0]
+    assert report.startswith(str(tmp_path))
+    assert max(map(len, report.splitlines())) <= 90
     assert "ingest.min_valid" in report
 
 
@@ -530,7 +539,7 @@ def test_the_data_hold_what_the_text_tells(tmp_path):
     halves(tmp_path / "labels/labels.gpkg")
     data = json.loads(json.dumps(report_data(inspect(tmp_path)), allow_nan=False))
     assert list(data) == [
-        *("path", "kind", "judged_by", "taken", "scenes", "labels", "refusals", "warnings", "not_looked_at", "proposal")
+        *("path", "kind", "judged_by", "taken", "scenes", "labels", "refusals", "warnings", "not_checked", "proposal")
     ]
     assert data["scenes"] == [
         {
@@ -562,7 +571,7 @@ def test_equal_tiles_are_tried_once_and_judged_alike(tmp_path, monkeypatch):
     stack(tmp_path / "lake/odd.tif", names=("B", "G", "R", "N"), crs=None)
     tried = []
     monkeypatch.setattr(
-        "landfold.cli.inspection.check_scene",
+        "landfold.cli.inspection.verdict.check_scene",
         lambda scene, *rest: tried.append(scene.name) or check_scene(scene, *rest),
     )
     found = inspect(tmp_path)
@@ -573,5 +582,8 @@ def test_equal_tiles_are_tried_once_and_judged_alike(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text", ["a", "1", "no", "null", "1e5", "~", "a: b", "a #b", "- a", "[x", '"q"', "ü, ö", " a", ""]
 )
-def test_every_text_comes_back_from_yaml(text):
-    assert yaml.safe_load(f"{scalar(text)}: [{scalar(text)}]") == {text: [text]}
+def test_every_text_comes_back_from_every_reader_of_yaml(text):
+    written = yaml_text({"labels": commented([(text, [text, None], "a comment"), ("scale", text, "another " * 20)])})
+    content = {"labels": {text: [text, None], "scale": text}}
+    assert yaml.safe_load(written) == YAML(typ="safe", pure=True).load(written) == content
+    assert written.count("#") > 2

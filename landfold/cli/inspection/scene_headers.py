@@ -1,4 +1,4 @@
-"""What the headers of a scene's files tell, whether or not the scene can be used."""
+"""The headers of a scene's files, whether or not the scene can be used."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,12 +22,12 @@ from landfold.scenes.sensors.multiband import MASKS
 from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, SceneFiles
 
 DEGREE_M = 111_320.0
-"""Metres of a degree of latitude, near enough to name a pixel size."""
+"""Metres of a degree of latitude, exact enough for the size of a pixel."""
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What one file tells of one band; ``grid`` is None where it has no CRS or no usable transform."""
+    """The header of one band in one file; ``grid`` is None where it has no CRS or no usable transform."""
 
     grid: Grid | None
     crs: CRS | None
@@ -54,9 +54,11 @@ class _Header:
 
 @dataclass(frozen=True)
 class SceneView:
-    """A scene as found, and what its files' headers say of it; ``headers`` by standard name of the band.
+    """A scene and the headers of its files.
 
-    A scene with a fault has one header under "" where its file can be opened at all.
+    Attributes:
+        scene: the files of the scene.
+        headers: by standard name of the band; a scene with a fault has one under "" if its file can be opened.
     """
 
     scene: SceneFiles
@@ -134,7 +136,7 @@ class SceneView:
     def lacks_radiometry(self) -> bool:
         """Whether neither product nor tags say how integers become reflectance."""
         return any(
-            np.issubdtype(np.dtype(h.dtype), np.integer) and not h.scaled and not self._told(name)
+            np.issubdtype(np.dtype(h.dtype), np.integer) and not h.scaled and not self._has_radiometry(name)
             for name, h in self.headers.items()
         )
 
@@ -148,11 +150,11 @@ class SceneView:
             for name, h in self.headers.items()
         )
 
-    def sort(self, kept_m: float | None) -> tuple[Any, ...] | None:
-        """All that decides whether ingest takes a scene of one file, but for where it lies; None for others.
+    def equivalence_key(self, kept_m: float | None) -> tuple[Any, ...] | None:
+        """Equal for scenes that ingest accepts or refuses alike, so that of thousands of equal tiles one is checked.
 
-        Equal sorts are taken alike, so that of thousands of equal tiles one need be tried. Pixels near ``kept_m``
-        are kept as they are, whatever their exact size.
+        None for a scene of several files, which has to be checked itself. Pixel sizes near ``kept_m`` (metres), which
+        ingest keeps as they are, count as equal.
         """
         if self.scene.fault or self.scene.masks or len({f.source or f.path for f in self.scene.bands.values()}) != 1:
             return None
@@ -163,7 +165,7 @@ class SceneView:
             sizes = set()
         return bands, headers, self.crs_name, frozenset(sizes), self.orientation, self.grid is None
 
-    def _told(self, band: str) -> bool:
+    def _has_radiometry(self, band: str) -> bool:
         return band in self.scene.bands and self.scene.bands[band].radiometry is not None
 
     def pixel_m(self, bands: list[str]) -> float | None:
@@ -176,15 +178,15 @@ class SceneView:
         return width * (DEGREE_M if self.crs.is_geographic else self.crs.linear_units_factor[1])
 
     def degrees(self) -> tuple[float, float, float, float] | None:
-        """West, south, east, north of the ground in degrees; None where the CRS cannot tell."""
+        """West, south, east and north of the scene in degrees; None where its CRS cannot be transformed."""
         if self.grid is None:
             return None
         bounds = bounds_in(WGS84, self.grid)
         return bounds if np.isfinite(bounds).all() else None
 
 
-def look(scene: SceneFiles) -> SceneView:
-    """Read the headers of all files of a scene, each once; a file that cannot be opened is left out."""
+def read_headers(scene: SceneFiles) -> SceneView:
+    """Read the headers of all files of a scene, each file once; a file that cannot be opened is left out."""
     headers: dict[str, _Header] = {}
     by_source: dict[str, list[BandFile]] = {}
     for file in scene.bands.values():
@@ -196,7 +198,7 @@ def look(scene: SceneFiles) -> SceneView:
             with open_dataset(source) as dataset:
                 headers |= _headers(dataset, files)
         except LandfoldError:
-            continue  # the check of the scene tells it
+            continue  # the check of the scene reports it
     return SceneView(scene, headers)
 
 
@@ -206,12 +208,12 @@ def _files_of(scene: SceneFiles) -> list[Path]:
 
 
 def _headers(dataset: Any, files: list[BandFile]) -> dict[str, _Header]:
-    """The headers of the bands of one open file; those that it does not have are left out."""
+    """The headers of the bands of one open file; bands that it lacks are left out."""
     try:
         grid = Grid.of(dataset)
     except GridError:
         grid = None
-    # Each of these asks GDAL for all bands, so none is asked for more than once.
+    # Each of these reads all bands through GDAL, so each is read once.
     kinds, flags, nodata = dataset.colorinterp, dataset.mask_flag_enums, dataset.nodatavals
     dtypes, scales, offsets = dataset.dtypes, dataset.scales, dataset.offsets
     names = tuple(text for text, kind in zip(dataset.descriptions, kinds, strict=True) if kind is not ColorInterp.alpha)

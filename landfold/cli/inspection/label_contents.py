@@ -1,4 +1,4 @@
-"""What labels of every kind hold, before anybody has said what they mean."""
+"""The contents of label files of every kind: attributes, values and their counts."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ import pandas
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
-from landfold.cli.inspection.scenes import crs_name
+from landfold.cli.inspection.scene_headers import crs_name
 from landfold.core.errors import LandfoldError
 from landfold.geo.dataset import open_dataset, reading
 from landfold.geo.grid import Grid
@@ -21,13 +21,13 @@ from landfold.patches.settings import value_text
 from landfold.scenes.sensors.scene_files import SceneFiles
 
 MAX_VALUES = 50
-"""An attribute with more distinct values is no class."""
+"""An attribute with more distinct values does not hold classes."""
 
 MAX_PIXEL_VALUES = 255
-"""As many classes as Landfold numbers."""
+"""The largest number of classes in a map of 8 bits."""
 
 LIKELY = ("class", "label", "landcover", "land_cover", "lulc", "cover", "type", "kind", "category", "code", "name")
-"""Parts of names that attributes of classes have, the likeliest first."""
+"""Parts of the names of attributes that hold classes, the most likely first."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Attribute:
 
     @property
     def rank(self) -> tuple[bool, int, bool, int]:
-        """Sorts the likeliest attribute first: filled in, named like a class, of text, of few values."""
+        """Sorts the most likely attribute first: without empty values, named like a class, of text, of few values."""
         name = self.name.lower()
         hint = next((i for i, part in enumerate(LIKELY) if part in name), len(LIKELY))
         return self.empty > 0, hint, not self.text, len(self.values)
@@ -49,9 +49,15 @@ class Attribute:
 
 @dataclass(frozen=True)
 class LabelView:
-    """Labels of one kind as found. ``values`` counts what may become classes, in ``unit``.
+    """Labels of one kind.
 
-    ``others`` are files that may be labels as well. ``fault`` says why the values are not known.
+    Attributes:
+        kind: value of ``labels.kind`` that fits.
+        unit: what ``values`` counts: polygons, points, pixels or scenes.
+        path: the file; None for classes by folder.
+        values: how often each value occurs that may become a class.
+        others: files that may be labels as well.
+        fault: why the values are not known; None if they are.
     """
 
     kind: str
@@ -71,19 +77,22 @@ class LabelView:
 
     @property
     def attribute(self) -> Attribute | None:
-        """The likeliest attribute."""
+        """The most likely attribute."""
         return self.attributes[0] if self.attributes else None
 
 
-def look_at_labels(place: Delivery, *, kind: str | None, layer: str | None) -> LabelView | None:
-    """The labels of a place; of several kinds the one that ``kind`` asks for, else the most telling one.
+def read_label_contents(delivery: Delivery, *, kind: str | None, layer: str | None) -> LabelView | None:
+    """The labels of a delivery; None if there are none.
 
-    ``layer`` is the layer of a vector file to look at, where it has it.
+    Args:
+        delivery: its files.
+        kind: which kind to prefer where there are several; None: vector files, then tables, then rasters.
+        layer: which layer of a vector file to read, if the file has it.
     """
-    files = place.labels
+    files = delivery.labels
     asked = {"polygons": "vector", "points": "vector"}.get(kind or "", kind)
     order = sorted(("vector", "table", "raster"), key=lambda what: what != asked)
-    folders = _folders(place.scenes, place.scenes_root)
+    folders = _folders(delivery.scenes, delivery.scenes_root)
     if folders is not None and (asked == "folder" or not any(files.values())):
         return folders
     for what in order:
@@ -172,8 +181,8 @@ def _raster(path: Path, layer: str | None) -> LabelView:
 
 
 def _pixel_values(path: Path, dataset: Any) -> Counter[str] | None:
-    """How many pixels have each value, all but nodata; None if there are too many values for classes."""
-    found: Counter[float] = Counter()
+    """How many valid pixels have each value; None if there are too many values for classes."""
+    totals: Counter[float] = Counter()
     grid = Grid(dataset.crs, dataset.transform, dataset.height, dataset.width)
     for window in grid.blocks(1024):
         with reading(path):
@@ -182,10 +191,10 @@ def _pixel_values(path: Path, dataset: Any) -> Counter[str] | None:
         if np.issubdtype(values.dtype, np.floating):
             values = values[~np.isnan(values)]
         numbers, counts = np.unique(values, return_counts=True)
-        found.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
-        if len(found) > MAX_PIXEL_VALUES:
+        totals.update(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+        if len(totals) > MAX_PIXEL_VALUES:
             return None
-    return Counter({value_text(number): count for number, count in sorted(found.items())})
+    return Counter({value_text(number): count for number, count in sorted(totals.items())})
 
 
 def _folders(scenes: list[SceneFiles], root: Path | None) -> LabelView | None:
@@ -206,16 +215,12 @@ def _folders(scenes: list[SceneFiles], root: Path | None) -> LabelView | None:
 
 
 def _sorted(values: Counter[str]) -> Counter[str]:
-    """Counts in the order of the values, numbers by their size."""
-    number = {text: float(text) for text in values if _is_number(text)}
-    return Counter(
-        {text: values[text] for text in sorted(values, key=lambda t: (t not in number, number.get(t, 0), t))}
-    )
+    """Counts in the order of the values: numbers by their size, then text."""
+    return Counter({text: values[text] for text in sorted(values, key=_order)})
 
 
-def _is_number(text: str) -> bool:
+def _order(text: str) -> tuple[bool, float, str]:
     try:
-        float(text)
+        return False, float(text), text
     except ValueError:
-        return False
-    return True
+        return True, 0.0, text
