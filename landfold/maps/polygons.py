@@ -53,20 +53,11 @@ def write_polygons(class_map: Path, confidence: Path, folder: Path, name: str, s
     """Write NAME.gpkg, NAME.geojson and NAME.fgb, as the settings want, each with the one layer ``classes``.
 
     The polygons are the connected cells of a class after the merging of small regions
-    (`landfold.maps.regions.find_regions`), those of most cells first, each with
-
-    - ``class``: its name,
-    - ``cells``: how many cells of the map it has,
-    - ``area_m2``, ``perimeter_m``: as the grid has them in the map's CRS, so that areas are whole cells; on the
-      ellipsoid where the CRS is in degrees, Mercator or not in metres. The perimeter follows the cells' sides, holes
-      included, and is therefore longer than the smooth line that one would draw,
-    - ``confidence``: mean probability of the class over the cells that the classifier gave this class; cells merged
-      into the polygon have none for it,
-    - ``merged_cells``: how many of its cells were merged into it and are of another class in the raster.
-
-    A map without any data has an empty layer. In GeoJSON a polygon has a vertex at every corner of a cell on its edge,
-    so that neighbours fit without gaps in longitude and latitude too, to seven decimals (1 cm), and is cut at the
-    antimeridian.
+    (`landfold.maps.regions.find_regions`), those of most cells first; docs/gis.md describes their attributes. Areas and
+    perimeters are those of the cells in the map's CRS; on the ellipsoid where that is in degrees, Mercator or not in
+    metres. The confidence is the mean over the cells that the classifier gave the class, without merged ones. A map
+    without any data has an empty layer. In GeoJSON a polygon has a vertex at every corner of a cell on its edge, so
+    that neighbours fit without gaps in longitude and latitude too, and is cut at the antimeridian.
 
     Args:
         class_map: class raster, its names in the tags CLASS_1, ... of band 1.
@@ -86,7 +77,10 @@ def write_polygons(class_map: Path, confidence: Path, folder: Path, name: str, s
     if not settings.formats:
         return []
     traced = trace(class_map, confidence, settings.min_area_m2)
-    return [_WRITERS[kind](folder / name, traced) for kind in settings.formats]
+    files = {kind: folder / f"{name}{_SUFFIXES[kind]}" for kind in settings.formats}
+    for kind, path in files.items():
+        _WRITERS[kind](path, traced)
+    return list(files.values())
 
 
 @dataclass(frozen=True)
@@ -198,22 +192,10 @@ def _measure(outlines: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     return area_m2, np.array([geod.geometry_length(edge) for edge in shapely.boundary(oriented)])
 
 
-def _geopackage(stem: Path, traced: TracedPolygons) -> Path:
-    path = stem.with_name(stem.name + ".gpkg")
-    write_geopackage(path, {LAYER: traced.placed()}, geometry_type="Polygon")
-    return path
+_WRITERS = {
+    "gpkg": lambda path, traced: write_geopackage(path, {LAYER: traced.placed()}, geometry_type="Polygon"),
+    "flatgeobuf": lambda path, traced: write_flatgeobuf(path, LAYER, traced.placed(), geometry_type="Polygon"),
+    "geojson": lambda path, traced: write_geojson(path, LAYER, traced.placed(every_corner=True)),
+}
 
-
-def _flatgeobuf(stem: Path, traced: TracedPolygons) -> Path:
-    path = stem.with_name(stem.name + ".fgb")
-    write_flatgeobuf(path, LAYER, traced.placed(), geometry_type="Polygon")
-    return path
-
-
-def _geojson(stem: Path, traced: TracedPolygons) -> Path:
-    path = stem.with_name(stem.name + ".geojson")
-    write_geojson(path, LAYER, traced.placed(every_corner=True))
-    return path
-
-
-_WRITERS = {"gpkg": _geopackage, "flatgeobuf": _flatgeobuf, "geojson": _geojson}
+_SUFFIXES = {"gpkg": ".gpkg", "flatgeobuf": ".fgb", "geojson": ".geojson"}

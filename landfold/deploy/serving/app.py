@@ -104,7 +104,7 @@ def create_app(bundle: Bundle, limits: ServingLimits, *, max_bytes: int, max_s: 
     @app.get("/metadata")
     async def metadata() -> dict[str, Any]:
         """Classes, bands, units, window size and accuracy of the model, and the limits of a request."""
-        return describe(bundle) | {"limits": limits.model_dump() | {"max_bytes": max_bytes, "max_s": max_s}}
+        return _describe(bundle) | {"limits": limits.model_dump() | {"max_bytes": max_bytes, "max_s": max_s}}
 
     arrays, params = example_request(bundle.card)
     example = {"inputs": {name: array[:1].tolist() for name, array in arrays.items()}, "params": params}
@@ -128,8 +128,7 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"message": "the server failed at this request; its log has the reason"}, 500)
 
 
-def describe(bundle: Bundle) -> dict[str, Any]:
-    """Content of GET /metadata without the limits."""
+def _describe(bundle: Bundle) -> dict[str, Any]:
     card, accuracy = bundle.card, bundle.card.zoned.get("accuracy")
     return {
         **{name: getattr(card, name) for name in ("name", "classes", "channels", "size_px", "core_px", "resolution_m")},
@@ -145,10 +144,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 
 
 def parse_request(body: bytearray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Reflectance, float32 of any shape, and parameters of a request.
-
-    Known are {"inputs": {"reflectance": ...}, "params": {...}}, ``instances`` in the place of ``inputs``, and the array
-    without its name, as MLflow's server takes them.
+    """Reflectance, float32 of any shape, and parameters of a request, in one of the forms that MLflow's server takes.
 
     Raises:
         RequestError: the body is no JSON, or of another form.

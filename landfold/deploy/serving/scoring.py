@@ -107,15 +107,15 @@ def _invalid(windows: np.ndarray) -> np.ndarray:
 def _statistics(card: BundleCard, params: Mapping[str, Any]) -> SceneStatistics | None:
     """The statistics in a request, if any."""
     low, high = (_percentiles(name, params.get(name), card.channels) for name in ("low", "high"))
-    if low is None and high is None:
-        return None
     if low is None or high is None:
+        if low is high:
+            return None
         raise RequestError(f"there is no {'high' if high is None else 'low'}; send low and high, or neither")
+    channels = {}
     for name, least, most in zip(card.channels, low, high, strict=True):
         if least > most:
             raise RequestError(f"channel {name}: low is {least:g}, above high, which is {most:g}")
-    ends = zip(card.channels, low, high, strict=True)
-    channels = {name: ChannelStatistics(least, most, 0) for name, least, most in ends}
+        channels[name] = ChannelStatistics(least, most, 0)
     return SceneStatistics("request", card.normalize.low_percentile, card.normalize.high_percentile, channels)
 
 
@@ -130,8 +130,7 @@ def _percentiles(name: str, sent: Any, channels: list[str]) -> list[float] | Non
     if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise RequestError(f"{name} is no list of finite numbers")
     if len(values) != len(channels):
-        expected = f"one for each of the {len(channels)} channels: {', '.join(channels)}"
-        raise RequestError(f"{name} has {len(values)} values; expected {expected}")
+        raise RequestError(f"{name} has {len(values)} values; expected one for each channel: {', '.join(channels)}")
     return values.astype(float).tolist()
 
 

@@ -13,7 +13,7 @@ HEAD_S = 15.0
 """Time for the head of a request, from the connection or the last answer."""
 
 SEND_S = 120.0
-"""Time after which a connection is broken whose client does not take the answer."""
+"""Time for a client to take its answer."""
 
 CONNECTIONS = 512
 """Open connections; requests on more are answered 503."""

@@ -142,7 +142,7 @@ REFUSED = {
     "mode": (GOOD, {"mode": "map"}, "mode is 'map'; expected windows or scene"),
     "no statistics": (GOOD, {}, "mode windows needs the params low and high"),
     "one of them": (GOOD, {"low": GIVEN["low"]}, "there is no high; send low and high, or neither"),
-    "short": (GOOD, {"low": [0.0], "high": [1.0]}, "low has 1 values"),
+    "short": (GOOD, {"low": [0.0], "high": [1.0]}, "low has 1 values; expected one for each channel: B, G, R, N, NDVI"),
     "not finite": (GOOD, GIVEN | {"high": [np.nan] * 5}, "high is no list of finite numbers"),
     "text": (GOOD, GIVEN | {"low": ["1"] * 5}, "low is no list of finite numbers"),
     "huge": (GOOD, GIVEN | {"low": [10**400] * 5}, "low is no list of finite numbers"),
