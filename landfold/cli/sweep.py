@@ -128,7 +128,7 @@ class Space:
         whole = all(re.fullmatch(r"[-+]?\d+", ends[i]) for i in (2, 3))
         return cls(name, (), low, high, logarithmic, whole)
 
-    def draw_experiments(self, generator: random.Random) -> Any:
+    def draw(self, generator: random.Random) -> Any:
         """A value at random; numbers have three digits, so that names of experiments are short and exact."""
         if self.values:
             return generator.choice(self.values)
