@@ -11,7 +11,7 @@ import yaml
 
 from landfold.core.files import write_json
 from tests import factories
-from tests.tracking.test_tracking import DEAD_SERVER, REPOSITORY, make_root, nested, write_fold
+from tests.tracking.results import DEAD_SERVER, REPOSITORY, make_root, nested, write_fold
 
 HEAVY = ("mlflow", "pandas", "torch", "rasterio", "sqlalchemy")
 TRACK = {"enabled": True, "maps_mb": 1, "system_metrics": False}
