@@ -8,6 +8,8 @@ JOBS ?= 2
 BIN := $(CURDIR)/.venv/bin
 READY := .venv/.ready
 export PATH := $(BIN):$(PATH)
+# Where it is set, Python compiles torch anew in every process: 11 s to start a training instead of 4.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: repro test lint format ui report doctor bench folds requirements clean help
 .DEFAULT_GOAL := help

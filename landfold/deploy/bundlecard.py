@@ -23,7 +23,7 @@ from landfold.network.settings import ModelSettings
 from landfold.scenes.normalize import SceneStatistics
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the folder changes so that an older Landfold would misread it."""
 
 CARD = "model.json"
@@ -101,7 +101,7 @@ class Score(Settings):
 class BundleCard(Settings):
     """All that is needed to read a scene as in training, to map it, and to judge the map."""
 
-    format: Literal[1]
+    format: Literal[2]
     """version of the folder's layout"""
     name: Name
     """name of the project"""

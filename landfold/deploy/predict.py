@@ -74,11 +74,11 @@ def predict_scenes(
     request = _request(model if isinstance(model, Path) else model.folder, target, options)
     models: MapModels | None = None
     with ExitStack() as stack:
-        for found in _find(paths, request, stack):
-            step = found.prepare(request) if isinstance(found, _Found) else found
+        for item in _find(paths, request, stack):
+            step = item.prepare(request) if isinstance(item, _FoundScene) else item
             if isinstance(step, SceneJob):
                 models = models or _load(model, device, request)
-                step = found.map(step, models, bar)
+                step = item.map(step, models, bar)
             yield step
 
 
@@ -109,7 +109,7 @@ def _load(model: "Path | Bundle", device: str, request: PredictRequest) -> MapMo
 
 
 @dataclass(frozen=True)
-class _Found:
+class _FoundScene:
     """A scene that was found at a path; ``folder`` is read in the place of the path, ``first`` is an earlier path."""
 
     scene: SceneFiles
@@ -146,7 +146,7 @@ def _failed(name: str, error: Exception, folder: Path, path: Path, start: float)
     return SceneOutcome(name, "failed", None, _explain(error, folder, path), time.perf_counter() - start)
 
 
-def _find(paths: Sequence[Path], request: PredictRequest, stack: ExitStack) -> Iterator[_Found | SceneOutcome]:
+def _find(paths: Sequence[Path], request: PredictRequest, stack: ExitStack) -> Iterator[_FoundScene | SceneOutcome]:
     """Every scene at the paths once, and a failure for a path without one; temporary folders live with the stack."""
     seen: dict[str, tuple[Path, Path]] = {}
     for path in paths:
@@ -165,7 +165,7 @@ def _find(paths: Sequence[Path], request: PredictRequest, stack: ExitStack) -> I
             origin = next((band.path for band in scene.bands.values()), scene.folder).resolve()
             first, known = seen.setdefault(scene.name.casefold(), (path, origin))
             if first is path or known != origin:  # else two files of one scene, as a shell makes of *.tif
-                yield _Found(scene, path, folder, first)
+                yield _FoundScene(scene, path, folder, first)
 
 
 def _scenes(folder: Path, card: BundleCard, options: PredictOptions) -> list[SceneFiles]:

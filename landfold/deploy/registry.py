@@ -119,10 +119,10 @@ def register(
         BundleError: ``model`` is no model folder.
     """
     card = read_card(model)
+    name = _checked_name(name, card)
     if "accuracy" not in card.zoned:
         raise RegistryError(f"{model}: its card has no spatial CV accuracy to compare by; run `dvc repro`")
-    name = _checked_name(name, card)
-    _load_once(model)
+    _check_whole(model)
     root = (root or Path.cwd()).resolve()
     uri = store_uri(root)
     new = Candidate(bundle_digest(model), card.data_digest, card.zoned["accuracy"])
@@ -133,16 +133,23 @@ def register(
         if known and (not promote or (champion and known == champion.version)):
             return f"{name}: registered already as version {known}; nothing was done"
         verdict = judge(new, champion, promote=promote, other_data=other_data)
-        version = known or 1 + max((version.version for version in versions), default=0)
-        done = "would stay" if known else "would be registered"
-        if not dry_run:
-            version, done = (
-                known or _create(client, model, name, root, uri),
-                "registered already" if known else "registered",
-            )
+        if dry_run:
+            version = known or 1 + max((version.version for version in versions), default=0)
+        else:
+            version = known or _create(client, model, name, root, uri)
             if verdict.moves:
                 client.set_registered_model_alias(name, alias, str(version))
+    done = _DONE[bool(known), dry_run]
     return f"{name}: {done} as version {version}, {'the' if verdict.moves else 'not the'} {alias}: {verdict.reason}"
+
+
+_DONE = {
+    (False, False): "registered",
+    (False, True): "would be registered",
+    (True, False): "registered already",
+    (True, True): "would stay",
+}
+"""By whether the model is registered already, and whether nothing is to be written."""
 
 
 def _checked_name(name: str | None, card: BundleCard) -> str:
@@ -152,9 +159,8 @@ def _checked_name(name: str | None, card: BundleCard) -> str:
     return name
 
 
-def _load_once(model: Path) -> None:
-    """Refuse a folder that is not whole. Here and not at the top: torch takes seconds, which other refusals save."""
-    from landfold.deploy.bundle import Bundle
+def _check_whole(model: Path) -> None:
+    from landfold.deploy.bundle import Bundle  # not at the top: torch takes seconds, which other refusals save
 
     Bundle.load(model)
 
@@ -169,14 +175,7 @@ def _versions(client: Any, name: str, alias: str) -> tuple[list[Candidate], Cand
     """All versions of a registered model, and the one with the alias."""
     from mlflow.exceptions import MlflowException
 
-    versions: list[Candidate] = []
-    token = None
-    while client is not None:
-        page = client.search_model_versions(f"name='{name}'", page_token=token)
-        versions += [_candidate(version) for version in page]
-        token = page.token
-        if not token:
-            break
+    versions = [_candidate(version) for version in client.search_model_versions(f"name='{name}'")] if client else []
     if not versions:
         return [], None
     try:

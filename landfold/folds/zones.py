@@ -15,7 +15,6 @@ import pandas
 import shapely
 from rasterio.crs import CRS
 from scipy.spatial import KDTree
-from sklearn.cluster import KMeans
 
 from landfold.core.errors import LandfoldError, first_ten
 from landfold.folds.settings import ZoneSettings
@@ -230,6 +229,8 @@ def make_zones(
 
 def _centres(x: np.ndarray, y: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     """Centres of k-means, (cluster, 2) metres, sorted, to the millimetre: threads add up in any order."""
+    from sklearn.cluster import KMeans  # a second to import, which other kinds of zones and the maps do not need
+
     points = np.column_stack([x, y])
     places = len(np.unique(points, axis=0))
     if places < clusters:

@@ -78,8 +78,7 @@ class MapFiles:
 
     def write_styles(self) -> list[Path]:
         """Write the styles of class and confidence; their paths are returned."""
-        styles = write_class_styles(self.path("class"), list(self.legend), list(self.legend.values()))
-        return [*styles, write_share_style(self.path("confidence"))]
+        return [*write_class_styles(self.path("class"), self.legend), write_share_style(self.path("confidence"))]
 
     def rasters(self, *, with_applicability: bool) -> list[Path]:
         """All rasters of a finished map."""

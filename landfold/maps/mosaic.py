@@ -5,7 +5,7 @@ its cells at multiples of their size, and each takes the cell of a scene that co
 confidence is interpolated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,9 @@ from landfold.maps.style import write_class_styles, write_share_style
 
 NAME = "mosaic"
 """Beginning of the names of its files, as those of a scene's map begin with the scene's name."""
+
+PARTS = ("class", "confidence")
+"""Rasters of a scene's map that are put together."""
 
 MOST_CELLS = 2**32
 """Scenes that need more are so far apart that their mosaic would be mostly empty."""
@@ -68,14 +71,12 @@ def write_mosaic(
     if NAME in scenes:
         raise MosaicError(f"a scene is named {NAME}, as the mosaic's files are; rename it or set export.mosaic to none")
     tags = {**tags, "MOSAIC_RULE": rule, "SCENES": ", ".join(scenes)}
-    rasters = [folder / f"{NAME}_{part}.tif" for part in ("class", "confidence")]
+    rasters = [folder / f"{NAME}_{part}.tif" for part in PARTS]
     with ExitStack() as stack:
         maps = [
-            [stack.enter_context(Raster.open(folder / f"{scene}_{part}.tif")) for part in ("class", "confidence")]
-            for scene in scenes
+            [stack.enter_context(Raster.open(folder / f"{scene}_{part}.tif")) for part in PARTS] for scene in scenes
         ]
-        grids = [pair[0].grid for pair in maps]
-        grid, dtype = _mosaic_grid(grids, crs, cell_m), maps[0][0].dataset.dtypes[0]
+        grid, dtype = _mosaic_grid([pair[0].grid for pair in maps], crs, cell_m), maps[0][0].dataset.dtypes[0]
         classes = stack.enter_context(
             create_cog(rasters[0], grid, ["class"], dtype=dtype, nodata=NO_CLASS, tags=tags, overview_resampling="mode")
         )
@@ -84,14 +85,10 @@ def write_mosaic(
             create_cog(rasters[1], grid, ["confidence"], dtype="float32", nodata=np.nan, tags=tags,
                        overview_resampling="average")
         )  # fmt: skip
-        extents = [shapely.box(*bounds_in(grid.crs, part)) for part in grids]
-        for window in grid.blocks():
-            ground = grid.footprint(window)
-            near = [pair for pair, extent in zip(maps, extents, strict=True) if extent.intersects(ground)]
-            for writer, values in zip((classes, confidence), _block(grid.part(window), near, rule, dtype), strict=True):
-                writer.write(window, values[None])
-    files = [*rasters, *write_class_styles(rasters[0], list(legend), list(legend.values()))]
-    files.append(write_share_style(rasters[1]))
+        for window, *values in _blocks(grid, maps, rule, dtype):
+            classes.write(window, values[0][None])
+            confidence.write(window, values[1][None])
+    files = [*rasters, *write_class_styles(rasters[0], legend), write_share_style(rasters[1])]
     if None not in scenes.values():
         files.append(write_item(folder, NAME, files, acquired=list(scenes.values()), classes=legend, lineage=tags))
     return sorted(files)
@@ -105,6 +102,17 @@ def _mosaic_grid(grids: Sequence[Grid], crs: CRS, cell_m: float) -> Grid:
             "set export.mosaic to none"
         )
     return grid
+
+
+def _blocks(
+    grid: Grid, maps: Sequence[Sequence[Raster]], rule: Rule, dtype: str
+) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
+    """Windows of the mosaic, with class and confidence, (y, x) each."""
+    extents = [shapely.box(*bounds_in(grid.crs, pair[0].grid)) for pair in maps]
+    for window in grid.blocks():
+        ground = grid.footprint(window)
+        near = [pair for pair, extent in zip(maps, extents, strict=True) if extent.intersects(ground)]
+        yield window, *_block(grid.part(window), near, rule, dtype)
 
 
 def _block(part: Grid, maps: Sequence[Sequence[Raster]], rule: Rule, dtype: str) -> tuple[np.ndarray, np.ndarray]:

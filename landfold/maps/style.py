@@ -1,10 +1,10 @@
-"""What a GIS reads beside a raster: colours and names of classes for QGIS (QML), GeoServer (SLD) and GDAL (PAM).
+"""Styles beside a raster: colours and names of classes for QGIS (QML), GeoServer (SLD) and GDAL (PAM).
 
-QGIS takes SCENE_class.qml by itself, as it has the raster's name. The colours are in the raster too, as a
-colour table, but no file format has a place for names that all of them read.
+QGIS loads SCENE_class.qml by itself, as it has the raster's name. The colours are in the raster too, as a colour table,
+but there is no place for names that all of them read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
@@ -14,22 +14,21 @@ _QML_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _SLD = "http://www.opengis.net/sld"
 
 
-def write_class_styles(raster: Path, names: Sequence[str], colours: Sequence[tuple[int, int, int]]) -> list[Path]:
-    """Write RASTER.qml, RASTER.sld and RASTER.tif.aux.xml for a class raster: class i of ``names`` is number i + 1.
+def write_class_styles(raster: Path, legend: Mapping[str, tuple[int, int, int]]) -> list[Path]:
+    """Write RASTER.qml, RASTER.sld and RASTER.tif.aux.xml for a class raster.
 
     Args:
         raster: its path, which ends in .tif.
-        names: of the classes.
-        colours: red, green and blue of every class, 0 to 255.
+        legend: name to red, green and blue (0 to 255) of the classes 1, 2, ...
 
     Returns:
         The three files.
     """
-    entries = [(str(number), name, _hex(c)) for number, (name, c) in enumerate(zip(names, colours, strict=True), 1)]
+    entries = [(str(number), name, _hex(colour)) for number, (name, colour) in enumerate(legend.items(), 1)]
     return [
         _write(raster.with_suffix(".qml"), _paletted(entries), _QML_DOCTYPE),
         _write(raster.with_suffix(".sld"), _sld(raster.stem, entries), '<?xml version="1.0" encoding="UTF-8"?>\n'),
-        _write(raster.with_name(raster.name + ".aux.xml"), _categories(names)),
+        _write(raster.with_name(raster.name + ".aux.xml"), _categories(legend)),
     ]
 
 
@@ -85,7 +84,7 @@ def _sld(layer: str, entries: list[tuple[str, str, str]]) -> Element:
     return root
 
 
-def _categories(names: Sequence[str]) -> Element:
+def _categories(names: Iterable[str]) -> Element:
     root = Element("PAMDataset")
     categories = SubElement(SubElement(root, "PAMRasterBand", {"band": "1"}), "CategoryNames")
     for name in ("nodata", *names):

@@ -369,7 +369,7 @@ def test_the_command_ends_on_control_c_without_a_traceback(model, away):
     command = [sys.executable, "-c", ENDLESS, str(model)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as made:
         until = time.monotonic() + 120
-        while not (away / "began").exists() and made.poll() is None and time.monotonic() < until:
+        while not (away / "maps/.partial-new/outputs").exists() and made.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
         made.send_signal(2)
         _, err = made.communicate(timeout=60)

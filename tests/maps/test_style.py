@@ -6,7 +6,7 @@ from landfold.maps.style import write_class_styles, write_share_style
 from tests.factories import tree
 
 NAMES = ["water", 'corn "&" <rye>', "Grünland, naß"]
-COLOURS = [(47, 127, 209), (242, 209, 7), (0, 0, 255)]
+LEGEND = dict(zip(NAMES, [(47, 127, 209), (242, 209, 7), (0, 0, 255)], strict=True))
 HEX = ["#2f7fd1", "#f2d107", "#0000ff"]
 EXPECTED = [(str(number), colour, name) for number, (colour, name) in enumerate(zip(HEX, NAMES, strict=True), 1)]
 
@@ -17,7 +17,7 @@ def parsed(path):
 
 @pytest.fixture
 def folder(tmp_path):
-    files = write_class_styles(tmp_path / "a.b_class.tif", NAMES, COLOURS)
+    files = write_class_styles(tmp_path / "a.b_class.tif", LEGEND)
     assert [path.name for path in files] == ["a.b_class.qml", "a.b_class.sld", "a.b_class.tif.aux.xml"]
     assert sorted(tmp_path.iterdir()) == sorted(files)
     return tmp_path
@@ -62,5 +62,5 @@ def test_a_share_is_shown_from_black_to_white(tmp_path):
 
 def test_a_second_write_gives_the_same_bytes(folder):
     first = tree(folder)
-    write_class_styles(folder / "a.b_class.tif", NAMES, COLOURS)
+    write_class_styles(folder / "a.b_class.tif", LEGEND)
     assert tree(folder) == first

@@ -43,7 +43,8 @@ COUNTS = {"train": 40, "validation": 12, "buffer": 4}
 
 
 def train_settings(**changes) -> TrainSettings:
-    return TrainSettings.model_validate(SETTINGS | changes)
+    """The settings with changes, which may go beyond what params.yaml may have."""
+    return TrainSettings.model_validate(SETTINGS).model_copy(update=changes)
 
 
 def problem() -> tuple[pandas.DataFrame, np.ndarray]:

@@ -233,7 +233,7 @@ def project_again(root, **changes):
 @pytest.mark.parametrize(
     ("changes", "fold", "message"),
     [
-        ({"train__learning_rate": 1e30, "train__schedule": "constant"}, 1, r"^train: fold 1, epoch \d: the loss is"),
+        ({"train__learning_rate": 100, "train__weight_decay": 100}, 1, r"^train: fold 1, epoch 2: the loss is nan"),
         (
             {"model__weights": "absent.pth", "model__kernel_px": 7},
             0,

@@ -92,15 +92,8 @@ def create_app(bundle: Bundle, limits: ServingLimits, *, max_bytes: int, max_s: 
 
     queue = RequestQueue(work, max_bytes, max_s)
 
-    @app.exception_handler(Exception)  # uvicorn logs it
-    @app.exception_handler(HTTPException)
-    @app.exception_handler(LandfoldError)
-    async def refuse(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, HTTPException):
-            return JSONResponse({"message": error.detail}, error.status_code, error.headers)
-        if isinstance(error, LandfoldError):
-            return JSONResponse({"message": str(error)}, 400)
-        return JSONResponse({"message": "the server failed at this request; its log has the reason"}, 500)
+    for error in (HTTPException, LandfoldError, Exception):
+        app.add_exception_handler(error, _refuse)
 
     @app.get("/health")
     @app.get("/ping", include_in_schema=False)
@@ -124,6 +117,15 @@ def create_app(bundle: Bundle, limits: ServingLimits, *, max_bytes: int, max_s: 
         return Response(await queue.answer(request), media_type="application/json")
 
     return app
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    """One sentence for a request that is not answered; uvicorn logs what is no refusal."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"message": error.detail}, error.status_code, error.headers)
+    if isinstance(error, LandfoldError):
+        return JSONResponse({"message": str(error)}, 400)
+    return JSONResponse({"message": "the server failed at this request; its log has the reason"}, 500)
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
