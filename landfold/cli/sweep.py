@@ -9,7 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,53 +93,42 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class Space:
-    """The values of one setting: a list, or a range ``low`` to ``high``."""
+def parse_space(text: str) -> tuple[str, Callable[[random.Random], Any]]:
+    """``NAME=a,b``, ``NAME=low:high`` or ``NAME=log:low:high`` as the setting's name and how to draw a value of it.
 
-    name: str
-    values: tuple[Any, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    logarithmic: bool = False
-    whole: bool = False
+    Numbers have three digits, so that names of experiments are short and exact.
 
-    @classmethod
-    def parse(cls, text: str) -> "Space":
-        """``NAME=a,b``, ``NAME=low:high`` or ``NAME=log:low:high``.
+    Raises:
+        SweepError: if it is none of these.
+    """
+    name, _, given = text.partition("=")
+    if not (name and given):
+        raise SweepError(f"'{text}': expected NAME=VALUES, such as train.learning_rate=0.0003,0.001")
+    ends = re.fullmatch(r"(log:)?([^:\[\]{},\"']+):([^:\[\]{},\"']+)", given)
+    if ends is None:
+        values = _values(name, given)
+        return name, lambda generator: generator.choice(values)
+    logarithmic = ends[1] is not None
+    try:
+        low, high = float(ends[2]), float(ends[3])
+    except ValueError:
+        raise SweepError(f"'{text}': expected two numbers, such as 0:0.5 or log:1e-4:1e-2") from None
+    if not (low < high and math.isfinite(high - low) and (low > 0 or not logarithmic)):
+        positive = " and more than 0" if logarithmic else ""
+        raise SweepError(f"'{text}': the first number must be the smaller one{positive}")
+    whole = all(re.fullmatch(r"[-+]?\d+", ends[i]) for i in (2, 3))
+    if whole and not logarithmic:
+        return name, lambda generator: generator.randint(int(low), int(high))
 
-        Raises:
-            SweepError: if it is none of these.
-        """
-        name, _, given = text.partition("=")
-        if not (name and given):
-            raise SweepError(f"'{text}': expected NAME=VALUES, such as train.learning_rate=0.0003,0.001")
-        ends = re.fullmatch(r"(log:)?([^:\[\]{},\"']+):([^:\[\]{},\"']+)", given)
-        if ends is None:
-            return cls(name, _values(name, given))
-        logarithmic = ends[1] is not None
-        try:
-            low, high = float(ends[2]), float(ends[3])
-        except ValueError:
-            raise SweepError(f"'{text}': expected two numbers, such as 0:0.5 or log:1e-4:1e-2") from None
-        if not (low < high and math.isfinite(high - low) and (low > 0 or not logarithmic)):
-            positive = " and more than 0" if logarithmic else ""
-            raise SweepError(f"'{text}': the first number must be the smaller one{positive}")
-        whole = all(re.fullmatch(r"[-+]?\d+", ends[i]) for i in (2, 3))
-        return cls(name, (), low, high, logarithmic, whole)
-
-    def draw(self, generator: random.Random) -> Any:
-        """A value at random; numbers have three digits, so that names of experiments are short and exact."""
-        if self.values:
-            return generator.choice(self.values)
-        if self.logarithmic:
-            value = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
-        elif self.whole:
-            return generator.randint(int(self.low), int(self.high))
+    def draw(generator: random.Random) -> float | int:
+        if logarithmic:
+            value = math.exp(generator.uniform(math.log(low), math.log(high)))
         else:
-            value = generator.uniform(self.low, self.high)
-        value = min(max(float(f"{value:.3g}"), self.low), self.high)
-        return round(value) if self.whole else value
+            value = generator.uniform(low, high)
+        value = min(max(float(f"{value:.3g}"), low), high)
+        return round(value) if whole else value
+
+    return name, draw
 
 
 def _values(name: str, text: str) -> tuple[Any, ...]:
@@ -186,8 +175,8 @@ def draw_experiments(params: Path, texts: Sequence[str], *, count: int, seed: in
     from landfold.core.settings import read
 
     content = read(params)
-    spaces = [Space.parse(text) for text in texts]
-    names = [space.name for space in spaces]
+    spaces = [parse_space(text) for text in texts]
+    names = [name for name, _ in spaces]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise SweepError(f"{min(repeated)} is given twice; put all its values into one list")
     _check_names(content, names)
@@ -196,7 +185,7 @@ def draw_experiments(params: Path, texts: Sequence[str], *, count: int, seed: in
     generator = random.Random(seed)  # noqa: S311 - no secret
     drawn: dict[str, Experiment] = {}
     for _ in range(TRIES * count):
-        changes = {space.name: space.draw(generator) for space in spaces}
+        changes = {name: draw(generator) for name, draw in spaces}
         title = _title(changes)
         drawn.setdefault(title, Experiment(title, changes))
         if len(drawn) == count:

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from landfold.scores.sentences import accuracy_sentence, optimism_sentence
+from landfold.core.errors import first_ten
+from landfold.scores.sentences import accuracy_sentence, optimism_sentence, with_interval
 from landfold.tracking.origin import CHANGED, COMMIT, DIRTY
 from landfold.tracking.redaction import redact_secrets
 from landfold.tracking.result import TrackedResult
@@ -112,18 +113,13 @@ def note(result: TrackedResult, tags_of_run: Mapping[str, str], kept: Iterable[s
     if "metrics/report.html" in files:
         parts.append("**Report:** tab Artifacts, `metrics/report.html`; tables of classes, zones and folds: `tables/`.")
     if missing := sorted(left_out):
-        parts.append(f"Not uploaded, over `track.maps_mb`: {_first(missing, 5)}.")
+        parts.append(f"Not uploaded, over `track.maps_mb`: {first_ten(missing)}.")
     return redact_secrets("\n\n".join(part for part in parts if part))[:4900]  # MLflow's limit of a tag is 5000
 
 
 def _headline(result: TrackedResult) -> str:
     accuracy, optimism = accuracy_sentence(result.summary), optimism_sentence(result.summary)
     return (accuracy and f"**{accuracy}.**") + (optimism and f" {optimism}.")
-
-
-def _interval(score: Mapping[str, float]) -> str:
-    spread = f" ({score['low']:.3f} to {score['high']:.3f})" if "low" in score else ""
-    return f"{score['pooled']:.3f}{spread}"
 
 
 def _table(result: TrackedResult) -> str:
@@ -147,7 +143,7 @@ def _table(result: TrackedResult) -> str:
 
 def _pooled(summary: Mapping[str, Any], part: str, name: str) -> str:
     score = summary.get(part, {}).get(name, {})
-    return _interval(score) if "pooled" in score else ""
+    return with_interval(score) if "pooled" in score else ""
 
 
 def _spread(summary: Mapping[str, Any], name: str) -> str:
@@ -174,12 +170,8 @@ def _made_from(result: TrackedResult, of_run: Mapping[str, str]) -> str:
     if COMMIT not in of_run:
         return f"Made from {data}."
     changed = of_run.get(DIRTY) == "true"
-    changes = f" with changes in {_first(of_run[CHANGED].split(', '), 3)}" if changed else ""
+    changes = f" with changes in {first_ten(of_run[CHANGED].split(', '))}" if changed else ""
     return f"Made from commit `{of_run[COMMIT][:12]}`{changes}; {data}."
-
-
-def _first(names: list[str], count: int) -> str:
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def _fold_note(result: TrackedResult, fold: int) -> str:

@@ -16,7 +16,6 @@ import yaml
 from landfold.cli import main
 from landfold.cli.doctor import checks, machine
 from landfold.cli.doctor.checks import DoctorError, checkout
-from landfold.cli.doctor.diagnosis import first_three
 from tests.imports import ROOT
 
 STAGES = {
@@ -250,8 +249,3 @@ def test_a_database_that_is_mlflows_own_is_of_the_installed_version(root):
 
     create_database(root / "mlflow.db")
     says(machine.database(root), "ok", "of the installed version")
-
-
-def test_three_names_and_a_count():
-    assert first_three(list("abc")) == "a, b, c"
-    assert first_three(list("abcde")) == "a, b, c and 2 more"

@@ -13,8 +13,7 @@ from landfold import tracking
 from landfold.core.digests import file_sha256
 from landfold.tracking.completion import complete
 from landfold.tracking.library import load_mlflow
-from tests.tracking.test_content import K, rich
-from tests.tracking.test_tracking import ON, history, make_root, train, write_fold
+from tests.tracking.results import ON, K, history, make_root, rich, train, write_fold
 
 SECRETS = ("ge%21heim-pw", "ge!heim-pw", "t0ken-of-anna")
 

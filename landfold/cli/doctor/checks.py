@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from landfold.cli.doctor import machine
-from landfold.cli.doctor.diagnosis import Diagnosis, first_three
-from landfold.core.errors import LandfoldError
+from landfold.cli.doctor.diagnosis import Diagnosis
+from landfold.core.errors import LandfoldError, first_ten
 from landfold.core.settings import SettingsError
 from landfold.params import read_params
 
@@ -56,7 +56,7 @@ def pipeline(root: Path) -> list[Diagnosis]:
     """dvc.yaml and dvc.lock can be read, no other DVC command runs, data is there, and dvc.lock is up to date."""
     if conflicts := _conflict_markers(root):
         fix = "keep one side of each and `git add` it; for dvc.lock then run `dvc repro`"
-        return [Diagnosis("pipeline", "error", f"git conflict markers in {first_three(conflicts)}", fix)]
+        return [Diagnosis("pipeline", "error", f"git conflict markers in {first_ten(conflicts)}", fix)]
     if holder := _lock_holder(root):
         return [Diagnosis("pipeline", "error", holder, "wait until it ends, or end it")]
     done = _run(root, sys.executable, "-m", "dvc", "status", "--json", timeout_s=DVC_TIMEOUT_S)
@@ -83,10 +83,10 @@ def _stages(status: dict[str, list[Any]]) -> list[Diagnosis]:
     diagnoses = []
     for state, fix in (("deleted", "dvc checkout"), ("not in cache", "dvc pull, if there is a remote; else dvc repro")):
         if paths := outputs[state]:
-            message = f"{len(paths)} outputs are {state}: {first_three(sorted(paths))}"
+            message = f"{len(paths)} outputs are {state}: {first_ten(sorted(paths))}"
             diagnoses.append(Diagnosis("data", "warning", message, fix))
     if changed:
-        names = first_three([f"{name} ({first})" for name, first in changed.items()])
+        names = first_ten([f"{name} ({first})" for name, first in changed.items()])
         message = f"{len(changed)} stages differ from dvc.lock, and every experiment would run them: {names}"
         diagnoses.append(Diagnosis("pipeline", "warning", message, "dvc repro and git commit before experiments"))
     return diagnoses or [Diagnosis("pipeline", "ok", "data, code and settings are those of dvc.lock")]
@@ -142,7 +142,7 @@ def experiments(root: Path) -> list[Diagnosis]:
     listed = _run(root, "git", "status", "--porcelain", "-uall", "--", *EXPERIMENT_CODE).stdout.splitlines()
     lacking += [f"{line[3:]} (git add)" for line in listed if line.startswith("??")]
     if lacking:
-        message = f"queued and temporary experiments would lack {first_three(lacking)}"
+        message = f"queued and temporary experiments would lack {first_ten(lacking)}"
         return [Diagnosis("experiments", "warning", message, "add them; a commit is not needed")]
     return [Diagnosis("experiments", "ok", "git and DVC have all code and data that experiments need")]
 

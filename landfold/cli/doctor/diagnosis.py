@@ -12,8 +12,3 @@ class Diagnosis:
     level: Literal["ok", "warning", "error"]
     message: str
     fix: str = ""
-
-
-def first_three(names: list[str]) -> str:
-    """The first three of many names."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -15,8 +15,9 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
-from landfold.cli.doctor.diagnosis import Diagnosis, first_three
+from landfold.cli.doctor.diagnosis import Diagnosis
 from landfold.core import settings
+from landfold.core.errors import first_ten
 from landfold.core.settings import SettingsError
 from landfold.tracking import sqlite_file, store_uri
 from landfold.tracking.database import read_only
@@ -49,9 +50,9 @@ def packages(root: Path) -> list[Diagnosis]:
             other.append(f"{requirement.name} {installed} instead of {str(requirement.specifier).removeprefix('==')}")
     diagnoses = []
     if absent:
-        diagnoses.append(Diagnosis("packages", "warning", f"not installed: {first_three(absent)}", fix))
+        diagnoses.append(Diagnosis("packages", "warning", f"not installed: {first_ten(absent)}", fix))
     if other:
-        message = f"not as in requirements.txt: {first_three(other)}; results may differ in the last digits"
+        message = f"not as in requirements.txt: {first_ten(other)}; results may differ in the last digits"
         diagnoses.append(Diagnosis("packages", "warning", message, fix))
     return diagnoses or [Diagnosis("packages", "ok", f"Python {python}; {len(pinned)} packages as in requirements.txt")]
 
@@ -117,7 +118,7 @@ def gpu(root: Path) -> list[Diagnosis]:
     if isinstance(count, int) and count > len(names):
         message = f"train.devices is {count}, but torch finds {len(names)} GPUs"
         return [Diagnosis("GPU", "error", message, "lower train.devices, or set it to auto")]
-    return [Diagnosis("GPU", "ok", first_three(names))]
+    return [Diagnosis("GPU", "ok", first_ten(names))]
 
 
 def _has_driver() -> bool:
