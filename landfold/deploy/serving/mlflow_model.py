@@ -1,5 +1,6 @@
 """A model folder wrapped as an MLflow model: signature, input example, requirements, and the folder inside."""
 
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ def save_mlflow_model(model: Path, target: Path, *, limits: ServingLimits = LIMI
         | {name: getattr(card, name) for name in ("classes", "bands", "channels")},
         mlflow_model=mlflow_model,
     )
+    for compiled in target.rglob("__pycache__"):  # MLflow has run the script to check it
+        shutil.rmtree(compiled)
 
 
 def write_mlflow_model(model: Path, target: Path, *, limits: ServingLimits = LIMITS) -> None:
