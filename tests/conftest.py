@@ -72,7 +72,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
-    for name, seconds in {"TIMEOUT": "0.5", "RETRY_DELAY": "0.02", "CONNECTTIMEOUT": "1"}.items():
+    for name, seconds in {"TIMEOUT": "2", "RETRY_DELAY": "0.02", "CONNECTTIMEOUT": "1"}.items():
         monkeypatch.setenv(f"GDAL_HTTP_{name}", seconds)
     root = tmp_path / "far away"
     root.mkdir()

@@ -205,4 +205,4 @@ def test_options_that_the_user_has_set_go_first(server, monkeypatch):
         with open_dataset(vsi(server.url("big.tif"))):
             options = rasterio.env.getenv()
             assert str(options["GDAL_HTTP_LOW_SPEED_TIME"]) == (value or "20")
-            assert float(options["GDAL_HTTP_TIMEOUT"]) == 0.5
+            assert float(options["GDAL_HTTP_TIMEOUT"]) == 2
