@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, model_validator
 
 from landfold.audit.settings import AuditSettings
-from landfold.core.settings import Settings, SettingsError, read, validate
+from landfold.core.settings import Settings, SettingsError, read, used_or_null, validate
 from landfold.deploy.settings import CardSettings
 from landfold.fetch.settings import DatasetSettings
 from landfold.folds.settings import ZoneSettings
@@ -58,6 +58,29 @@ class Params(Settings):
     """records in MLflow"""
     card: CardSettings
     """what the model card adds"""
+
+    @model_validator(mode="after")
+    def _unit_fits(self) -> Self:
+        """The unit of the labels decides what network, pixels and map cells there are."""
+        pixels, model, train, export = self.labels.unit == "pixel", self.model, self.train, self.export
+        if pixels != model.of_pixels:
+            kinds = "surroundings or segmentation" if pixels else "classifier"
+            raise ValueError(
+                f"model.kind is {model.kind}, but labels.unit: {self.labels.unit} needs {kinds}; change one of them"
+            )
+        used_or_null(f"labels.unit: {self.labels.unit}", "train.max_pixels", train.max_pixels, pixels)
+        used_or_null(f"labels.unit: {self.labels.unit}", "export.stride_px", export.stride_px, not pixels)
+        if pixels and export.offsets > 1:
+            raise ValueError("export.offsets averages windows of patches; with labels.unit: pixel set it to 1")
+        if model.kind == "surroundings":
+            moot = [name for name in ("flips_and_rotations", "spectral_jitter", "band_dropout") if getattr(train, name)]
+            if moot or export.flips_and_rotations:
+                names = [f"train.{name}" for name in moot] + ["export.flips_and_rotations"] * export.flips_and_rotations
+                raise ValueError(
+                    f"{' and '.join(names)}: model.kind: surroundings sees the same in every flip and rotation, and no "
+                    "channels by themselves; set false or 0"
+                )
+        return self
 
     _content: dict[str, Any] = PrivateAttr(default_factory=dict)
 

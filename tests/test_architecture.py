@@ -16,6 +16,7 @@ ROOMS = (
     "scenes",
     "patches",
     "folds",
+    "pixels",
     "scores",
     "audit",
     "network",
@@ -35,7 +36,14 @@ OBSERVERS = {"console", "params", "tracking", "cli"}
 them without depending on them; `tests/pipeline/test_observers.py` shows that the bytes are the same."""
 
 ONLY_IN = {
-    "torch": {"network", "deploy.bundle", "deploy.onnx_export", "cli.doctor.machine"},
+    "torch": {
+        "network",
+        "pixels.rows",
+        "pixels.surroundings",
+        "deploy.bundle",
+        "deploy.onnx_export",
+        "cli.doctor.machine",
+    },
     "torchvision": {"network"},
     "lightning_fabric": {"network"},
     "mlflow": {"tracking", "deploy.registry", "deploy.serving"},
@@ -49,6 +57,7 @@ ONLY_IN = {
 PIXELS_IN = {
     "geo": {"rasterio", "rasterio.shutil", "rasterio.vrt"},
     "patches.labels.vectors": {"rasterio.features"},
+    "pixels.ground": {"rasterio.features"},
     "maps.polygons": {"rasterio.features"},
     "report.page": {"rasterio"},
 }

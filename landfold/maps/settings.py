@@ -26,7 +26,7 @@ class PolygonSettings(Settings):
 class ExportSettings(Settings):
     """Section ``export`` of params.yaml."""
 
-    stride_px: int = Field(ge=1, le=100_000)
+    stride_px: int | None = Field(ge=1, le=100_000)
     """side of a map cell in pixels of the scene; even if patches.size_px is even, odd if it is odd"""
     offsets: int = Field(ge=1, le=100)
     """n: n x n windows in each cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""

@@ -1,5 +1,6 @@
-"""The network for any number of bands, and the trained classifier as a folder of weights and a card."""
+"""The network for any number of bands, and the trained network as a folder of weights and a card."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,14 @@ from landfold.network import backbones, weights
 from landfold.network.card import ModelCard
 from landfold.network.errors import ModelError
 from landfold.network.settings import RESNETS, ModelSettings
+from landfold.network.surroundings import SurroundingsNetwork
+from landfold.pixels.surroundings import feature_count, surroundings
+
+ROWS_AT_ONCE = {"cpu": 1024, "cuda": 2**18}
+"""Pixels that go through a network at once: what fits the caches of a processor."""
+
+WINDOWS_AT_ONCE = 16
+"""Windows of a network of kind segmentation that go through it at once."""
 
 
 def pick_device(wanted: str) -> str:
@@ -34,7 +43,7 @@ def build(settings: ModelSettings, channels: list[str], classes: int, *, size_px
     """The network with a first convolution for the named channels and one output for each class.
 
     Args:
-        settings: the backbone and its initial weights.
+        settings: the network and its initial weights.
         channels: names of the input's channels, in order.
         classes: number of outputs.
         size_px: side of the windows, to refuse a network that cannot take them; None: not checked.
@@ -42,6 +51,23 @@ def build(settings: ModelSettings, channels: list[str], classes: int, *, size_px
     Raises:
         ModelError: the network cannot be adapted, or pretrained weights are not there or do not fit.
     """
+    if settings.kind == "surroundings":
+        return SurroundingsNetwork(
+            feature_count(len(channels), settings.boxes_px),
+            classes,
+            bins=settings.bins,
+            hidden=settings.hidden,
+            dropout=settings.dropout,
+            noise=settings.noise,
+        )
+    if settings.kind == "segmentation":
+        from landfold.network.segmentation import build_segmentation  # its library takes a second to import
+
+        return build_segmentation(settings, channels, classes)
+    return _build_classifier(settings, channels, classes, size_px)
+
+
+def _build_classifier(settings: ModelSettings, channels: list[str], classes: int, size_px: int | None) -> nn.Module:
     network = get_model(settings.backbone, weights=None)
     complete = set(network.state_dict())
     layers = backbones.find_layers(network, settings.backbone)
@@ -68,7 +94,7 @@ def build(settings: ModelSettings, channels: list[str], classes: int, *, size_px
 
 
 class Classifier:
-    """A trained network with its card: normalized windows in, class probabilities out."""
+    """A trained network with its card: normalized windows in, class probabilities of each, or of their pixels, out."""
 
     def __init__(self, network: nn.Module, card: ModelCard, device: str = "cpu") -> None:
         """Take a network as `build` returns it."""
@@ -111,7 +137,8 @@ class Classifier:
             batch: number of windows that go through the network at once.
 
         Returns:
-            (n, class) float32; rows sum to 1.
+            (n, class) float32, or (n, class, core_px, core_px) for a network of pixels: of those of the core. They add
+            up to 1 over the classes.
 
         Raises:
             ModelError: the windows have another shape than in the card.
@@ -121,6 +148,8 @@ class Classifier:
             raise ModelError(
                 f"windows of shape {windows.shape}; the model expects (n, {', '.join(map(str, expected))})"
             )
+        if self.card.model.of_pixels:
+            return np.stack([self._of_pixels(window) for window in windows]) if len(windows) else self._none()
         probabilities = [np.empty((0, len(self.card.classes)), dtype=np.float32)]
         with torch.inference_mode():
             for start in range(0, len(windows), batch):
@@ -129,3 +158,85 @@ class Classifier:
                 logits = self.network(torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2))
                 probabilities.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
         return np.concatenate(probabilities)
+
+    def _of_pixels(self, window: np.ndarray) -> np.ndarray:
+        """(class, core_px, core_px) of a window."""
+        core = self.card.core_px
+        rows = pixel_probabilities([self], window, np.ones((core, core), dtype=bool))[0]
+        return rows.T.reshape(-1, core, core)
+
+    def _none(self) -> np.ndarray:
+        return np.empty((0, len(self.card.classes), self.card.core_px, self.card.core_px), dtype=np.float32)
+
+
+def pixel_probabilities(models: Sequence[Classifier], values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Class probabilities of some pixels of a part of a scene by several networks of pixels.
+
+    A pixel's are the same bits whatever part it is in, if the parts of a network of windows (kind segmentation) begin
+    at multiples of ``core_px``.
+
+    Args:
+        models: with equal channels, classes, ``size_px`` and ``core_px``.
+        values: (channel, y, x) float32 in [0, 1], 0 where there is no data, with a margin of ``card.margin_px``.
+        chosen: (y, x) bool without the margin, the pixels to predict.
+
+    Returns:
+        (model, pixel, class) float32.
+    """
+    card, device = models[0].card, models[0].device
+    window = torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, 0, -1))).to(device)[None].permute(0, 3, 1, 2)
+    picked = torch.from_numpy(chosen).to(device)
+    with torch.inference_mode():
+        if card.model.kind == "segmentation":
+            whole = [_scores_of_windows(model, window, chosen) for model in models]
+            scores = [part[:, picked].T for part in whole]
+        else:
+            margins = {tuple(model.card.model.boxes_px) for model in models}
+            features = {boxes: surroundings(window, boxes)[0].permute(1, 2, 0)[picked] for boxes in margins}
+            scores = [_scores_of_rows(model, features[tuple(model.card.model.boxes_px)]) for model in models]
+        return np.stack([torch.softmax(part.float(), dim=1).cpu().numpy() for part in scores])
+
+
+def row_probabilities(model: Classifier, features: np.ndarray) -> np.ndarray:
+    """Class probabilities of pixels by their features (kind surroundings), (pixel, feature) to (pixel, class)."""
+    with torch.inference_mode():
+        scores = _scores_of_rows(model, torch.from_numpy(features).to(model.device))
+        return torch.softmax(scores.float(), dim=1).cpu().numpy()
+
+
+def _scores_of_rows(model: Classifier, features: torch.Tensor) -> torch.Tensor:
+    """Class scores of pixels by their features, (pixel, class); batches of one size give equal bits in any order."""
+    size = ROWS_AT_ONCE[model.device]
+    scores = features.new_empty((len(features), len(model.card.classes)))
+    for start in range(0, len(features), size):
+        part = features[start : start + size]
+        padded = nn.functional.pad(part, (0, 0, 0, size - len(part)))
+        scores[start : start + size] = model.network(padded)[: len(part)]
+    return scores
+
+
+def _scores_of_windows(model: Classifier, values: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
+    """Class scores of all pixels of a part, (class, y, x): those of each core from the window around it.
+
+    Cores without a chosen pixel are not predicted. Windows go through the network by `WINDOWS_AT_ONCE`.
+    """
+    size, core, margin = model.card.size_px, model.card.core_px, model.card.margin_px
+    height, width = chosen.shape
+    values = nn.functional.pad(values, (0, -width % core, 0, -height % core))
+    windows = values[0].unfold(1, size, core).unfold(2, size, core)  # (channel, row, column, y, x)
+    scores = values.new_empty((len(model.card.classes), windows.shape[1] * core, windows.shape[2] * core))
+    places = [
+        (row, column)
+        for row in range(windows.shape[1])
+        for column in range(windows.shape[2])
+        if chosen[row * core : (row + 1) * core, column * core : (column + 1) * core].any()
+    ]
+    for start in range(0, len(places), WINDOWS_AT_ONCE):
+        part = places[start : start + WINDOWS_AT_ONCE]
+        batch = torch.stack([windows[:, row, column] for row, column in part])
+        batch = nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, WINDOWS_AT_ONCE - len(part)))
+        logits = model.network(batch.contiguous(memory_format=torch.channels_last))
+        cores = logits[: len(part), :, margin : margin + core, margin : margin + core]
+        for (row, column), window in zip(part, cores, strict=True):
+            scores[:, row * core : (row + 1) * core, column * core : (column + 1) * core] = window
+    return scores[:, :height, :width]

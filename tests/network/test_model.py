@@ -17,6 +17,8 @@ from landfold.network.settings import ModelSettings
 torch.set_num_threads(1)
 
 SETTINGS: dict[str, Any] = {
+    "kind": "classifier",
+    **dict.fromkeys(("boxes_px", "bins", "hidden", "noise", "decoder", "depth", "window_px")),
     "backbone": "resnet18",
     "weights": "none",
     "partial_weights": False,

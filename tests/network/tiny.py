@@ -9,11 +9,14 @@ import torch
 
 from landfold.network.distributed import launch
 from landfold.network.fold import TrainedFold, train_fold
+from landfold.network.patch_examples import PatchExamples
 from landfold.network.settings import TrainSettings
 from tests.network.test_model import make_card, make_settings
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2,
+    "epoch_size": None,
+    "max_pixels": None,
     "batch_size": 16,
     "learning_rate": 0.003,
     "weight_decay": 0.01,
@@ -69,7 +72,8 @@ def trained(table=None, windows=None, fold=0, model=None, checkpoint=None, callb
     card = make_card(fold=fold, classes=CLASSES, model=model or make_settings(), train=settings.model_dump())
     table, windows = own if table is None else table, pixels if windows is None else windows
     fabric = launch(settings, "cpu", fold=fold)
-    return train_fold(table, windows, card, settings, fabric, checkpoint=checkpoint, callbacks=callbacks)
+    examples = PatchExamples(table, windows, card, settings)
+    return train_fold(examples, card, settings, fabric, checkpoint=checkpoint, callbacks=callbacks)
 
 
 def same(first: TrainedFold, second: TrainedFold) -> bool:
