@@ -49,6 +49,7 @@ def main(params: Params) -> str:
     weights = [file_sha256(fitted / f"fold_{fold}/model.safetensors") for fold in range(len(classifiers))]
     models = MapModels(classifiers, colours, model_digest(weights), _held_out(zones, folds, crs), area)
     dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
+    cell_m = (export.stride_px or 1) * card.resolution_m
     scenes, maps = sorted(Path("data/normalized").glob("*.tif")), {}
     with writing_folder(Path("data/maps")) as folder:
         for scene in scenes:
@@ -62,9 +63,8 @@ def main(params: Params) -> str:
         if export.mosaic != "none" and len(maps) > 1:
             acquired = {name: dates.get(name) for name in maps}
             tags = lineage_tags({"MODEL_SHA256": models.sha256}, export, card)
-            cell_m = export.stride_px * card.resolution_m
             write_mosaic(folder, acquired, export.mosaic, models.legend, crs=crs, cell_m=cell_m, tags=tags)
-    line = f"{len(scenes)} scenes mapped in cells of {export.stride_px * card.resolution_m:g} m"
+    line = f"{len(scenes)} scenes mapped in cells of {cell_m:g} m"
     if not area:
         return line
     share = sum(part.outside * part.cells for part in maps.values()) / max(1, sum(p.cells for p in maps.values()))

@@ -6,7 +6,7 @@ statistics), ``PARAMS_SHA256`` of the settings that decide its numbers, with tho
 commit itself holds those hashes. The digest of the code stands for it, and dvc.lock connects both.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,8 @@ from landfold.geo.raster import Raster
 from landfold.maps.applicability import METHOD, Applicability, map_dissimilarity
 from landfold.maps.classmap import NO_CLASS
 from landfold.maps.files import MapFiles
-from landfold.maps.inference import WindowClassifier, map_grid, predict_windows
+from landfold.maps.inference import MapStrip, WindowClassifier, check_cells, map_grid, predict_windows
+from landfold.maps.pixels import predict_pixels
 from landfold.maps.polygons import write_polygons
 from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
@@ -33,6 +34,11 @@ MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "network", "maps")
 
 NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid"}
 """Settings that decide the numbers in a raster; the others say which files there are."""
+
+
+PIXEL_BLOCK_PX = 4
+"""Side of the blocks of pixels whose dissimilarity is that of one window around them, in a map of pixels: neighbouring
+windows of 16 px have almost the same statistics, and the search takes 16 times less."""
 
 
 class ExportError(LandfoldError):
@@ -178,13 +184,7 @@ def _write_predictions(
         The number of cells with data.
     """
     grid, cells = maps[0].grid, 0
-    strips = predict_windows(
-        raster,
-        models.classifiers,
-        settings.stride_px,
-        offsets=settings.offsets,
-        flips_and_rotations=settings.flips_and_rotations,
-    )
+    strips = predict_scene(raster, models.classifiers, settings)
     extra = [["padded"], ["disagreement"]] if models.held_out else [["padded", "disagreement"]]
     with ExitStack() as stack:
         writers = [stack.enter_context(part.open(*bands)) for part, bands in zip(maps, extra, strict=True)]
@@ -202,6 +202,26 @@ def _write_predictions(
             right = (strip.window.col_off + strip.window.width) / grid.width
             progress((strip.window.row_off + strip.window.height * right) / grid.height)
     return cells
+
+
+def predict_scene(
+    raster: Raster, classifiers: Sequence[WindowClassifier], settings: ExportSettings
+) -> Iterator[MapStrip]:
+    """The probabilities of a normalized scene by every model, part by part: of its pixels or of cells.
+
+    Raises:
+        InferenceError: see `check_cells`, `predict_pixels` and `predict_windows`.
+    """
+    check_cells(classifiers[0].card, settings.stride_px)
+    if classifiers[0].card.model.of_pixels:
+        return predict_pixels(raster, classifiers, flips_and_rotations=settings.flips_and_rotations)
+    return predict_windows(
+        raster,
+        classifiers,
+        settings.stride_px,
+        offsets=settings.offsets,
+        flips_and_rotations=settings.flips_and_rotations,
+    )
 
 
 def _of_fold(probabilities: np.ndarray, mean: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -236,7 +256,7 @@ def _write_applicability(
         bands = ["dissimilarity", "applicable"]
         writers = [stack.enter_context(part.create_float("applicability", bands, **tags)) for part in maps]
         data = lambda window: classes.read_raw(window)[0] != NO_CLASS  # noqa: E731
-        sizes = {"size_px": models.card.size_px, "stride_px": settings.stride_px}
+        sizes = {"stride_px": settings.stride_px or PIXEL_BLOCK_PX, "cell_px": settings.stride_px or 1}
         for strip in map_dissimilarity(raster, area, folds, data, **sizes):
             cells += int(np.isfinite(strip.out_of_fold).sum())
             for i, (writer, values) in enumerate(zip(writers, (strip.out_of_fold, strip.ensemble), strict=False)):

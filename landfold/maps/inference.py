@@ -59,10 +59,26 @@ class MapStrip:
     padded: np.ndarray
 
 
-def map_grid(scene: Grid, stride_px: int) -> Grid:
-    """The grid of the map; its last row and column may reach beyond the scene by less than a cell."""
+def map_grid(scene: Grid, stride_px: int | None) -> Grid:
+    """The grid of the map, the scene's own for None; its last row and column may reach out by less than a cell."""
+    stride_px = stride_px or 1
     rows, columns = ceil(scene.height / stride_px), ceil(scene.width / stride_px)
     return scene.cells(offset_px=0, stride_px=stride_px, rows=rows, columns=columns)
+
+
+def check_cells(card: ModelCard, stride_px: int | None) -> None:
+    """Refuse a stride that a model of pixels has no use for, or at which windows cannot be centred on cells.
+
+    Raises:
+        InferenceError: see above.
+    """
+    if card.model.of_pixels:
+        if stride_px is not None:
+            raise InferenceError(
+                f"export.stride_px is {stride_px}, but the model maps the scene's own pixels: set it to null"
+            )
+        return
+    check_stride(card.size_px, stride_px)
 
 
 def check_stride(size_px: int, stride_px: int) -> None:
@@ -116,7 +132,7 @@ def predict_windows(
         InferenceError: the scene's channels are not those that a model was trained on, models differ, or
             windows cannot be centred on cells.
     """
-    _check_models(raster, models)
+    check_models(raster, models)
     size_px = models[0].card.size_px
     check_stride(size_px, stride_px)
     layout = _Layout(size_px, stride_px, shifts_px(stride_px, offsets))
@@ -172,7 +188,13 @@ def _predict_part(
     return MapStrip(cells, total / np.float32(count), valid, (missing / count).astype(np.float32))
 
 
-def _check_models(raster: Raster, models: Sequence[WindowClassifier]) -> None:
+def check_models(raster: Raster, models: Sequence[WindowClassifier]) -> None:
+    """Refuse models that do not fit the scene or each other.
+
+    Raises:
+        InferenceError: the scene's channels are not those that a model was trained on, or models differ in classes or
+            windows.
+    """
     card = models[0].card
     for other in (model.card for model in models):
         if list(raster.names) != other.channels:
@@ -180,7 +202,7 @@ def _check_models(raster: Raster, models: Sequence[WindowClassifier]) -> None:
                 f"{raster.dataset.name}: channels {', '.join(raster.names)}; "
                 f"the model of fold {other.fold} expects {', '.join(other.channels)}"
             )
-        if (other.classes, other.size_px) != (card.classes, card.size_px):
+        if (other.classes, other.size_px, other.core_px) != (card.classes, card.size_px, card.core_px):
             raise InferenceError(
                 f"the models of folds {card.fold} and {other.fold} differ in classes or size_px; run dvc repro"
             )

@@ -169,7 +169,9 @@ class Classifier:
         return np.empty((0, len(self.card.classes), self.card.core_px, self.card.core_px), dtype=np.float32)
 
 
-def pixel_probabilities(models: Sequence[Classifier], values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+def pixel_probabilities(
+    models: Sequence[Classifier], values: np.ndarray, chosen: np.ndarray, *, flips_and_rotations: bool = False
+) -> np.ndarray:
     """Class probabilities of some pixels of a part of a scene by several networks of pixels.
 
     A pixel's are the same bits whatever part it is in, if the parts of a network of windows (kind segmentation) begin
@@ -179,6 +181,8 @@ def pixel_probabilities(models: Sequence[Classifier], values: np.ndarray, chosen
         models: with equal channels, classes, ``size_px`` and ``core_px``.
         values: (channel, y, x) float32 in [0, 1], 0 where there is no data, with a margin of ``card.margin_px``.
         chosen: (y, x) bool without the margin, the pixels to predict.
+        flips_and_rotations: whether to average over the eight flips and rotations (D4) of each window; a network of
+            surroundings gives the same for all of them.
 
     Returns:
         (model, pixel, class) float32.
@@ -188,35 +192,34 @@ def pixel_probabilities(models: Sequence[Classifier], values: np.ndarray, chosen
     picked = torch.from_numpy(chosen).to(device)
     with torch.inference_mode():
         if card.model.kind == "segmentation":
-            whole = [_scores_of_windows(model, window, chosen) for model in models]
-            scores = [part[:, picked].T for part in whole]
-        else:
-            margins = {tuple(model.card.model.boxes_px) for model in models}
-            features = {boxes: surroundings(window, boxes)[0].permute(1, 2, 0)[picked] for boxes in margins}
-            scores = [_scores_of_rows(model, features[tuple(model.card.model.boxes_px)]) for model in models]
-        return np.stack([torch.softmax(part.float(), dim=1).cpu().numpy() for part in scores])
+            views = range(8) if flips_and_rotations else range(1)
+            whole = [_of_windows(model, window, chosen, views) for model in models]
+            return np.stack([part[:, picked].T.cpu().numpy() for part in whole])
+        shared: dict[tuple[int, ...], torch.Tensor] = {}
+        for boxes in {tuple(model.card.model.boxes_px) for model in models}:
+            shared[boxes] = surroundings(window, boxes)[0].permute(1, 2, 0)[picked]
+        return np.stack([_of_rows(model, shared[tuple(model.card.model.boxes_px)]).cpu().numpy() for model in models])
 
 
 def row_probabilities(model: Classifier, features: np.ndarray) -> np.ndarray:
     """Class probabilities of pixels by their features (kind surroundings), (pixel, feature) to (pixel, class)."""
     with torch.inference_mode():
-        scores = _scores_of_rows(model, torch.from_numpy(features).to(model.device))
-        return torch.softmax(scores.float(), dim=1).cpu().numpy()
+        return _of_rows(model, torch.from_numpy(features).to(model.device)).cpu().numpy()
 
 
-def _scores_of_rows(model: Classifier, features: torch.Tensor) -> torch.Tensor:
-    """Class scores of pixels by their features, (pixel, class); batches of one size give equal bits in any order."""
+def _of_rows(model: Classifier, features: torch.Tensor) -> torch.Tensor:
+    """Class probabilities of pixels by their features, (pixel, class); equal bits in any order of the pixels."""
     size = ROWS_AT_ONCE[model.device]
     scores = features.new_empty((len(features), len(model.card.classes)))
     for start in range(0, len(features), size):
         part = features[start : start + size]
         padded = nn.functional.pad(part, (0, 0, 0, size - len(part)))
         scores[start : start + size] = model.network(padded)[: len(part)]
-    return scores
+    return torch.softmax(scores, dim=1)
 
 
-def _scores_of_windows(model: Classifier, values: torch.Tensor, chosen: np.ndarray) -> torch.Tensor:
-    """Class scores of all pixels of a part, (class, y, x): those of each core from the window around it.
+def _of_windows(model: Classifier, values: torch.Tensor, chosen: np.ndarray, views: Sequence[int]) -> torch.Tensor:
+    """Class probabilities of all pixels of a part, (class, y, x): those of each core from the window around it.
 
     Cores without a chosen pixel are not predicted. Windows go through the network by `WINDOWS_AT_ONCE`.
     """
@@ -224,7 +227,7 @@ def _scores_of_windows(model: Classifier, values: torch.Tensor, chosen: np.ndarr
     height, width = chosen.shape
     values = nn.functional.pad(values, (0, -width % core, 0, -height % core))
     windows = values[0].unfold(1, size, core).unfold(2, size, core)  # (channel, row, column, y, x)
-    scores = values.new_empty((len(model.card.classes), windows.shape[1] * core, windows.shape[2] * core))
+    found = values.new_zeros((len(model.card.classes), windows.shape[1] * core, windows.shape[2] * core))
     places = [
         (row, column)
         for row in range(windows.shape[1])
@@ -235,8 +238,16 @@ def _scores_of_windows(model: Classifier, values: torch.Tensor, chosen: np.ndarr
         part = places[start : start + WINDOWS_AT_ONCE]
         batch = torch.stack([windows[:, row, column] for row, column in part])
         batch = nn.functional.pad(batch, (0, 0, 0, 0, 0, 0, 0, WINDOWS_AT_ONCE - len(part)))
-        logits = model.network(batch.contiguous(memory_format=torch.channels_last))
-        cores = logits[: len(part), :, margin : margin + core, margin : margin + core]
+        mean = sum(_turned_and_back(model.network, batch, view) for view in views) / len(views)
+        cores = mean[: len(part), :, margin : margin + core, margin : margin + core]
         for (row, column), window in zip(part, cores, strict=True):
-            scores[:, row * core : (row + 1) * core, column * core : (column + 1) * core] = window
-    return scores[:, :height, :width]
+            found[:, row * core : (row + 1) * core, column * core : (column + 1) * core] = window
+    return found[:, :height, :width]
+
+
+def _turned_and_back(network: nn.Module, windows: torch.Tensor, view: int) -> torch.Tensor:
+    """Class probabilities of windows that the network sees in a flip and rotation, as they lie: (n, class, y, x)."""
+    shown = torch.rot90(windows.flip(-1) if view >= 4 else windows, view % 4, dims=(-2, -1))
+    scores = network(shown.contiguous(memory_format=torch.channels_last))
+    back = torch.rot90(torch.softmax(scores.float(), dim=1), -(view % 4), dims=(-2, -1))
+    return back.flip(-1) if view >= 4 else back

@@ -162,7 +162,7 @@ class _TrainingRun:
         }
 
     def _step(self, windows: torch.Tensor, target: torch.Tensor) -> tuple[float, float, float]:
-        """Learn from this process's part of a batch; of all of it the mean loss, and how many are correct of how many."""
+        """Learn from this process's part of a batch; of all of it the mean loss, and how many are right of how many."""
         self.optimizer.zero_grad(set_to_none=True)
         logits = self.model(_channels_last(windows))
         loss = self.loss(logits, target)

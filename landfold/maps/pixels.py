@@ -1,0 +1,59 @@
+"""Class probabilities of every pixel of a normalized scene, tile by tile in bounded memory.
+
+The map has the scene's own pixels. Each tile is read with the margin that the networks see around their pixels, and a
+pixel's probabilities are the same bits whatever the tiles are. Ground outside of the scene is seen as no data.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from rasterio.windows import Window
+
+from landfold.geo.raster import Raster
+from landfold.maps.inference import MapStrip, check_models
+from landfold.network.model import Classifier, pixel_probabilities
+from landfold.pixels.rows import read_padded
+
+TILE_ROWS, TILE_COLUMNS = 128, 2048
+"""Size of a tile in pixels, multiples of the cores of all networks of windows: about 0.3 GB with 16 channels, 5 models
+and 10 classes."""
+
+
+def predict_pixels(
+    raster: Raster, models: Sequence[Classifier], *, flips_and_rotations: bool = False
+) -> Iterator[MapStrip]:
+    """Predict a normalized scene with every model, tile by tile.
+
+    Args:
+        raster: the normalized scene.
+        models: of the same classes and windows.
+        flips_and_rotations: whether to average over the eight flips and rotations (D4) of each tile.
+
+    Raises:
+        InferenceError: the scene's channels are not those that a model was trained on, or models differ.
+    """
+    check_models(raster, models)
+    card, grid = models[0].card, raster.grid
+    rows, columns = (max(1, side // card.core_px) * card.core_px for side in (TILE_ROWS, TILE_COLUMNS))
+    for row in range(0, grid.height, rows):
+        for column in range(0, grid.width, columns):
+            window = Window(column, row, min(columns, grid.width - column), min(rows, grid.height - row))
+            yield _predict_tile(raster, models, window, flips_and_rotations)
+
+
+def _predict_tile(raster: Raster, models: Sequence[Classifier], window: Window, flips_and_rotations: bool) -> MapStrip:
+    margin, classes = models[0].card.margin_px, len(models[0].card.classes)
+    values, valid = read_padded(raster, window, margin), raster.read_mask(window)
+    probabilities = np.zeros((len(models), *valid.shape, classes), dtype=np.float32)
+    if valid.any():
+        probabilities[:, valid] = pixel_probabilities(models, values, valid, flips_and_rotations=flips_and_rotations)
+    return MapStrip(window, probabilities, valid.astype(np.float64), _unseen(values, margin))
+
+
+def _unseen(values: np.ndarray, margin: int) -> np.ndarray:
+    """The share of the window around each pixel that holds no data: (y, x) float32."""
+    side = 2 * margin + 1
+    empty = (values == 0).all(axis=0)
+    counts = np.pad(empty.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    inside = counts[side:, side:] - counts[:-side, side:] - counts[side:, :-side] + counts[:-side, :-side]
+    return (inside / side**2).astype(np.float32)
