@@ -62,6 +62,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "normalize": {"low_percentile": 2, "high_percentile": 98, "min_valid_px": 100},
     "labels": {
         "kind": "polygons",
+        "unit": "patch",
         "attribute": "kind",
         "layer": None,
         "invalid": "refuse",

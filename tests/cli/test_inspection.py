@@ -106,8 +106,8 @@ def test_band_files_and_polygons_run_with_the_pasted_section(tmp_path, stage):
     assert pasted["ingest"]["bands"] == ["B", "G", "R", "N"]
     assert (pasted["ingest"]["crs_policy"], pasted["ingest"]["resolution_m"]) == ("error", 10)
     assert pasted["labels"] | {"classes": None} == {
-        **{"kind": "polygons", "attribute": "kind", "layer": None, "invalid": "refuse", "resampling": None},
-        **{"classes": None, "exclude": [], "zone_attribute": None},
+        **{"kind": "polygons", "unit": "patch", "attribute": "kind", "layer": None, "invalid": "refuse"},
+        **{"resampling": None, "classes": None, "exclude": [], "zone_attribute": None},
     }
     assert pasted["labels"]["classes"] == {"crop": ["crop"], "lake": ["lake"]}
     assert list(pasted["colours"]) == ["crop", "lake"]

@@ -77,6 +77,7 @@ def _labels(view: LabelView) -> CommentedMap:
     attribute, comment = _attribute(view) if "attribute" in uses else (None, "")
     values = {
         "kind": (view.kind, _kind_comment(view)),
+        "unit": ("patch", "" if view.kind in ("table", "folder") else "patch | pixel: a class for each pixel"),
         "attribute": (attribute, comment),
         "layer": (view.layer, f"of {', '.join(view.layers)}" if view.layers else ""),
         "invalid": (None, ""),

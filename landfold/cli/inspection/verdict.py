@@ -220,13 +220,13 @@ class _Verdict:
             values = next((a.values for a in view.attributes if a.name == asked.attribute), {})
         absent = [name for name, merged in asked.classes.items() if values and not set(merged) & set(values)]
         if absent:
-            message = f"no value of class {', '.join(absent)} is in the labels, so it would have no patch; there are "
-            self.refuse("labels", [f"{message}{', '.join(values)}: take the class out of labels.classes"])
+            message = f"no value of class {', '.join(absent)} is in the labels, so it would have no {asked.unit}; "
+            self.refuse("labels", [f"{message}there are {', '.join(values)}: take the class out of labels.classes"])
         if asked.kind == "raster" and values:
             try:
                 asked.numbers(values, view.path)
             except LabelError as error:
-                self.warn("labels", [f"{error}; it is refused where a patch meets it"])
+                self.warn("labels", [f"{error}; it is refused where a {asked.unit} meets it"])
 
 
 def _other_kind(view: LabelView | None, asked: LabelSettings) -> str:
