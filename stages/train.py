@@ -14,80 +14,51 @@ An interrupted training continues after its last finished epoch (landfold/networ
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import pandas
-from lightning_fabric import Fabric
-
 from landfold.console import training as console
-from landfold.core.digests import digest, file_sha256
+from landfold.core.digests import digest
 from landfold.core.errors import LandfoldError
 from landfold.core.files import write_json, writing_folder
 from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.card import ModelCard, window_px
 from landfold.network.checkpoints import Checkpoint, checkpoint_dir
-from landfold.network.dataset import read_fold, shared_windows
 from landfold.network.distributed import distributed
-from landfold.network.fold import FoldExamples, train_fold, write_fold
-from landfold.network.patch_examples import PatchExamples
-from landfold.network.pixel_examples import FoldPixels, SurroundingsExamples
-from landfold.pixels.ground import fold_ground
-from landfold.pixels.rows import LabelledScenes
+from landfold.network.examples import FoldFiles, read_examples
+from landfold.network.fold import train_fold, write_fold
 from landfold.tracking import LiveRun, flatten, live_run
 from stages import Params, run
 
-PATCHES, NORMALIZED, LABELS = Path("data/patches.parquet"), Path("data/normalized"), Path("data/labels")
-
 
 def main(params: Params) -> str:
-    """Load, train, predict the fold's validation patches, write."""
+    """Read, train, predict what the fold holds out, write."""
     k, fold, is_random = params.zones.k, *_arguments(params)
     name = console.fold_name(fold, is_random=is_random)
-    folder = Path(f"models/k{k}/fold_{fold}")
-    if is_random:
-        folder = Path(f"models/random/k{k}/fold_{fold}")
-        if not params.audit.network:
-            with writing_folder(folder) as temporary:
-                write_json(temporary / "off.json", {"audit.network": False})
-            return console.switched_off(name)
-    table, states = read_fold(PATCHES, _list(k, fold, is_random=is_random)), checkpoint_dir(folder)
+    folder = Path(f"models/random/k{k}/fold_{fold}") if is_random else Path(f"models/k{k}/fold_{fold}")
+    if is_random and not params.audit.network:
+        with writing_folder(folder) as temporary:
+            write_json(temporary / "off.json", {"audit.network": False})
+        return console.switched_off(name)
+    kind, core_px = "random" if is_random else "fold", params.patches.core_px
+    files = FoldFiles(Path("data"), fold, kind, core_px, params.zones, params.project.metric_crs)
+    states, cache_gb = checkpoint_dir(folder), params.machine.cache_gb
+    card_of = partial(_card, params, files)
     with (
         distributed(params.train, params.machine.device, fold=fold) as fabric,
         Checkpoint(states if fabric.is_global_zero else None) as checkpoint,
         _observers(params, fold, random=is_random, first=fabric.is_global_zero) as (callbacks, live),
-        _examples(params, table, fabric, fold, states, is_random=is_random) as (card, examples),
+        read_examples(files, params.train, card_of, fabric, cache_gb=cache_gb, scratch=states) as (examples, card),
     ):
         trained = train_fold(examples, card, params.train, fabric, checkpoint=checkpoint, callbacks=callbacks)
         if fabric.is_global_zero:
             with writing_folder(folder) as temporary:
                 write_fold(temporary, trained, weights=not is_random)
             live.finish(digest(folder))
-    validation = trained.predictions.validation
-    correct = validation["label"] == validation["predicted"]
-    return console.closing(name, (table["side"] == "train").sum(), len(trained.history), correct)
+    return console.closing(name, len(examples.data.train), len(trained.history), trained.predictions)
 
 
-@contextmanager
-def _examples(
-    params: Params, table: pandas.DataFrame, fabric: Fabric, fold: int, states: Path, *, is_random: bool
-) -> Iterator[tuple[ModelCard, FoldExamples]]:
-    """The card of the network, and what it learns from."""
-    if not params.model.of_pixels:
-        with shared_windows(fabric, table, NORMALIZED, params.machine.cache_gb, states) as (windows, channels):
-            card = _card(params, channels, fold, is_random=is_random)
-            yield card, PatchExamples(table, windows, card, params.train)
-        return
-    scenes, folds = LabelledScenes.of(NORMALIZED, LABELS), Path(f"data/folds/k{params.zones.k}")
-    card = _card(params, scenes.channels, fold, is_random=is_random)
-    spatial = fold_ground(folds, table, params.zones, params.project.metric_crs, fold)
-    ground = spatial
-    if is_random:
-        ground = fold_ground(folds, table, params.zones, params.project.metric_crs, fold, kind="random")
-    pixels = FoldPixels(scenes, table, ground, params.patches.core_px, spatial if is_random else None)
-    yield card, SurroundingsExamples(pixels, card, params.train)
-
-
-def _card(params: Params, channels: list[str], fold: int, *, is_random: bool) -> ModelCard:
+def _card(params: Params, files: FoldFiles, channels: list[str]) -> ModelCard:
     size_px, core_px = window_px(params.model, params.patches)
     return ModelCard(
         model=params.model,
@@ -99,17 +70,10 @@ def _card(params: Params, channels: list[str], fold: int, *, is_random: bool) ->
         core_px=core_px,
         resolution_m=params.ingest.resolution_m,
         k=params.zones.k,
-        fold=fold,
-        fold_digest=digest(_list(params.zones.k, fold, is_random=is_random)),
-        patches_digest=file_sha256(PATCHES),
-        statistics_digest=digest(Path("data/statistics")),
+        fold=files.fold,
         train=params.train.model_dump(),
+        **files.digests(),
     )
-
-
-def _list(k: int, fold: int, *, is_random: bool) -> Path:
-    """The list of a fold's patches."""
-    return Path(f"data/folds/k{k}/{'random' if is_random else 'fold'}_{fold}.parquet")
 
 
 def _arguments(params: Params) -> tuple[int, bool]:
