@@ -1,8 +1,7 @@
-"""Train the classifier of one fold: ``python -m stages.train FOLD``, or ``... FOLD random`` for its random split.
+"""Train the network of one fold: ``python -m stages.train FOLD``, or ``... FOLD random`` for its random split.
 
-Reads: data/normalized, data/statistics, data/patches.parquet, data/labels, data/folds/kK/fold_FOLD.parquet (random:
-random_FOLD.parquet); sections ``model``, ``train`` and ``machine`` of params.yaml, what names channels and classes, and
-for pixels ``project.crs`` and ``zones``.
+Reads: data/normalized, data/statistics, data/patches.parquet, data/labels, data/folds/kK; sections ``model``, ``train``,
+``machine`` and ``zones`` of params.yaml, ``project.crs``, and what names channels and classes.
 Writes: models/kK/fold_FOLD/: model.safetensors, model.json, history.csv, predictions.parquet, test.parquet where there
 is a test region, and pixels.parquet (counts of held-out labelled pixels) of a network of pixels. Random: the same
 without the weights, which only serve to measure how optimistic such a split is, into models/random/kK/fold_FOLD; with
@@ -25,8 +24,9 @@ from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.card import ModelCard, window_px
 from landfold.network.checkpoints import Checkpoint, checkpoint_dir
 from landfold.network.distributed import distributed
-from landfold.network.examples import FoldFiles, read_examples
+from landfold.network.examples import read_examples
 from landfold.network.fold import train_fold, write_fold
+from landfold.pixels.folds import FoldFiles
 from landfold.tracking import LiveRun, flatten, live_run
 from stages import Params, run
 
@@ -42,13 +42,12 @@ def main(params: Params) -> str:
         return console.switched_off(name)
     kind, core_px = "random" if is_random else "fold", params.patches.core_px
     files = FoldFiles(Path("data"), fold, kind, core_px, params.zones, params.project.metric_crs)
-    states, cache_gb = checkpoint_dir(folder), params.machine.cache_gb
-    card_of = partial(_card, params, files)
+    states, card_of = checkpoint_dir(folder), partial(_card, params, files)
     with (
         distributed(params.train, params.machine.device, fold=fold) as fabric,
         Checkpoint(states if fabric.is_global_zero else None) as checkpoint,
         _observers(params, fold, random=is_random, first=fabric.is_global_zero) as (callbacks, live),
-        read_examples(files, params.train, card_of, fabric, cache_gb=cache_gb, scratch=states) as (examples, card),
+        read_examples(files, params.train, card_of, fabric, params.machine, states) as (examples, card),
     ):
         trained = train_fold(examples, card, params.train, fabric, checkpoint=checkpoint, callbacks=callbacks)
         if fabric.is_global_zero:

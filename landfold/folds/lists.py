@@ -98,6 +98,17 @@ def read_fold_list(path: Path, patches: Sequence[str] | pandas.Series) -> pandas
     return table
 
 
+def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
+    """The table of patches with the ``zone`` and ``side`` (train, validation, buffer or test) of one fold.
+
+    Raises:
+        FoldError: the list of the fold is absent or not of these patches.
+    """
+    table = pandas.read_parquet(patches)
+    fold = read_fold_list(sides, table["patch"])
+    return table.assign(zone=fold["zone"], side=fold["side"])
+
+
 def read_assignment(folder: Path) -> pandas.DataFrame:
     """Columns ``patch`` and the zone and fold of every repeat (see `column`), as the zones stage made them."""
     return pandas.read_parquet(folder / "patches.parquet")

@@ -16,24 +16,12 @@ import torch
 from lightning_fabric import Fabric
 from rasterio.windows import Window
 
-from landfold.folds.lists import read_fold_list
 from landfold.geo.windows import scenes_of
 from landfold.network.distributed import all_gather
 from landfold.network.errors import DatasetError
 
 IGNORED = -100
 """The class of a pixel that counts neither in the loss nor in a score: torch's own number for that."""
-
-
-def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
-    """The table of patches with the ``zone`` and ``side`` (train, validation, buffer or test) of one fold.
-
-    Raises:
-        FoldError: the list of the fold is absent or not of these patches.
-    """
-    table = pandas.read_parquet(patches)
-    fold = read_fold_list(sides, table["patch"])
-    return table.assign(zone=fold["zone"], side=fold["side"])
 
 
 def load_windows(

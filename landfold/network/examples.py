@@ -2,79 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas
 from lightning_fabric import Fabric
-from rasterio.crs import CRS
 
-from landfold.core.digests import digest, file_sha256
-from landfold.folds.settings import ZoneSettings
 from landfold.network.card import ModelCard
-from landfold.network.dataset import read_fold, shared_windows
+from landfold.network.dataset import shared_windows
 from landfold.network.fold import FoldExamples
 from landfold.network.patch_examples import PatchExamples
-from landfold.network.pixel_examples import FoldPixels, SurroundingsExamples
-from landfold.network.settings import TrainSettings
-from landfold.pixels.ground import fold_ground
+from landfold.network.pixel_examples import SurroundingsExamples
+from landfold.network.settings import MachineSettings, TrainSettings
+from landfold.pixels.folds import FoldFiles
 from landfold.pixels.rows import LabelledScenes
-
-
-@dataclass(frozen=True)
-class FoldFiles:
-    """What the training of a fold reads, below the folder ``data``.
-
-    Attributes:
-        data: the folder.
-        fold: number of the fold.
-        kind: ``fold`` or ``random``.
-        core_px: side of the cores of the patches.
-        zones: section ``zones``.
-        crs: of footprints and zones.
-    """
-
-    data: Path
-    fold: int
-    kind: str
-    core_px: int
-    zones: ZoneSettings
-    crs: CRS
-
-    @property
-    def patches(self) -> Path:
-        """The table of patches."""
-        return self.data / "patches.parquet"
-
-    @property
-    def normalized(self) -> Path:
-        """The folder of the normalized scenes."""
-        return self.data / "normalized"
-
-    @property
-    def folds(self) -> Path:
-        """The folder of the fold lists."""
-        return self.data / f"folds/k{self.zones.k}"
-
-    @property
-    def list(self) -> Path:
-        """The list of the fold's patches."""
-        return self.folds / f"{self.kind}_{self.fold}.parquet"
-
-    def digests(self) -> dict[str, str]:
-        """What the card says of the files."""
-        return {
-            "fold_digest": digest(self.list),
-            "patches_digest": file_sha256(self.patches),
-            "statistics_digest": digest(self.data / "statistics"),
-        }
-
-    def pixels(self, table: pandas.DataFrame, scenes: LabelledScenes) -> FoldPixels:
-        """The labelled pixels that the fold trains on and holds out."""
-        spatial, own = (
-            fold_ground(self.folds, table, self.zones, self.crs, self.fold, kind=kind) for kind in ("fold", self.kind)
-        )
-        return FoldPixels(scenes, table, own, self.core_px, spatial if self.kind == "random" else None)
 
 
 @contextmanager
@@ -83,8 +22,7 @@ def read_examples(
     train: TrainSettings,
     card_of: Callable[[list[str]], ModelCard],
     fabric: Fabric,
-    *,
-    cache_gb: float,
+    machine: MachineSettings,
     scratch: Path,
 ) -> Iterator[tuple[FoldExamples, ModelCard]]:
     """What the network of a fold learns from and is scored on, and its card.
@@ -94,14 +32,14 @@ def read_examples(
         train: section ``train``.
         card_of: gives the card of a network of these channels.
         fabric: as `landfold.network.distributed.launch` returns it.
-        cache_gb: what takes more GB (10^9 bytes) is memory-mapped from a temporary file.
-        scratch: folder for that file.
+        machine: section ``machine``.
+        scratch: folder for a temporary file of what is too large for memory.
     """
-    table = read_fold(files.patches, files.list)
+    table = files.table()
     scenes = LabelledScenes.of(files.normalized, files.data / "labels")
     card = card_of(scenes.channels)
     if card.model.kind == "surroundings":
         yield SurroundingsExamples(files.pixels(table, scenes), card, train), card
         return
-    with shared_windows(fabric, table, files.normalized, cache_gb, scratch) as (windows, _):
+    with shared_windows(fabric, table, files.normalized, machine.cache_gb, scratch) as (windows, _):
         yield PatchExamples(table, windows, card, train), card

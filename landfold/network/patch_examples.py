@@ -24,7 +24,7 @@ class PatchExamples(FoldExamples):
         """Take the patches by their side.
 
         Args:
-            table: patches with ``label`` and ``side``, as `landfold.network.dataset.read_fold` returns them; for early
+            table: patches with ``label`` and ``side``, as `landfold.folds.lists.read_fold` returns them; for early
                 stopping also with ``zone`` and ``geometry``.
             windows: (patch, channel, y, x) float32 in the order of the table.
             card: classes and number of the fold.

@@ -1,7 +1,7 @@
 """Labelled pixels as the examples of a fold: networks that give each pixel a class."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas
@@ -14,53 +14,16 @@ from landfold.network.model import Classifier, pixel_probabilities, row_probabil
 from landfold.network.settings import TrainSettings
 from landfold.network.surroundings import SurroundingsNetwork
 from landfold.network.training import FoldData
-from landfold.pixels.counts import PatchMeans, PixelCounts, is_boundary
+from landfold.pixels.counts import PixelCounts
+from landfold.pixels.folds import RANDOM_PIXELS, FoldPixels, predict_held_out
 from landfold.pixels.ground import HeldOutGround
-from landfold.pixels.rows import LabelledScenes, PixelRows, PixelStrip, collect, draw, trainable, usable_pixels
+from landfold.pixels.rows import PixelRows, PixelStrip, collect, draw, usable_pixels
 
 CURVE_PIXELS = 16_384
 """Held-out pixels, drawn at random, of which the loss and accuracy after each epoch are reported."""
 
 RANDOM_SHARE = 0.1
 """Share of the training pixels that a random fold sets aside to show what a random split of pixels would score."""
-
-
-@dataclass(frozen=True)
-class FoldPixels:
-    """The labelled pixels that a fold trains on and holds out.
-
-    Attributes:
-        scenes: all scenes.
-        table: patches with ``side``, ``zone``, ``label`` and ``geometry``, as
-            `landfold.network.dataset.read_fold` returns them.
-        ground: what the training must not see.
-        core_px: side of the cores of the patches.
-        spatial: the ground of the spatial fold of the same number, for a random one that trains on as many pixels;
-            None for the spatial fold itself.
-    """
-
-    scenes: LabelledScenes
-    table: pandas.DataFrame
-    ground: HeldOutGround
-    core_px: int
-    spatial: HeldOutGround | None = None
-
-    @property
-    def is_random(self) -> bool:
-        """Whether it is a random fold."""
-        return self.spatial is not None
-
-    def training_masks(self, settings: TrainSettings, fold: int, ground: HeldOutGround) -> list[np.ndarray]:
-        """Which pixels to learn from, at most ``train.max_pixels``, a random fold as many as the spatial one."""
-        most = settings.max_pixels
-        if self.spatial is not None:
-            most = min(most, count(usable_pixels(self.scenes, trainable(self.spatial))))
-        return draw(usable_pixels(self.scenes, trainable(ground)), most, seed=(settings.seed, fold))
-
-
-def count(masks: Sequence[np.ndarray]) -> int:
-    """Number of pixels in packed masks."""
-    return sum(int(np.bitwise_count(mask).sum()) for mask in masks)
 
 
 class SurroundingsExamples(FoldExamples):
@@ -78,7 +41,8 @@ class SurroundingsExamples(FoldExamples):
         boxes, ground = card.model.boxes_px, pixels.ground
         inner_zones = _inner_zones(pixels.table, settings, card.fold) if settings.early_stopping is not None else []
         learning = ground.with_zones(inner_zones)
-        rows = collect(pixels.scenes, pixels.training_masks(settings, card.fold, learning), learning, boxes)
+        masks = pixels.training_masks(settings.max_pixels, learning, seed=(settings.seed, card.fold))
+        rows = collect(pixels.scenes, masks, learning, boxes)
         if not len(rows):
             raise TrainingError(
                 f"fold {card.fold}: no labelled pixel is left to learn from: all lie in held-out ground or its buffer; "
@@ -111,7 +75,7 @@ class SurroundingsExamples(FoldExamples):
 
     def predict(self, classifier: Classifier) -> HeldOutPredictions:
         """Predict the pixels of the held-out zones and patches, and those that were set aside."""
-        return predict_held_out(classifier, self._pixels, self._aside)
+        return predict_fold(classifier, self._pixels, self._aside)
 
     def _sample(
         self, chosen: Callable[[PixelStrip], np.ndarray], settings: TrainSettings, hidden: HeldOutGround
@@ -131,35 +95,26 @@ def _inner_zones(table: pandas.DataFrame, settings: TrainSettings, fold: int) ->
     return sorted(set(table["zone"][chosen]))
 
 
-def predict_held_out(classifier: Classifier, pixels: FoldPixels, aside: PixelRows | None = None) -> HeldOutPredictions:
-    """Predict the labelled pixels that a fold holds out, and the cores of its held-out patches.
+def predict_fold(classifier: Classifier, pixels: FoldPixels, aside: PixelRows | None = None) -> HeldOutPredictions:
+    """Predict the labelled pixels that a fold holds out, and its held-out patches.
 
-    A patch has the mean of the probabilities of its core's pixels. Pixels are counted with ``split`` zones (those of
-    the fold's zones), random patches (those of a random fold's patches) or random pixels (``aside``).
+    A patch has the mean of the probabilities of its core's pixels. ``aside`` are pixels that a random fold has set
+    aside of those that it learned from: what a random split of pixels would score.
     """
-    card, ground = classifier.card, pixels.ground
-    patches = pixels.table[pixels.table["side"].isin(["validation", "test"])]
-    core_px = pixels.core_px
-    means, counts = PatchMeans(patches, core_px, len(card.classes)), PixelCounts(card.classes)
-    for strip in pixels.scenes.strips(card.margin_px):
-        scored = strip.labelled & ground.scored(strip.grid)
-        wanted = (means.wanted(strip.scene, strip.window) | scored) & strip.valid
-        if not wanted.any():
-            continue
-        found = np.full((*wanted.shape, len(card.classes)), np.nan, dtype=np.float32)
-        found[wanted] = pixel_probabilities([classifier], strip.values, wanted)[0]
-        means.add(strip.scene, strip.window, found)
-        boundary = is_boundary(strip.labels)[scored]
-        labels = strip.classes[scored].astype(np.int64) - 1
-        counts.add(ground.zones_of(strip.grid)[scored], boundary, labels, found[scored])
-    table = predictions_table(patches, means.means(), card.classes)
-    validation = (patches["side"] == "validation").to_numpy()
-    tables = [counts.table().assign(split="random patches" if pixels.is_random else "zones")]
+    card = classifier.card
+    means, counts = predict_held_out(
+        pixels,
+        card.classes,
+        lambda values, chosen: pixel_probabilities([classifier], values, chosen)[0],
+        margin_px=card.margin_px,
+    )
+    table = predictions_table(pixels.held_out_patches, means, card.classes)
+    validation = (pixels.held_out_patches["side"] == "validation").to_numpy()
+    tables = [counts]
     if aside is not None and len(aside):
-        random = PixelCounts(card.classes)
-        rows = row_probabilities(classifier, aside.features)
-        random.add(aside.zones, np.zeros(len(aside), dtype=bool), aside.labels, rows)
-        tables.append(random.table().assign(split="random pixels"))
+        random, inside = PixelCounts(card.classes), np.zeros(len(aside), dtype=bool)
+        random.add(aside.zones, inside, aside.labels, row_probabilities(classifier, aside.features))
+        tables.append(random.table().assign(split=RANDOM_PIXELS))
     return HeldOutPredictions(
         table[validation].reset_index(drop=True), table[~validation].reset_index(drop=True), pandas.concat(tables)
     )

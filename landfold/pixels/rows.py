@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.pixels.ground import HeldOutGround
-from landfold.pixels.surroundings import feature_count, margin_px, surroundings
 
 STRIP_PX = 128
 """Rows of pixels that are in memory at once, as wide as the scene."""
@@ -194,6 +192,8 @@ def collect(
         ground: what must not be seen.
         boxes_px: sides of the boxes around each pixel.
     """
+    from landfold.pixels.surroundings import feature_count, margin_px, pixel_features  # torch takes seconds to import
+
     count = sum(int(np.bitwise_count(mask).sum()) for mask in masks)
     features = np.empty((count, feature_count(len(scenes.channels), boxes_px)), dtype=np.float32)
     labels, zones = np.empty(count, dtype=np.int64), np.empty(count, dtype=object)
@@ -210,18 +210,3 @@ def collect(
         zones[filled:end] = ground.zones_of(strip.grid)[chosen]
         filled = end
     return PixelRows(features, labels, zones)
-
-
-def pixel_features(values: np.ndarray, boxes_px: Sequence[int], chosen: np.ndarray) -> np.ndarray:
-    """The features of some pixels of a window.
-
-    Args:
-        values: (channel, y, x) float32, with a margin as `surroundings` needs it.
-        boxes_px: sides of the boxes around each pixel.
-        chosen: (y, x) bool, without the margin.
-
-    Returns:
-        (pixel, feature) float32.
-    """
-    window = torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, 0, -1)))[None].permute(0, 3, 1, 2)
-    return surroundings(window, boxes_px)[0].permute(1, 2, 0)[torch.from_numpy(chosen)].numpy()

@@ -6,6 +6,7 @@ order, so that its features are the same bits in whatever window they are comput
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
@@ -56,3 +57,18 @@ def _box(values: torch.Tensor, side: int) -> torch.Tensor:
 def _inner(values: torch.Tensor, margin: int) -> torch.Tensor:
     """Without so many pixels at each edge."""
     return values[..., margin : values.shape[-2] - margin, margin : values.shape[-1] - margin]
+
+
+def pixel_features(values: np.ndarray, boxes_px: Sequence[int], chosen: np.ndarray) -> np.ndarray:
+    """The features of some pixels of a window.
+
+    Args:
+        values: (channel, y, x) float32, with a margin as `surroundings` needs it.
+        boxes_px: sides of the boxes around each pixel.
+        chosen: (y, x) bool, without the margin.
+
+    Returns:
+        (pixel, feature) float32.
+    """
+    window = torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, 0, -1)))[None].permute(0, 3, 1, 2)
+    return surroundings(window, boxes_px)[0].permute(1, 2, 0)[torch.from_numpy(chosen)].numpy()
