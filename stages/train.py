@@ -1,11 +1,9 @@
 """Train the network of one fold: ``python -m stages.train FOLD``, or ``... FOLD random`` for its random split.
 
-Reads: data/normalized, data/statistics, data/patches.parquet, data/labels, data/folds/kK; sections ``model``, ``train``,
-``machine`` and ``zones`` of params.yaml, ``project.crs``, and what names channels and classes.
-Writes: models/kK/fold_FOLD/: model.safetensors, model.json, history.csv, predictions.parquet, test.parquet where there
-is a test region, and pixels.parquet (counts of held-out labelled pixels) of a network of pixels. Random: the same
-without the weights, which only serve to measure how optimistic such a split is, into models/random/kK/fold_FOLD; with
-``audit.network: false`` a note instead.
+Reads: data/normalized, data/statistics, data/patches.parquet, data/labels, data/folds/kK; of params.yaml sections
+``model``, ``train``, ``machine`` and ``zones``, ``project.crs``, and what names channels and classes.
+Writes: models/kK/fold_FOLD/, see `landfold.network.fold.write_fold`. Random: models/random/kK/fold_FOLD without the
+weights, which only serve to measure how optimistic such a split is; with ``audit.network: false`` a note instead.
 Refuses: a diverged loss, memory that runs out, no GPU where one is required, weights that are not there or do not fit.
 An interrupted training continues after its last finished epoch (landfold/network/checkpoints.py).
 """

