@@ -282,6 +282,39 @@ def write_raster(
     return path
 
 
+def write_labelled_scene(
+    folder: Path,
+    name: str,
+    values: np.ndarray,
+    labels: np.ndarray,
+    *,
+    grid: Grid | None = None,
+    valid: np.ndarray | None = None,
+) -> np.ndarray:
+    """Write normalized/NAME.tif and labels/NAME.tif below a folder, as normalize and patches do.
+
+    Args:
+        folder: such as data.
+        name: of the scene.
+        values: (channel, y, x) in [0, 1]; channels are called c0, c1, ...
+        labels: (y, x) class numbers from 1, 0 unlabelled.
+        grid: where they lie.
+        valid: (y, x) bool, which pixels hold data; by default all.
+
+    Returns:
+        The values as they are in the file, 0 without data.
+    """
+    values = values.astype(np.float32)
+    if valid is not None:
+        values = np.where(valid, values, np.float32(0))
+    channels = {f"c{number}": channel for number, channel in enumerate(values)}
+    for part in ("normalized", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    write_raster(folder / f"normalized/{name}.tif", channels, grid=grid, valid=valid)
+    write_raster(folder / f"labels/{name}.tif", {"class": labels.astype(np.uint8)}, grid=grid, nodata=0)
+    return values
+
+
 def box(left: float, top: float, right: float, bottom: float) -> shapely.Polygon:
     """A rectangle in metres east and south of the common origin."""
     return shapely.box(ORIGIN_X + left, ORIGIN_Y - bottom, ORIGIN_X + right, ORIGIN_Y - top)

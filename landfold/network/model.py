@@ -209,7 +209,7 @@ def row_probabilities(model: Classifier, features: np.ndarray) -> np.ndarray:
 
 def _of_rows(model: Classifier, features: torch.Tensor) -> torch.Tensor:
     """Class probabilities of pixels by their features, (pixel, class); equal bits in any order of the pixels."""
-    size = ROWS_AT_ONCE[model.device]
+    size = ROWS_AT_ONCE[features.device.type]
     scores = features.new_empty((len(features), len(model.card.classes)))
     for start in range(0, len(features), size):
         part = features[start : start + size]

@@ -170,6 +170,13 @@ class ModelSettings(Settings):
         return self.kind != "classifier"
 
     @model_validator(mode="after")
+    def _backbone_is_known(self) -> Self:
+        if self.kind == "classifier" and self.backbone is not None and self.backbone not in CLASSIFIERS:
+            hint = did_you_mean(self.backbone, CLASSIFIERS) or "; resnet18, resnet34 and resnet50 are three"
+            raise ValueError(f"backbone: torchvision has no classifier '{self.backbone}'{hint}")
+        return self
+
+    @model_validator(mode="after")
     def _fields_of_the_kind(self) -> Self:
         used = self.USES[self.kind]
         for field in sorted(set().union(*self.USES.values())):
@@ -178,13 +185,6 @@ class ModelSettings(Settings):
         for field in self.RESNET_FIELDS:
             what = f"backbone: {self.backbone}" if self.kind == "classifier" else f"kind: {self.kind}"
             used_or_null(what, field, getattr(self, field), resnet)
-        return self
-
-    @model_validator(mode="after")
-    def _backbone_is_known(self) -> Self:
-        if self.kind == "classifier" and self.backbone not in CLASSIFIERS:
-            hint = did_you_mean(self.backbone, CLASSIFIERS) or "; resnet18, resnet34 and resnet50 are three"
-            raise ValueError(f"backbone: torchvision has no classifier '{self.backbone}'{hint}")
         return self
 
     @model_validator(mode="after")

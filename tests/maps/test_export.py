@@ -359,7 +359,7 @@ def make_area(rows, columns):
     )
     numbers = np.arange(len(rows))
     sides = [pandas.Series(np.where(numbers == i, "validation", "train"), index=features.index) for i in (0, 1)]
-    return Applicability.of(features, np.where(numbers % 2, "a", "b"), sides)
+    return Applicability.of(features, np.where(numbers % 2, "a", "b"), sides, size_px=1)
 
 
 @pytest.mark.parametrize("honest", [True, False])

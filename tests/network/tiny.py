@@ -11,6 +11,7 @@ from landfold.network.distributed import launch
 from landfold.network.fold import TrainedFold, train_fold
 from landfold.network.patch_examples import PatchExamples
 from landfold.network.settings import TrainSettings
+from tests.network.test_model import SETTINGS as MODEL
 from tests.network.test_model import make_card, make_settings
 
 SETTINGS: dict[str, Any] = {
@@ -41,6 +42,16 @@ SETTINGS: dict[str, Any] = {
     "deterministic": True,
     "seed": 0,
 }
+SURROUNDINGS: dict[str, Any] = dict.fromkeys(MODEL) | {
+    "kind": "surroundings",
+    "dropout": 0.0,
+    "boxes_px": [3, 5],
+    "bins": 4,
+    "hidden": [8],
+    "noise": 0.05,
+}
+"""A small network that sees each pixel by its surroundings."""
+
 CLASSES = ["water", "field", "wood"]
 COUNTS = {"train": 40, "validation": 12, "buffer": 4}
 
