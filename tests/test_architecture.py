@@ -49,6 +49,7 @@ ONLY_IN = {
 PIXELS_IN = {
     "geo": {"rasterio", "rasterio.shutil", "rasterio.vrt"},
     "patches.labels.vectors": {"rasterio.features"},
+    "maps.files": {"rasterio.features"},
     "maps.polygons": {"rasterio.features"},
     "report.page": {"rasterio"},
 }
