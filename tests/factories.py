@@ -130,6 +130,7 @@ PARAMS: dict[str, dict[str, Any]] = {
         "offsets": 1,
         "flips_and_rotations": False,
         "min_valid": 0.5,
+        "sieve_px": 0,
         "layers": [],
         "applicability": False,
         "polygons": {"formats": ["gpkg"], "min_area_m2": 0},

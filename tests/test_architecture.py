@@ -58,6 +58,7 @@ PIXELS_IN = {
     "geo": {"rasterio", "rasterio.shutil", "rasterio.vrt"},
     "patches.labels.vectors": {"rasterio.features"},
     "pixels.ground": {"rasterio.features"},
+    "maps.files": {"rasterio.features"},
     "maps.polygons": {"rasterio.features"},
     "report.page": {"rasterio"},
 }

@@ -78,7 +78,7 @@ def create(
         _named_write_errors(path),
         writing(path) as temporary,
         rasterio.Env(**GDAL_OPTIONS),
-        rasterio.open(temporary, "w", **_profile(grid, len(names), dtype), nodata=nodata) as dataset,
+        rasterio.open(temporary, "w+", **_profile(grid, len(names), dtype), nodata=nodata) as dataset,
     ):
         dataset.descriptions = tuple(names)
         if radiometry:

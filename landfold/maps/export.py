@@ -2,8 +2,9 @@
 
 The tags of every raster say what it was made from: ``MODEL_SHA256`` and ``STATISTICS_SHA256`` (of the scene's
 statistics), ``PARAMS_SHA256`` of the settings that decide its numbers, with those of the network and its training,
-``CODE_SHA256`` of the code, and ``LANDFOLD_VERSION``. The git commit is in no file: DVC hashes the files, and the
-commit itself holds those hashes. The digest of the code stands for it, and dvc.lock connects both.
+``CODE_SHA256`` of the code, and ``LANDFOLD_VERSION``; a class raster has ``SIEVE_PX`` too. The git commit is in no
+file: DVC hashes the files, and the commit itself holds those hashes. The digest of the code stands for it, and dvc.lock
+connects both.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from landfold.network.card import ModelCard
 MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
-NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid"}
+NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid", "sieve_px"}
 """Settings that decide the numbers in a raster; the others say which files there are."""
 
 
@@ -147,7 +148,7 @@ def write_scene_map(
         {"MODEL_SHA256": models.sha256, "STATISTICS_SHA256": scene.statistics_sha256}, settings, models.card
     )
     grid = map_grid(scene.raster.grid, settings.stride_px)
-    main = MapFiles(folder / scene.name, grid, models.legend, settings.layers, tags)
+    main = MapFiles(folder / scene.name, grid, models.legend, settings.layers, settings.sieve_px, tags)
     maps = [main, replace(main, stem=folder / f"{scene.name}_ensemble")] if models.held_out else [main]
     cells = _write_predictions(maps, scene.raster, models, settings, progress)
     outside = _write_applicability(maps, scene.raster, models, settings) if models.area else [None]

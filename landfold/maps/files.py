@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio.features import sieve
 from rasterio.windows import Window
 from scipy.special import entr
 
@@ -25,6 +26,9 @@ float32, and half a percent is less than any calibration is good for."""
 
 NO_PERCENT = 255
 
+SIEVE_TAG = "SIEVE_PX"
+"""Tag of a class raster: groups of fewer cells than this were merged into their neighbours; 0: none."""
+
 
 @dataclass(frozen=True)
 class MapFiles:
@@ -35,6 +39,7 @@ class MapFiles:
         grid: the map's, one pixel a cell.
         legend: name to red, green and blue (0 to 255) of every class, in the order of the models' outputs.
         layers: setting ``export.layers``.
+        sieve_px: setting ``export.sieve_px``.
         tags: of every raster.
     """
 
@@ -42,6 +47,7 @@ class MapFiles:
     grid: Grid
     legend: Mapping[str, tuple[int, int, int]]
     layers: Sequence[str]
+    sieve_px: int
     tags: Mapping[str, str]
 
     def path(self, part: str) -> Path:
@@ -50,13 +56,16 @@ class MapFiles:
 
     @contextmanager
     def open(self, *extra: str) -> Iterator["MapWriter"]:
-        """Write class, confidence with the bands ``extra``, and the other layers; COGs at the end of the block."""
+        """Write class, confidence with the bands ``extra``, and the other layers; COGs at the end of the block.
+
+        The class raster alone is sieved, when all of it is there; its tag SIEVE_PX tells.
+        """
         dtype = "uint8" if len(self.legend) <= MOST_BYTES else "uint16"
         bands = ["confidence", *extra, *(name for name in ("margin", "entropy") if name in self.layers)]
         with ExitStack() as stack:
-            classes = stack.enter_context(
-                self._create("class", ["class"], dtype=dtype, nodata=NO_CLASS, overview_resampling="mode")
-            )
+            options = {"dtype": dtype, "nodata": NO_CLASS, "overview_resampling": "mode"}
+            tags = {SIEVE_TAG: str(self.sieve_px)}
+            classes = stack.enter_context(self._create("class", ["class"], tags, **options))
             classes.describe_classes(dict(enumerate(self.legend, 1)), dict(enumerate(self.legend.values(), 1)))
             confidence = stack.enter_context(self.create_float("confidence", bands))
             percent = None
@@ -66,6 +75,8 @@ class MapFiles:
                     self._create("probabilities", list(self.legend), overview_resampling="average", **options)
                 )
             yield MapWriter(classes, confidence, percent, bands)
+            if self.sieve_px > 1:
+                _sieve(classes, self.sieve_px)
 
     def create_float(self, part: str, bands: list[str], **tags: str) -> AbstractContextManager[RasterWriter]:
         """A raster of float32 bands, NaN where there is no data, with more tags."""
@@ -112,6 +123,17 @@ class MapWriter:
         if self.percent:
             percent = np.where(data[..., None], np.rint(100 * probabilities), NO_PERCENT)
             self.percent.write(window, np.moveaxis(percent, 2, 0).astype(np.uint8))
+
+
+def _sieve(classes: RasterWriter, least_cells: int) -> None:
+    """Give groups of fewer cells than ``least_cells`` the class of their largest neighbour, as GDAL's sieve does.
+
+    Cells without a class are neighbours of none and stay as they are. Held are three arrays of the raster, and GDAL's
+    table of its groups: 1 GB for 10980 x 10980 cells in 9 million groups.
+    """
+    values = classes.dataset.read(1)
+    sieved = sieve(values, least_cells, mask=values != NO_CLASS)
+    classes.write(Window(0, 0, values.shape[1], values.shape[0]), sieved[None])
 
 
 def margin(probabilities: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ def trace(class_map: Path, confidence: Path, min_area_m2: float) -> TracedPolygo
             raise PolygonError(f"{confidence}: not on the grid of {class_map}: {difference}; export the map anew")
         whole = np.array([shapely.box(0, 0, grid.width, grid.height).segmentize(max(grid.shape) / 64)])
         cell_m2 = _measure(whole, grid)[0][0] / (grid.width * grid.height)
-        runs = Runs.of((ranks.astype(np.uint16) for _, ranks in classes.scan(_strips(grid))), grid.width)
+        runs = Runs.of((ranks.astype(np.uint16) for _, ranks in classes.scan(_strips(grid))), *grid.shape)
         regions = find_regions(runs, least_cells=ceil(min_area_m2 / cell_m2 - 1e-9))
         own_cells, mean = _own(runs, regions, raster)
     names = np.array(classes.names, dtype=object)[regions.numbers.astype(int) - 1]

@@ -34,6 +34,8 @@ class ExportSettings(Settings):
     """test-time augmentation: whether to average over the eight flips and rotations (D4) of each window"""
     min_valid: float = Field(ge=0, le=1)
     """a cell with a smaller share of valid pixels is nodata"""
+    sieve_px: int = Field(ge=0, le=1_000_000)
+    """groups of fewer map cells of one class, side by side, take the class of their largest neighbour; 0: none do"""
     layers: list[Literal["margin", "entropy", "probabilities"]]
     """layers beside class and confidence: bands margin and entropy, a raster of all classes' probabilities"""
     applicability: bool

@@ -168,6 +168,49 @@ def test_without_held_out_the_mean_has_the_plain_names(written, tmp_path):
     assert np.array_equal(bands[[0, 2]], ensemble[:2], equal_nan=True)
 
 
+SPOTTED = np.where(np.mgrid[:14, :23][1] < 11, 1, 2)
+SPOTTED[4, 3] = SPOTTED[5:7, 20] = SPOTTED[10:12, 5:7] = SPOTTED[0, 7:10] = 3
+SPOTTED[11:, 20:], SPOTTED[12, 21], SPOTTED[10, 22], SPOTTED[8, 10] = 0, 1, 1, 2
+"""Two halves; in class 3 spots of 1, 2, 4 and 3 cells; cells of 1 amid no data and beside it; a longer edge of 2."""
+
+SIEVED = np.where(np.mgrid[:14, :23][1] < 11, 1, 2)
+SIEVED[10:12, 5:7], SIEVED[11:, 20:], SIEVED[12, 21], SIEVED[8, 10] = 3, 0, 1, 2
+
+
+def test_the_sieve_changes_the_classes_alone(tmp_path):
+    tables = [np.eye(3)[SPOTTED - 1] * p + (1 - p) / 3 for p in (0.7, 0.8)]
+    options = {"valid": SPOTTED > 0, "folds": np.zeros((14, 23), dtype=int), "colours": COLOURS}
+    for least in (0, 4):
+        (tmp_path / str(least)).mkdir()
+        settings = export_settings(stride_px=1, layers=["margin", "probabilities"], sieve_px=least)
+        write_known_map(tmp_path / str(least), tables, settings=settings, **options)
+    for kind in ("", "ensemble_"):
+        path = tmp_path / f"4/s_{kind}class.tif"
+        assert cog_validate(path, strict=True, quiet=True) == (True, [], [])
+        with rasterio.open(path) as sieved, rasterio.open(tmp_path / f"0/s_{kind}class.tif") as plain:
+            assert np.array_equal(plain.read(1), SPOTTED)
+            assert np.array_equal(sieved.read(1), SIEVED)
+            assert (plain.tags()["SIEVE_PX"], sieved.tags()["SIEVE_PX"]) == ("0", "4")
+            assert plain.tags()["PARAMS_SHA256"] != sieved.tags()["PARAMS_SHA256"]
+            assert (sieved.colormap(1), sieved.tags(1)) == (plain.colormap(1), plain.tags(1))
+        for part in ("confidence", "probabilities"):
+            found, expected = (read(tmp_path / f"{least}/s_{kind}{part}.tif")[0] for least in (4, 0))
+            assert np.array_equal(found, expected, equal_nan=part == "confidence")
+            with rasterio.open(tmp_path / f"4/s_{kind}{part}.tif") as dataset:
+                assert "SIEVE_PX" not in dataset.tags()
+    table = geopandas.read_file(tmp_path / "4/s.gpkg", layer="classes")
+    assert sorted(table["cells"]) == sorted([4, 1, (SIEVED == 1).sum() - 1, (SIEVED == 2).sum()])
+
+
+def test_the_sieve_reads_more_than_255_classes(tmp_path):
+    values = np.repeat(np.arange(300), 2)[None].repeat(2, axis=0)
+    values[0, 7] = 299
+    names = [f"class {i}" for i in range(300)]
+    write_known_map(tmp_path, [np.eye(300)[values]], names, settings=export_settings(stride_px=1, sieve_px=3))
+    values[0, 7] = 4  # of whose cells there are four, of 3 three
+    assert np.array_equal(read(tmp_path / "s_class.tif")[0][0], values + 1)
+
+
 @pytest.mark.parametrize(("count", "dtype"), [(254, "uint8"), (255, "uint16"), (300, "uint16")])
 def test_many_classes(tmp_path, count, dtype):
     table = np.eye(count, dtype=np.float32)[np.arange(count).reshape(1, -1)]
@@ -342,6 +385,7 @@ def test_a_refusal_leaves_no_half_raster(tmp_path):
     [
         ({"layers": ["margin", "margin"]}, "expected each layer once"),
         ({"layers": ["variance"]}, "margin"),
+        ({"sieve_px": -1}, "greater than or equal to 0"),
         ({"offsets": 0}, "greater than or equal to 1"),
         ({"mosaic": "last"}, "confidence"),
     ],

@@ -66,7 +66,7 @@ def write(folder, values=MAP, *, formats=FORMATS, min_area_m2=0.0, out=None, **o
 
 
 def runs_of(values, strip=2) -> Runs:
-    return Runs.of((values[row : row + strip] for row in range(0, len(values), strip)), values.shape[1])
+    return Runs.of((values[row : row + strip] for row in range(0, len(values), strip)), *values.shape)
 
 
 def merged(values, least) -> np.ndarray:
