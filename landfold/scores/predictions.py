@@ -100,6 +100,11 @@ class FoldModels:
     index: FoldIndex
     kind: str
 
+    @property
+    def trained(self) -> bool:
+        """Whether there are networks; random folds have none with ``audit.network: false``."""
+        return not (self.folder / f"fold_{self.index.folds[0]}/off.json").is_file()
+
     def file(self, fold: int, name: str) -> Path:
         """A file of a fold, which must be there."""
         path = self.folder / f"fold_{fold}" / name
@@ -179,6 +184,11 @@ def _fault_of_labels(table: pandas.DataFrame, expected: pandas.DataFrame, fold: 
             f"fold {fold} is stale: {len(changed)} patches had another label when it was trained (such as "
             f"{changed['patch'].iloc[0]}, then {changed['label'].iloc[0]})"
         )
+    return fault_of_classes(table, fold, classes)
+
+
+def fault_of_classes(table: pandas.DataFrame, fold: int, classes: list[str]) -> str:
+    """What is wrong with the columns ``label`` and ``predicted`` of a fold; "" where all of them are classes."""
     unknown = sorted((set(table["label"]) | set(table["predicted"])) - set(classes))
     if not unknown:
         return ""
@@ -229,8 +239,9 @@ def read_predictions(models: Path, random: Path, folds: Path, patches: Path, bas
             "others; run `dvc repro --force zones`"
         )
     table = table.merge(_baseline(baseline, table), on=["patch", "repeat"], validate="one_to_one")
-    if not (random / f"fold_{index.folds[0]}/off.json").is_file():
-        predictions = _random_predictions(FoldModels(random, index, "random"), table, classes)
+    random_models = FoldModels(random, index, "random")
+    if random_models.trained:
+        predictions = _random_predictions(random_models, table, classes)
         table = table.merge(predictions, on=["patch", "repeat"], how="left", validate="one_to_one")
     history = pandas.concat(
         [pandas.read_csv(spatial.file(fold, "history.csv")).assign(fold=fold) for fold in index.folds],
