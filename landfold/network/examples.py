@@ -17,6 +17,7 @@ from landfold.network.fold import FoldExamples
 from landfold.network.patch_examples import PatchExamples
 from landfold.network.pixel_examples import FoldPixels, SurroundingsExamples
 from landfold.network.settings import TrainSettings
+from landfold.network.window_examples import WindowExamples
 from landfold.pixels.ground import fold_ground
 from landfold.pixels.rows import LabelledScenes
 
@@ -102,6 +103,9 @@ def read_examples(
     card = card_of(scenes.channels)
     if card.model.kind == "surroundings":
         yield SurroundingsExamples(files.pixels(table, scenes), card, train), card
+        return
+    if card.model.kind == "segmentation":
+        yield WindowExamples(files.pixels(table, scenes), card, train, cache_gb=cache_gb, scratch=scratch), card
         return
     with shared_windows(fabric, table, files.normalized, cache_gb, scratch) as (windows, _):
         yield PatchExamples(table, windows, card, train), card

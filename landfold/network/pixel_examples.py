@@ -16,7 +16,16 @@ from landfold.network.surroundings import SurroundingsNetwork
 from landfold.network.training import FoldData
 from landfold.pixels.counts import PatchMeans, PixelCounts, is_boundary
 from landfold.pixels.ground import HeldOutGround
-from landfold.pixels.rows import LabelledScenes, PixelRows, PixelStrip, collect, draw, trainable, usable_pixels
+from landfold.pixels.rows import (
+    STRIP_PX,
+    LabelledScenes,
+    PixelRows,
+    PixelStrip,
+    collect,
+    draw,
+    trainable,
+    usable_pixels,
+)
 
 CURVE_PIXELS = 16_384
 """Held-out pixels, drawn at random, of which the loss and accuracy after each epoch are reported."""
@@ -58,6 +67,14 @@ class FoldPixels:
         return draw(usable_pixels(self.scenes, trainable(ground)), most, seed=(settings.seed, fold))
 
 
+def no_pixels(fold: int) -> TrainingError:
+    """The refusal of a fold without a pixel to learn from."""
+    return TrainingError(
+        f"fold {fold}: no labelled pixel is left to learn from: all lie in held-out ground or its buffer; lower "
+        "zones.buffer_m or raise zones.block_size_m"
+    )
+
+
 def count(masks: Sequence[np.ndarray]) -> int:
     """Number of pixels in packed masks."""
     return sum(int(np.bitwise_count(mask).sum()) for mask in masks)
@@ -76,22 +93,19 @@ class SurroundingsExamples(FoldExamples):
         """
         self._pixels, self._card = pixels, card
         boxes, ground = card.model.boxes_px, pixels.ground
-        inner_zones = _inner_zones(pixels.table, settings, card.fold) if settings.early_stopping is not None else []
-        learning = ground.with_zones(inner_zones)
+        zones = inner_zones(pixels.table, settings, card.fold) if settings.early_stopping is not None else []
+        learning = ground.with_zones(zones)
         rows = collect(pixels.scenes, pixels.training_masks(settings, card.fold, learning), learning, boxes)
         if not len(rows):
-            raise TrainingError(
-                f"fold {card.fold}: no labelled pixel is left to learn from: all lie in held-out ground or its buffer; "
-                "lower zones.buffer_m or raise zones.block_size_m"
-            )
+            raise no_pixels(card.fold)
         self._aside = rows.part(np.zeros(0, dtype=np.int64))
         if pixels.is_random:
             chosen = np.random.default_rng((settings.seed, card.fold)).random(len(rows)) < RANDOM_SHARE
             self._aside, rows = rows.part(chosen), rows.part(~chosen)
         held_out = self._sample(lambda strip: ground.scored(strip.grid), settings, ground.nothing)
         inner = None
-        if inner_zones:
-            chosen = replace(ground.nothing, zones=frozenset(inner_zones))
+        if zones:
+            chosen = replace(ground.nothing, zones=frozenset(zones))
             inner = self._sample(
                 lambda strip: chosen.in_zones(strip.grid) & ~ground.blocked(strip.grid), settings, ground
             )
@@ -122,7 +136,7 @@ class SurroundingsExamples(FoldExamples):
         return collect(scenes, masks, hidden, boxes)
 
 
-def _inner_zones(table: pandas.DataFrame, settings: TrainSettings, fold: int) -> list[str]:
+def inner_zones(table: pandas.DataFrame, settings: TrainSettings, fold: int) -> list[str]:
     """Names of the training zones that choose the epoch."""
     from landfold.network.inner import inner_split  # scikit-learn takes a second to import
 
@@ -141,7 +155,7 @@ def predict_held_out(classifier: Classifier, pixels: FoldPixels, aside: PixelRow
     patches = pixels.table[pixels.table["side"].isin(["validation", "test"])]
     core_px = pixels.core_px
     means, counts = PatchMeans(patches, core_px, len(card.classes)), PixelCounts(card.classes)
-    for strip in pixels.scenes.strips(card.margin_px):
+    for strip in pixels.scenes.strips(card.margin_px, rows=-(-STRIP_PX // card.core_px) * card.core_px):
         scored = strip.labelled & ground.scored(strip.grid)
         wanted = (means.wanted(strip.scene, strip.window) | scored) & strip.valid
         if not wanted.any():
