@@ -72,6 +72,11 @@ class Params(Settings):
         used_or_null(f"labels.unit: {self.labels.unit}", "export.stride_px", export.stride_px, not pixels)
         if pixels and export.offsets > 1:
             raise ValueError("export.offsets averages windows of patches; with labels.unit: pixel set it to 1")
+        if model.kind == "segmentation" and train.epoch_size is None:
+            raise ValueError(
+                "train.epoch_size: null would show a window around every labelled pixel in every epoch; with "
+                "model.kind: segmentation set it to a number of windows, such as 1000"
+            )
         if model.kind == "surroundings":
             moot = [name for name in ("flips_and_rotations", "spectral_jitter", "band_dropout") if getattr(train, name)]
             if moot or export.flips_and_rotations:

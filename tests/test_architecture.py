@@ -46,6 +46,8 @@ ONLY_IN = {
     },
     "torchvision": {"network"},
     "lightning_fabric": {"network"},
+    "segmentation_models_pytorch": {"network.segmentation"},
+    "timm": {"network.segmentation"},
     "mlflow": {"tracking", "deploy.registry", "deploy.serving"},
     "onnx": {"deploy.onnx_export"},
     "onnxruntime": {"deploy.onnx_export"},

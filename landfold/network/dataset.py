@@ -56,7 +56,7 @@ def load_windows(
         if not channels:
             channels = list(raster.names)
             size = int(places["size_px"].iloc[0])
-            windows = _allocate((len(places), len(channels), size, size), cache_gb, scratch, file)
+            windows = allocate((len(places), len(channels), size, size), cache_gb, scratch, file)
         for place in part.sort_values(["row", "column"]).itertuples():
             window = Window(place.column, place.row, place.size_px, place.size_px)
             windows[place.Index] = raster.read_raw(window)
@@ -65,8 +65,21 @@ def load_windows(
     return windows, channels
 
 
-def _allocate(shape: tuple[int, ...], cache_gb: float, scratch: Path | None, file: Path | None) -> np.ndarray:
-    """An array to fill, in memory or in a file."""
+def allocate(
+    shape: tuple[int, ...], cache_gb: float, scratch: Path | None, file: Path | None = None, *, what: str = "patches"
+) -> np.ndarray:
+    """An array of float32 to fill, in memory or in a file; see `load_windows`.
+
+    Args:
+        shape: of the array.
+        cache_gb: an array of more GB is memory-mapped from a file without a name.
+        scratch: folder for that file.
+        file: map this file in any case.
+        what: what it holds, for the message.
+
+    Raises:
+        DatasetError: memory runs out.
+    """
     size_gb = 4 * prod(shape) / 1e9
     if file is not None or size_gb > cache_gb:
         if scratch is not None:
@@ -78,7 +91,7 @@ def _allocate(shape: tuple[int, ...], cache_gb: float, scratch: Path | None, fil
         return np.empty(shape, dtype=np.float32)
     except MemoryError:
         raise DatasetError(
-            f"the patches take {size_gb:.1f} GB, which is more than the free memory; lower machine.cache_gb "
+            f"the {what} take {size_gb:.1f} GB, which is more than the free memory; lower machine.cache_gb "
             f"({cache_gb:g}) so that they are memory-mapped"
         ) from None
 
@@ -117,12 +130,22 @@ class Examples(ABC):
         """Number of examples."""
         return len(self.targets)
 
+    def views(self, order: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """What an epoch gathers of the examples at some positions, (n, ...) int64; by default the positions.
+
+        Args:
+            order: (n,) int64, positions.
+            random: generator, for examples that are not the same in every epoch.
+        """
+        del random
+        return order
+
     @abstractmethod
     def gather(self, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The input of the network and the classes of some examples.
 
         Args:
-            part: (n,) int64, positions.
+            part: (n,) int64, positions, or some of what `views` gives.
 
         Returns:
             (n, ...) float32, and (n,) or for windows of pixels (n, y, x) int64, `IGNORED` where there is no class.
@@ -160,7 +183,7 @@ class ArrayExamples(Examples):
 
         Args:
             values: (n, channel, y, x) windows or (n, feature) float32.
-            labels: (n,) int64, class numbers.
+            labels: (n,) or (n, y, x) int64, class numbers.
             mask: (n,) bool.
         """
         self._values = torch.from_numpy(values)

@@ -12,6 +12,7 @@ from landfold.network.fold import FoldExamples
 from landfold.network.patch_examples import PatchExamples
 from landfold.network.pixel_examples import SurroundingsExamples
 from landfold.network.settings import MachineSettings, TrainSettings
+from landfold.network.window_examples import WindowExamples
 from landfold.pixels.folds import FoldFiles
 from landfold.pixels.rows import LabelledScenes
 
@@ -40,6 +41,10 @@ def read_examples(
     card = card_of(scenes.channels)
     if card.model.kind == "surroundings":
         yield SurroundingsExamples(files.pixels(table, scenes), card, train), card
+        return
+    if card.model.kind == "segmentation":
+        pixels, cache_gb = files.pixels(table, scenes), machine.cache_gb
+        yield WindowExamples(pixels, card, train, cache_gb=cache_gb, scratch=scratch), card
         return
     with shared_windows(fabric, table, files.normalized, machine.cache_gb, scratch) as (windows, _):
         yield PatchExamples(table, windows, card, train), card

@@ -50,11 +50,21 @@ class ClassLoss:
             logits: (n, class), or (n, class, y, x) for windows of pixels, of the examples of this process.
             target: (n,) or (n, y, x) int64, their classes.
         """
-        loss = self.criterion(logits, target)
+        loss = self.criterion(*rows(logits, target))
         if not self.is_shared:
             return loss
         weight = self.weights[target[target != IGNORED]].sum().item()
         return loss / all_reduce_sum(self.fabric, weight)[0]
+
+
+def rows(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores and classes of the pixels of windows one by one, (pixel, class) and (pixel,); those of others as they are.
+
+    torch's loss of (n, class, y, x) is not deterministic on GPUs.
+    """
+    if logits.ndim == 2:
+        return logits, target
+    return logits.movedim(1, -1).reshape(-1, logits.shape[1]), target.reshape(-1)
 
 
 def count_correct(logits: torch.Tensor, target: torch.Tensor) -> tuple[int, int]:

@@ -26,6 +26,14 @@ RANDOM_SHARE = 0.1
 """Share of the training pixels that a random fold sets aside to show what a random split of pixels would score."""
 
 
+def no_pixels(fold: int) -> TrainingError:
+    """The refusal of a fold without a pixel to learn from."""
+    return TrainingError(
+        f"fold {fold}: no labelled pixel is left to learn from: all lie in held-out ground or its buffer; lower "
+        "zones.buffer_m or raise zones.block_size_m"
+    )
+
+
 class SurroundingsExamples(FoldExamples):
     """Labelled pixels with their surroundings, for a network of kind surroundings."""
 
@@ -39,23 +47,20 @@ class SurroundingsExamples(FoldExamples):
         """
         self._pixels, self._card = pixels, card
         boxes, ground = card.model.boxes_px, pixels.ground
-        inner_zones = _inner_zones(pixels.table, settings, card.fold) if settings.early_stopping is not None else []
-        learning = ground.with_zones(inner_zones)
+        zones = inner_zones(pixels.table, settings, card.fold) if settings.early_stopping is not None else []
+        learning = ground.with_zones(zones)
         masks = pixels.training_masks(settings.max_pixels, learning, seed=(settings.seed, card.fold))
         rows = collect(pixels.scenes, masks, learning, boxes)
         if not len(rows):
-            raise TrainingError(
-                f"fold {card.fold}: no labelled pixel is left to learn from: all lie in held-out ground or its buffer; "
-                "lower zones.buffer_m or raise zones.block_size_m"
-            )
+            raise no_pixels(card.fold)
         self._aside = rows.part(np.zeros(0, dtype=np.int64))
         if pixels.is_random:
             chosen = np.random.default_rng((settings.seed, card.fold)).random(len(rows)) < RANDOM_SHARE
             self._aside, rows = rows.part(chosen), rows.part(~chosen)
         held_out = self._sample(lambda strip: ground.scored(strip.grid), settings, ground.nothing)
         inner = None
-        if inner_zones:
-            chosen = replace(ground.nothing, zones=frozenset(inner_zones))
+        if zones:
+            chosen = replace(ground.nothing, zones=frozenset(zones))
             inner = self._sample(
                 lambda strip: chosen.in_zones(strip.grid) & ~ground.blocked(strip.grid), settings, ground
             )
@@ -86,7 +91,7 @@ class SurroundingsExamples(FoldExamples):
         return collect(scenes, masks, hidden, boxes)
 
 
-def _inner_zones(table: pandas.DataFrame, settings: TrainSettings, fold: int) -> list[str]:
+def inner_zones(table: pandas.DataFrame, settings: TrainSettings, fold: int) -> list[str]:
     """Names of the training zones that choose the epoch."""
     from landfold.network.inner import inner_split  # scikit-learn takes a second to import
 
@@ -107,6 +112,7 @@ def predict_fold(classifier: Classifier, pixels: FoldPixels, aside: PixelRows | 
         card.classes,
         lambda values, chosen: pixel_probabilities([classifier], values, chosen)[0],
         margin_px=card.margin_px,
+        step_px=card.core_px,
     )
     table = predictions_table(pixels.held_out_patches, means, card.classes)
     validation = (pixels.held_out_patches["side"] == "validation").to_numpy()

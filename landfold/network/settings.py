@@ -21,13 +21,32 @@ _FAMILIES = """
     swin_{b,s,t} swin_v2_{b,s,t} vgg{11,11_bn,13,13_bn,16,16_bn,19,19_bn} vit_b_{16,32} vit_h_14 vit_l_{16,32}
 """
 
-CLASSIFIERS = RESNETS | {
-    start + end
-    for family in _FAMILIES.split()
-    for start, _, ends in [family.rstrip("}").partition("{")]
-    for end in ends.split(",")
-}
+_ENCODER_FAMILIES = """
+    densenet{121,161,169,201} dpn{68,68b,92,98,107,131} efficientnet-b{0,1,2,3,4,5,6,7} inceptionresnetv2 inceptionv4
+    mit_b{0,1,2,3,4,5} mobilenet_v2 resnet{18,34,50,101,152} resnext50_32x4d resnext101_32x{4d,8d,16d,32d,48d}
+    se_resnet{50,101,152} se_resnext50_32x4d se_resnext101_32x4d senet154 vgg{11,11_bn,13,13_bn,16,16_bn,19,19_bn}
+    xception
+"""
+
+
+def _names(families: str) -> set[str]:
+    """The names that a list such as ``vgg{11,13}`` stands for."""
+    parts = [family.rstrip("}").partition("{") for family in families.split()]
+    return {start + end for start, _, ends in parts for end in ends.split(",")}
+
+
+CLASSIFIERS = RESNETS | _names(_FAMILIES)
 """Names of all classifiers of torchvision, so that settings are checked without importing it; a test compares them."""
+
+ENCODERS = _names(_ENCODER_FAMILIES)
+"""Encoders of segmentation-models-pytorch, but for those that it gives up (timm-...) and for MobileOne, which has two
+first convolutions; a test compares them."""
+
+TIMM = "tu-"
+"""How the names of encoders begin that segmentation-models-pytorch takes from timm."""
+
+DECODERS = {"unet": 1, "unetplusplus": 2, "manet": 1, "linknet": 1, "fpn": 3, "deeplabv3plus": 3}
+"""Decoders of segmentation-models-pytorch that take small windows, and the least depth of the encoder for each."""
 
 
 class TrainSettings(Settings):
@@ -141,15 +160,15 @@ class ModelSettings(Settings):
     noise: float | None = Field(ge=0, le=10)
     """surroundings: Gaussian noise on the features while training, in their standard deviations"""
     backbone: str | None
-    """classifier: torchvision's name, such as resnet18; segmentation: the encoder"""
+    """classifier: torchvision's name, such as resnet18; segmentation: an encoder, also timm's after tu-"""
     decoder: str | None
-    """segmentation: the decoder"""
+    """segmentation: the decoder: unet, unetplusplus, manet, linknet, fpn or deeplabv3plus"""
     depth: int | None = Field(ge=1, le=5)
     """segmentation: how often the encoder halves the resolution"""
     window_px: int | None = Field(ge=2, le=4096)
     """segmentation: side of the windows that are learned from; the map takes their central halves"""
     weights: str | None = Field(min_length=1)
-    """none: random; imagenet: torchvision's; else the path of a checkpoint (.pth or .safetensors)"""
+    """none: random; imagenet: torchvision's or the encoder's; else the path of a checkpoint (.pth or .safetensors)"""
     partial_weights: bool | None
     """whether weights that lack layers of the network or have others are used as far as they fit, or refused"""
     stem: Literal["averaged", "by_name"] | None
@@ -185,6 +204,40 @@ class ModelSettings(Settings):
         for field in self.RESNET_FIELDS:
             what = f"backbone: {self.backbone}" if self.kind == "classifier" else f"kind: {self.kind}"
             used_or_null(what, field, getattr(self, field), resnet)
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_and_decoder_are_known(self) -> Self:
+        if self.kind != "segmentation":
+            return self
+        if self.backbone not in ENCODERS and not self.backbone.startswith(TIMM):
+            hint = did_you_mean(self.backbone, ENCODERS) or "; resnet18, resnet34 and tu-convnext_tiny are three"
+            raise ValueError(f"backbone: segmentation-models-pytorch has no encoder '{self.backbone}'{hint}")
+        if self.decoder not in DECODERS:
+            hint = did_you_mean(self.decoder, DECODERS) or f"; known are {', '.join(DECODERS)}"
+            raise ValueError(f"decoder: no decoder is called '{self.decoder}'{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _depth_fits_decoder_and_window(self) -> Self:
+        if self.kind != "segmentation":
+            return self
+        least = DECODERS[self.decoder]
+        if self.depth < least:
+            raise ValueError(f"decoder: {self.decoder} needs a depth of at least {least}: set model.depth to it")
+        step = max(2**self.depth, 4)
+        if self.window_px < 2 ** (self.depth + 1):
+            raise ValueError(
+                f"window_px: {self.window_px} px halved {self.depth} times leaves no 2 x 2 px to learn from: set "
+                f"model.window_px to at least {2 ** (self.depth + 1)}"
+                + (f" or model.depth to at most {self.window_px.bit_length() - 2}" if self.window_px >= 4 else "")
+            )
+        if self.window_px % step:
+            low = self.window_px // step * step
+            raise ValueError(
+                f"window_px: {self.window_px} is no multiple of {step}, as depth {self.depth} needs: set "
+                f"model.window_px to {low} or {low + step}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from landfold.network.checkpoints import Checkpoint
 from landfold.network.dataset import Examples
 from landfold.network.distributed import all_gather, all_reduce_sum, broadcast_buffers, sync_batch_norm
 from landfold.network.errors import TrainingError
-from landfold.network.loss import ClassLoss, count_correct
+from landfold.network.loss import ClassLoss, count_correct, rows
 from landfold.network.memory import explain_oom
 from landfold.network.sampling import batch_count, epoch_order
 from landfold.network.schedule import learning_rate
@@ -132,7 +132,7 @@ class _TrainingRun:
         settings, fabric, epoch = self.settings, self.fabric, self.epoch
         order = epoch_order(self.labels, settings.sampling, settings.epoch_size, self.random)
         batches = batch_count(len(order), settings.batch_size, fabric.world_size)
-        order = order.tensor_split(batches)
+        order = self.data.train.views(order, self.random).tensor_split(batches)
         self.model.train()
         loss_sum, correct, counted, seen = 0.0, 0.0, 0.0, 0
         rate, start = settings.learning_rate, time.perf_counter()
@@ -164,7 +164,7 @@ class _TrainingRun:
     def _step(self, windows: torch.Tensor, target: torch.Tensor) -> tuple[float, float, float]:
         """Learn from this process's part of a batch; of all of it the mean loss, and how many are right of how many."""
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(_channels_last(windows))
+        logits = self._scores(windows)
         loss = self.loss(logits, target)
         mean, correct, counted = all_reduce_sum(self.fabric, loss.item(), *count_correct(logits, target))
         if not isfinite(mean):
@@ -178,6 +178,17 @@ class _TrainingRun:
         if self.settings.average == "ema":
             self.averaged.update_parameters(self.network)
         return mean, correct, counted
+
+    def _scores(self, windows: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.model(_channels_last(windows))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"fold {self.data.fold}: a process has a single example of a batch, whose features of 1 x 1 px "
+                "cannot be normalized; raise train.batch_size or lower train.devices"
+            ) from None
 
     def _check_weights(self) -> None:
         for name, tensor in self.network.state_dict().items():
@@ -213,7 +224,7 @@ class _TrainingRun:
         with torch.inference_mode(), fabric.autocast():
             for windows, target in examples.batches(own, fabric.device):
                 logits = network(_channels_last(windows)).float()
-                loss += float(nn.functional.cross_entropy(logits, target, reduction="sum"))
+                loss += float(nn.functional.cross_entropy(*rows(logits, target), reduction="sum"))
                 right, of = count_correct(logits, target)
                 correct, counted = correct + right, counted + of
         loss, correct, counted = all_reduce_sum(fabric, loss, correct, counted)

@@ -13,7 +13,7 @@ from landfold.folds.lists import read_fold
 from landfold.folds.settings import ZoneSettings
 from landfold.pixels.counts import PatchMeans, PixelCounts, is_boundary
 from landfold.pixels.ground import HeldOutGround, fold_ground
-from landfold.pixels.rows import LabelledScenes, draw, trainable, usable_pixels
+from landfold.pixels.rows import STRIP_PX, LabelledScenes, draw, trainable, usable_pixels
 
 ZONES, RANDOM_PATCHES, RANDOM_PIXELS = "zones", "random patches", "random pixels"
 """How pixels were held out, the column ``split`` of counts."""
@@ -62,7 +62,12 @@ def count(masks: Sequence[np.ndarray]) -> int:
 
 
 def predict_held_out(
-    pixels: FoldPixels, classes: list[str], predict: Callable[[np.ndarray, np.ndarray], np.ndarray], *, margin_px: int
+    pixels: FoldPixels,
+    classes: list[str],
+    predict: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    margin_px: int,
+    step_px: int = 1,
 ) -> tuple[np.ndarray, pandas.DataFrame]:
     """Predict the labelled pixels that a fold holds out, and the cores of its held-out patches.
 
@@ -72,6 +77,7 @@ def predict_held_out(
         predict: gives the probabilities (pixel, class) of some pixels of a part of a scene: (channel, y, x) with the
             margin, and (y, x) bool without it, those to predict.
         margin_px: surroundings that ``predict`` needs.
+        step_px: parts begin at multiples of so many pixels.
 
     Returns:
         Mean probabilities over the core's pixels of each of ``pixels.held_out_patches``, (patch, class) float32; and
@@ -79,7 +85,7 @@ def predict_held_out(
     """
     means = PatchMeans(pixels.held_out_patches, pixels.core_px, len(classes))
     counts = PixelCounts(classes)
-    for strip in pixels.scenes.strips(margin_px):
+    for strip in pixels.scenes.strips(margin_px, rows=-(-STRIP_PX // step_px) * step_px):
         scored = strip.labelled & pixels.ground.scored(strip.grid)
         wanted = (means.wanted(strip.scene, strip.window) | scored) & strip.valid
         if not wanted.any():

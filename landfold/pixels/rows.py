@@ -1,6 +1,6 @@
 """The labelled pixels of all scenes: which of them a training may learn from, and their features, strip by strip."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,35 +86,64 @@ class LabelledScenes:
             raise PixelError(f"{normalized}: no scene; run dvc repro normalize")
         return cls(normalized, labels, channels)
 
-    def strips(self, margin: int = 0, *, wanted: Callable[[str, Window], bool] | None = None) -> Iterator[PixelStrip]:
+    def grids(self) -> dict[str, Grid]:
+        """The grid of each scene, by its name."""
+        grids = {}
+        for path in sorted(self.normalized.glob("*.tif")):
+            with Raster.open(path) as raster:
+                grids[path.stem] = raster.grid
+        return grids
+
+    def strips(
+        self, margin: int = 0, *, rows: int = STRIP_PX, wanted: Callable[[str, Window], bool] | None = None
+    ) -> Iterator[PixelStrip]:
         """All rows of all scenes.
 
         Args:
             margin: pixels of surroundings on each side.
+            rows: how many at once.
             wanted: which strips to read, by scene and window; all by default.
+
+        Raises:
+            PixelError: see `parts`.
+        """
+        windows = {name: strip_windows(grid, rows) for name, grid in self.grids().items()}
+        if wanted is not None:
+            windows = {name: [own for own in parts if wanted(name, own)] for name, parts in windows.items()}
+        yield from self.parts(windows, margin)
+
+    def parts(self, windows: Mapping[str, Sequence[Window]], margin: int = 0) -> Iterator[PixelStrip]:
+        """Windows of scenes, in order.
+
+        Args:
+            windows: by the name of their scene, which they do not exceed.
+            margin: pixels of surroundings on each side.
 
         Raises:
             PixelError: a scene has no label raster, or one of another grid.
         """
-        for path in sorted(self.normalized.glob("*.tif")):
-            file = self.labels / path.name
+        for name in windows:
+            path, file = self.normalized / f"{name}.tif", self.labels / f"{name}.tif"
             if not file.is_file():
                 raise PixelError(f"{file}: not found; expected the labels of a scene; run dvc repro patches")
             with Raster.open(path) as raster, Raster.open(file) as labels:
                 difference = raster.grid.difference(labels.grid)
                 if difference:
                     raise PixelError(f"{file}: another grid than {path}: {difference}; run dvc repro patches")
-                for row in range(0, raster.grid.height, STRIP_PX):
-                    window = Window(0, row, raster.grid.width, min(STRIP_PX, raster.grid.height - row))
-                    if wanted is None or wanted(path.stem, window):
-                        yield PixelStrip(
-                            path.stem,
-                            window,
-                            raster.grid.part(window),
-                            read_padded(raster, window, margin),
-                            read_padded(labels, window, 1)[0],
-                            raster.read_mask(window),
-                        )
+                for window in windows[name]:
+                    yield PixelStrip(
+                        name,
+                        window,
+                        raster.grid.part(window),
+                        read_padded(raster, window, margin),
+                        read_padded(labels, window, 1)[0],
+                        raster.read_mask(window),
+                    )
+
+
+def strip_windows(grid: Grid, rows: int = STRIP_PX) -> list[Window]:
+    """The windows of so many rows each that a grid consists of."""
+    return [Window(0, row, grid.width, min(rows, grid.height - row)) for row in range(0, grid.height, rows)]
 
 
 def read_padded(raster: Raster, window: Window, margin: int) -> np.ndarray:
