@@ -1,6 +1,6 @@
 """Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
 
-Reads: data/normalized, data/statistics, data/scenes/report.json (dates), data/patches.parquet, data/folds/kK,
+Reads: data/normalized, data/labels, data/statistics, data/scenes/report.json (dates), data/patches.parquet, data/folds/kK and
 models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colours`` of params.yaml.
 Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
 their styles, SCENE_stac.json where the date is known, and by settings of ``export`` SCENE.gpkg and other polygons,
@@ -55,7 +55,7 @@ def main(params: Params) -> str:
         for scene in scenes:
             with Raster.open(scene) as raster, bar(f"export {scene.stem}") as progress:
                 statistics = file_sha256(Path(f"data/statistics/{scene.stem}.json"))
-                mapped = NormalizedScene(scene.stem, raster, statistics, dates.get(scene.stem))
+                mapped = NormalizedScene(scene.stem, raster, statistics, dates.get(scene.stem), _labels(scene.stem))
                 maps[scene.stem] = write_scene_map(folder, mapped, models, export, progress=progress)
         if area:
             shares = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
@@ -69,6 +69,12 @@ def main(params: Params) -> str:
         return line
     share = sum(part.outside * part.cells for part in maps.values()) / max(1, sum(p.cells for p in maps.values()))
     return f"{line}; {100 * share:.1f} % of the ground is outside the area of applicability"
+
+
+def _labels(scene: str) -> Path | None:
+    """The raster of a scene's labels, which there is in unit pixel."""
+    path = Path(f"data/labels/{scene}.tif")
+    return path if path.is_file() else None
 
 
 def _held_out(zones: ZoneSettings, folds: Path, crs: CRS) -> Callable[[Grid], np.ndarray]:

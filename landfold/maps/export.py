@@ -22,7 +22,7 @@ from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import METHOD, Applicability, map_dissimilarity
 from landfold.maps.classmap import NO_CLASS
-from landfold.maps.files import MapFiles
+from landfold.maps.files import MapFiles, write_labels
 from landfold.maps.inference import MapStrip, WindowClassifier, check_cells, map_grid, predict_windows
 from landfold.maps.pixels import predict_pixels
 from landfold.maps.polygons import write_polygons
@@ -54,6 +54,7 @@ class NormalizedScene:
         name: files begin with it; also the identifier of the STAC item.
         raster: open, channels in the order of the models' cards.
         statistics_sha256: digest of the statistics that normalized it.
+        labels: raster of its reference labels; None: there is none, or it is not wanted.
         acquired: date (YYYY-MM-DD) or RFC 3339 time; None if unknown, and then there is no STAC item.
     """
 
@@ -61,6 +62,7 @@ class NormalizedScene:
     raster: Raster
     statistics_sha256: str
     acquired: str | None = None
+    labels: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def write_scene_map(
     files = [path for part in maps for path in part.write_styles()]
     files += write_polygons(main.path("class"), main.path("confidence"), folder, scene.name, settings.polygons)
     files += [path for part in maps for path in part.rasters(with_applicability=models.area is not None)]
+    if scene.labels:
+        files += write_labels(folder / f"{scene.name}_labels.tif", scene.labels, models.legend, tags)
     if scene.acquired:
         acquired = [scene.acquired]
         files.append(write_item(folder, scene.name, files, acquired=acquired, classes=models.legend, lineage=tags))

@@ -13,6 +13,7 @@ from scipy.special import entr
 
 from landfold.geo.bands import Radiometry
 from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster
 from landfold.geo.writer import RasterWriter, create_cog
 from landfold.maps.classmap import NO_CLASS
 from landfold.maps.style import write_class_styles, write_share_style
@@ -25,6 +26,10 @@ PERCENT = Radiometry(0.01, 0)
 float32, and half a percent is less than any calibration is good for."""
 
 NO_PERCENT = 255
+
+STEPS = 1024
+"""Confidence and the other measures are stored in steps of 1/1024: float32 with few digits takes a third of the space.
+"""
 
 SIEVE_TAG = "SIEVE_PX"
 """Tag of a class raster: groups of fewer cells than this were merged into their neighbours; 0: none."""
@@ -119,7 +124,8 @@ class MapWriter:
         self.classes.write(window, number[None].astype(self.classes.dataset.dtypes[0]))
         layers = [probabilities.max(axis=2), *extra]
         layers += [_MEASURES[name](probabilities) for name in self.bands[len(layers) :]]
-        self.confidence.write(window, np.where(data, np.stack(layers), np.nan).astype(np.float32))
+        steps = np.rint(np.stack(layers) * STEPS) / STEPS
+        self.confidence.write(window, np.where(data, steps, np.nan).astype(np.float32))
         if self.percent:
             percent = np.where(data[..., None], np.rint(100 * probabilities), NO_PERCENT)
             self.percent.write(window, np.moveaxis(percent, 2, 0).astype(np.uint8))
@@ -134,6 +140,28 @@ def _sieve(classes: RasterWriter, least_cells: int) -> None:
     values = classes.dataset.read(1)
     sieved = sieve(values, least_cells, mask=values != NO_CLASS)
     classes.write(Window(0, 0, values.shape[1], values.shape[0]), sieved[None])
+
+
+def write_labels(
+    path: Path, labels: Path, legend: Mapping[str, tuple[int, int, int]], tags: Mapping[str, str]
+) -> list[Path]:
+    """Write the reference labels of a scene in the colours of its map, to look at beside it: a COG with its styles.
+
+    Args:
+        path: of the new raster, which ends in .tif.
+        labels: the class numbers that the patches stage wrote, 0 where there is no label.
+        legend: name to red, green and blue (0 to 255) of every class.
+        tags: of the raster.
+
+    Returns:
+        The files.
+    """
+    options = {"dtype": "uint8", "nodata": NO_CLASS, "overview_resampling": "mode", "tags": tags}
+    with Raster.open(labels) as source, create_cog(path, source.grid, ["class"], **options) as target:
+        target.describe_classes(dict(enumerate(legend, 1)), dict(enumerate(legend.values(), 1)))
+        for window in source.grid.blocks():
+            target.write(window, source.read_raw(window))
+    return [path, *write_class_styles(path, legend)]
 
 
 def margin(probabilities: np.ndarray) -> np.ndarray:

@@ -26,6 +26,28 @@ GROUPS = 16
 slower way whose last digits differ between processors."""
 
 
+class Dropout(nn.Module):
+    """Dropout whose mask is drawn by bytes, so that its share is a multiple of 1/256.
+
+    On a CPU, torch draws a number for each feature, which takes a third of the time of a step.
+    """
+
+    def __init__(self, share: float) -> None:
+        """Drop this share of the features while training."""
+        super().__init__()
+        self.dropped = round(256 * share)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """The features, some of them 0 and the others larger, so that the mean stays."""
+        if not self.training or not self.dropped:
+            return features
+        # 63 bits of an int64 are random: seven bytes of eight
+        numbers = torch.empty(-(-features.numel() // 7), dtype=torch.int64, device=features.device).random_()
+        kept = numbers.view(torch.uint8).view(-1, 8)[:, :7].reshape(-1)[: features.numel()] >= self.dropped
+        mask = kept.view(features.shape[0], *features.shape[2:], features.shape[1]).movedim(-1, 1)  # channels last
+        return features * mask * (256 / (256 - self.dropped))
+
+
 class SurroundingsNetwork(nn.Module):
     """Class scores of pixels from their features."""
 
@@ -38,14 +60,14 @@ class SurroundingsNetwork(nn.Module):
         self.register_buffer("low", torch.zeros(bins, features))
         self.register_buffer("gain", torch.ones(bins, features))
         self.register_buffer("spread", torch.zeros(features))
-        layers: list[nn.Module] = [nn.Dropout(INPUT_DROPOUT)]
+        layers: list[nn.Module] = [Dropout(INPUT_DROPOUT)]
         width = bins * features
         for size in hidden:
             layers += [
                 nn.Conv2d(width, size, 1, bias=False),
                 nn.BatchNorm2d(size),
                 nn.ReLU(inplace=True),
-                nn.Dropout(dropout),
+                Dropout(dropout),
             ]
             width = size
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, classes, 1))
@@ -60,14 +82,14 @@ class SurroundingsNetwork(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Class scores of pixels, (n, feature) to (n, class)."""
+        if self.training and self.noise:
+            rows = rows + self.spread * torch.randn(rows.shape, device=rows.device)
         groups = GROUPS if len(rows) % GROUPS == 0 else len(rows)
-        features = rows.view(groups, 1, -1, rows.shape[1]).permute(0, 3, 1, 2)
+        features = rows.reshape(groups, 1, -1, rows.shape[1]).permute(0, 3, 1, 2)
         return self.scores(features).permute(0, 2, 3, 1).reshape(len(rows), -1)
 
     def scores(self, features: torch.Tensor) -> torch.Tensor:
         """Class scores of pixels side by side, (n, feature, y, x) to (n, class, y, x)."""
-        if self.training and self.noise:
-            features = features + self.spread[:, None, None] * torch.randn_like(features)
         n, _, height, width = features.shape
         bins = features.permute(0, 2, 3, 1).unsqueeze(3)  # channels last: the bins of a pixel lie side by side
         coded = ((bins - self.low) * self.gain).clamp(0, 1).reshape(n, height, width, -1)

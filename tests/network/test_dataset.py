@@ -3,10 +3,11 @@ import pandas
 import pytest
 import torch
 
+from landfold.folds.lists import read_fold
 from landfold.folds.split import FoldError
 from landfold.geo.raster import Raster
 from landfold.geo.windows import WindowError
-from landfold.network.dataset import ArrayExamples, load_windows, read_fold
+from landfold.network.dataset import ArrayExamples, load_windows
 from landfold.network.errors import DatasetError
 from tests import factories
 

@@ -14,12 +14,11 @@ from landfold.pixels.rows import (
     PixelError,
     collect,
     draw,
-    pixel_features,
     read_padded,
     trainable,
     usable_pixels,
 )
-from landfold.pixels.surroundings import surroundings
+from landfold.pixels.surroundings import pixel_features, surroundings
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, box, make_grid, write_labelled_scene, write_raster
 
 BOXES = [3, 7]
