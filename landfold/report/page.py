@@ -50,8 +50,12 @@ DROPPED = {
 }
 """Why windows are dropped, in metrics/patches.json."""
 
-PIXEL_SPLITS = {"zones": "spatial CV", "random_patches": "random patches", "random_pixels": "random pixels"}
-"""How the page calls the ways to split labelled pixels."""
+PIXEL_SPLITS = {
+    "zones": ("spatial CV", "zoned"),
+    "random_patches": ("random patches", "random"),
+    "random_pixels": ("random pixels", "random"),
+}
+"""Label and kind of the ways to split labelled pixels."""
 
 SCORES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 
@@ -86,7 +90,6 @@ def page(result: ReportData, figures: Mapping[str, bytes], colours: Sequence[tup
         swatch={name: f"#{r:02x}{g:02x}{b:02x}" for name, (r, g, b) in zip(classes, colours, strict=True)},
         score_names=SCORES,
         headlines=_headlines(result),
-        pixel_splits=PIXEL_SPLITS,
         sentences=_sentences(result),
         strips=_strips(result),
         confusion=_confusion(_shown(result)["shown"]["confusion"]),
@@ -250,9 +253,7 @@ def _strips(result: ReportData) -> list[dict[str, Any]]:
     summary, audit = result.summary, result.audit
     baseline = f"Band statistics ({audit['baseline'].replace('_', ' ')})"
     splits = result.scores.get("pixels", {}).get("splits", {})
-    rows = [
-        (f"Pixels, {PIXEL_SPLITS[split]}", "zoned" if split == "zones" else "random", splits[split]) for split in splits
-    ]
+    rows = [(f"Pixels, {label}", kind, splits[name]) for name, (label, kind) in PIXEL_SPLITS.items() if name in splits]
     network = "Patches" if rows else "Network"
     rows.append((f"{network}, spatial CV", "zoned", summary["zoned"]))
     if "test" in summary:

@@ -154,8 +154,8 @@ def _bins(rows: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def _split_scores(pixels: HeldOutPixels, split: str, settings: EvaluateSettings) -> dict[str, Any]:
-    zones = pixels.zone_confusions(pixels.of_split(split))
-    return {"pixels": int(zones[0].sum())} | _headline(zones, settings)
+    number = int(pixels.zone_confusions(pixels.of_split(split))[0].sum())
+    return {"pixels": number} | _headline(pixels.zone_confusions(pixels.comparable(split)), settings)
 
 
 def _comparisons(pixels: HeldOutPixels, settings: EvaluateSettings) -> list[dict[str, Any]]:
@@ -167,7 +167,7 @@ def _comparisons(pixels: HeldOutPixels, settings: EvaluateSettings) -> list[dict
             continue
         repeats = [
             compare(first[:, None], second[:, None], settings)
-            for first, second in zip(spatial, pixels.zone_confusions(pixels.of_split(split)), strict=True)
+            for first, second in zip(spatial, pixels.zone_confusions(pixels.comparable(split)), strict=True)
         ]
         averages = tuple(map(_average, zip(*repeats, strict=True)))
         rows += comparison_rows(split.replace(" ", "_"), split, ZONES, averages)

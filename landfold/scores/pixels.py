@@ -15,7 +15,9 @@ FILE = "pixels.parquet"
 ZONES = "zones"
 """The split of the spatial folds: whole zones are held out."""
 
-RANDOM_SPLITS = ("random patches", "random pixels")
+RANDOM_PATCHES = "random patches"
+
+RANDOM_SPLITS = (RANDOM_PATCHES, "random pixels")
 """Those of the random folds: pixels in patches that are held out at random, and pixels that are set aside at random."""
 
 
@@ -42,18 +44,33 @@ class HeldOutPixels:
         """The rows of one split."""
         return self.table[self.table["split"] == split]
 
+    def comparable(self, split: str) -> pandas.DataFrame:
+        """The rows of a split with ``pixels`` weighted so that splits are scored on like pixels.
+
+        Random patches hold fewer pixels of boundaries and small polygons than the zones do, and would score higher for
+        that alone: they are given the zones' number of pixels of each class at a boundary and inside. The other splits
+        hold pixels of all kinds, and count as they are.
+        """
+        rows = self.of_split(split)
+        if split != RANDOM_PATCHES:
+            return rows
+        kinds = ["repeat", "label", "boundary"]
+        wanted, own = (part.groupby(kinds)["pixels"].sum() for part in (self.spatial, rows))
+        weights = (wanted / own).reindex(pandas.MultiIndex.from_frame(rows[kinds])).fillna(0)
+        return rows.assign(pixels=rows["pixels"] * weights.to_numpy())
+
     def splits(self) -> list[str]:
         """Those that there are, the spatial one first."""
         return [split for split in (ZONES, *RANDOM_SPLITS) if len(self.of_split(split))]
 
     def zone_confusions(self, rows: pandas.DataFrame) -> list[np.ndarray]:
-        """Counts for each zone that the spatial folds hold out, by name: (zone, class, class) int64 for each repeat.
+        """Counts for each zone that the spatial folds hold out, by name: (zone, class, class) for each repeat.
 
         Zones differ between repeats. Pixels in other zones, or none, are left out, so that splits are compared on the
         same ground.
 
         Args:
-            rows: some of the table.
+            rows: some of the table; their ``pixels`` may be weighted.
         """
         counts = []
         for repeat, spatial in self.spatial.groupby("repeat"):
@@ -63,13 +80,13 @@ class HeldOutPixels:
         return counts
 
     def fold_confusions(self) -> np.ndarray:
-        """Counts for each spatial fold: (fold, class, class) int64."""
+        """Counts for each spatial fold: (fold, class, class)."""
         folds = self.spatial["fold"].to_numpy()
         return self._counts(self.spatial, folds, folds.max() + 1)
 
     def _counts(self, rows: pandas.DataFrame, groups: np.ndarray, number: int) -> np.ndarray:
-        truth, predicted, pixels = (rows[name].to_numpy(np.int64) for name in ("label", "predicted", "pixels"))
-        counts = np.zeros((number, len(self.classes), len(self.classes)), dtype=np.int64)
+        truth, predicted, pixels = (rows[name].to_numpy() for name in ("label", "predicted", "pixels"))
+        counts = np.zeros((number, len(self.classes), len(self.classes)), dtype=pixels.dtype)
         np.add.at(counts, (groups, truth, predicted), pixels)
         return counts
 

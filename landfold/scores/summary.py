@@ -46,7 +46,8 @@ none, among their eight neighbours, and of the others; null scores where there i
 ``pixels.splits``: zones (the score above) and, where the network was trained under the random folds, too,
 random_patches (the labelled pixels in patches that were held out at random) and random_pixels (a random tenth of the
 pixels to learn from, set aside: a random split of pixels), each ``{"pixels"}`` and the headline scores. All are of the
-same zones.
+same zones. Patches hold fewer boundaries than the zones: random_patches is weighted to the zones' number of pixels of
+each class at a boundary and inside.
 ``pixels.comparisons``: as those of patches: random_patches and random_pixels, each against zones.
 """
 

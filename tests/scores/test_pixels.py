@@ -173,6 +173,15 @@ def test_random_splits_are_compared_with_the_zones(folder):
     }
 
 
+def test_random_patches_are_weighted_to_the_pixels_of_the_zones(folder):
+    """Of farm the zones have 90 pixels inside and 30 at a boundary, the patches 9 right ones and 1 wrong one."""
+    rows = counts(("a", False, "farm", "farm", 9, 0.9), ("b", True, "farm", "water", 1, 0.9), split="random patches")
+    for fold in (0, 1):
+        write(folder, rows, fold, "random")
+    found = scored(folder)["splits"]["random_patches"]
+    assert (found["pixels"], found["accuracy"]["pooled"]) == (20, 90 / 120)
+
+
 def test_random_splits_are_paired_over_the_zones(folder):
     """The same counts in both have no difference, in no resample."""
     for fold, table in SPATIAL.items():
