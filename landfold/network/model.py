@@ -1,6 +1,7 @@
 """The network for any number of bands, and the trained network as a folder of weights and a card."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,17 @@ def pixel_probabilities(
         for boxes in {tuple(model.card.model.boxes_px) for model in models}:
             shared[boxes] = surroundings(window, boxes)[0].permute(1, 2, 0)[picked]
         return np.stack([_of_rows(model, shared[tuple(model.card.model.boxes_px)]).cpu().numpy() for model in models])
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """One thread for each operation of torch in the block, for callers that predict parts side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def row_probabilities(model: Classifier, features: np.ndarray) -> np.ndarray:
