@@ -23,7 +23,7 @@ CURVE_PIXELS = 16_384
 """Held-out pixels, drawn at random, of which the loss and accuracy after each epoch are reported."""
 
 RANDOM_SHARE = 0.1
-"""Share of the training pixels that a random fold sets aside to show what a random split of pixels would score."""
+"""Share of its pixels that a random fold sets aside to show what a random split of pixels would score."""
 
 
 def no_pixels(fold: int) -> TrainingError:
@@ -49,13 +49,17 @@ class SurroundingsExamples(FoldExamples):
         boxes, ground = card.model.boxes_px, pixels.ground
         zones = inner_zones(pixels.table, settings, card.fold) if settings.early_stopping is not None else []
         learning = ground.with_zones(zones)
-        masks = pixels.training_masks(settings.max_pixels, learning, seed=(settings.seed, card.fold))
+        masks = pixels.training_masks(
+            settings.max_pixels, learning, seed=(settings.seed, card.fold), aside=RANDOM_SHARE
+        )
         rows = collect(pixels.scenes, masks, learning, boxes)
         if not len(rows):
             raise no_pixels(card.fold)
         self._aside = rows.part(np.zeros(0, dtype=np.int64))
         if pixels.is_random:
-            chosen = np.random.default_rng((settings.seed, card.fold)).random(len(rows)) < RANDOM_SHARE
+            chosen = np.zeros(len(rows), dtype=bool)
+            order = np.random.default_rng((settings.seed, card.fold)).permutation(len(rows))
+            chosen[order[: round(RANDOM_SHARE * len(rows))]] = True
             self._aside, rows = rows.part(chosen), rows.part(~chosen)
         held_out = self._sample(lambda strip: ground.scored(strip.grid), settings, ground.nothing)
         inner = None

@@ -44,10 +44,19 @@ class FoldPixels:
         """Whether it is a random fold."""
         return self.spatial is not None
 
-    def training_masks(self, most: int, ground: HeldOutGround, *, seed: Sequence[int]) -> list[np.ndarray]:
-        """The pixels to learn from as packed masks, at most so many; a random fold has as many as the spatial one."""
+    def training_masks(
+        self, most: int, ground: HeldOutGround, *, seed: Sequence[int], aside: float = 0.0
+    ) -> list[np.ndarray]:
+        """The pixels to learn from as packed masks, at most so many; a random fold has as many as the spatial one.
+
+        Args:
+            most: how many.
+            ground: what must not be seen.
+            seed: of the draw.
+            aside: share of the pixels of a random fold that it does not learn from but sets aside; it has more.
+        """
         if self.spatial is not None:
-            most = min(most, count(usable_pixels(self.scenes, trainable(self.spatial))))
+            most = round(min(most, count(usable_pixels(self.scenes, trainable(self.spatial)))) / (1 - aside))
         return draw(usable_pixels(self.scenes, trainable(ground)), most, seed=seed)
 
     @property

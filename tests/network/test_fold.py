@@ -14,7 +14,7 @@ from landfold.network.errors import TrainingError
 from landfold.network.fold import predictions_table, write_fold
 from landfold.network.model import Classifier
 from tests.network.test_model import make_settings
-from tests.network.tiny import CLASSES, problem, same, train_settings, trained
+from tests.network.tiny import CLASSES, Killed, problem, same, stop_after, train_settings, trained
 
 
 def test_the_same_again_is_the_same_to_the_bit_and_the_byte(base, tmp_path):
@@ -109,18 +109,6 @@ def test_history_is_written_as_it_was(base, tmp_path):
     written = pandas.read_csv(Path(tmp_path / "history.csv"))
     assert np.allclose(written, base.history, rtol=1e-5)
     assert b"\r" not in (tmp_path / "history.csv").read_bytes()
-
-
-class Killed(BaseException):
-    """The end of a process, as far as a test in one can have it."""
-
-
-def stop_after(epoch: int) -> TrainingCallbacks:
-    def stop(row):
-        if row["epoch"] == epoch:
-            raise Killed
-
-    return TrainingCallbacks(on_epoch=stop)
 
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -7,7 +7,6 @@ from rasterio.windows import Window
 from landfold.folds.zones import Blocks
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
-from landfold.pixels import rows
 from landfold.pixels.ground import HeldOutGround
 from landfold.pixels.rows import (
     LabelledScenes,
@@ -44,6 +43,10 @@ def labelled(tmp_path, scenes) -> LabelledScenes:
     return LabelledScenes.of(tmp_path / "normalized", tmp_path / "labels")
 
 
+def rows_at_once(monkeypatch, count: int) -> None:
+    monkeypatch.setitem(LabelledScenes.strips.__kwdefaults__, "rows", count)
+
+
 def ground(*footprints, zones=(), buffer_m=0.0) -> HeldOutGround:
     none = np.array([], dtype=object)
     rule = Blocks(70, (ORIGIN_X, ORIGIN_Y))
@@ -76,7 +79,7 @@ def test_a_padded_window_is_0_outside_of_the_raster(tmp_path, window, margin):
 
 @pytest.mark.parametrize("strip_px", [1, 4, 128])
 def test_strips_are_all_rows_of_all_scenes_with_their_surroundings(monkeypatch, scenes, labelled, strip_px):
-    monkeypatch.setattr(rows, "STRIP_PX", strip_px)
+    rows_at_once(monkeypatch, strip_px)
     strips = list(labelled.strips(2))
     assert labelled.channels == ["c0", "c1", "c2"]
     assert list(dict.fromkeys(strip.scene for strip in strips)) == ["a", "b"]
@@ -99,7 +102,7 @@ def test_strips_are_all_rows_of_all_scenes_with_their_surroundings(monkeypatch, 
 
 
 def test_strips_that_are_not_wanted_are_not_read(monkeypatch, labelled):
-    monkeypatch.setattr(rows, "STRIP_PX", 10)
+    rows_at_once(monkeypatch, 10)
     asked = []
 
     def wanted(scene, window):
@@ -182,7 +185,7 @@ def test_the_seed_draws_the_pixels_and_each_is_as_likely():
 def test_collected_features_are_those_of_the_whole_scene_with_its_held_out_ground_blanked(
     monkeypatch, scenes, labelled, strip_px
 ):
-    monkeypatch.setattr(rows, "STRIP_PX", strip_px)
+    rows_at_once(monkeypatch, strip_px)
     masks = draw(usable_pixels(labelled, trainable(HELD_OUT)), 60, seed=(0,))
     if strip_px == 3:
         masks[1] = np.zeros_like(masks[1])  # a strip without a pixel is not read
@@ -212,7 +215,7 @@ def test_collected_features_are_those_of_the_whole_scene_with_its_held_out_groun
 def test_strips_of_another_height_give_the_same_bits(monkeypatch, labelled):
     found = []
     for strip_px in (1, 5, 128):
-        monkeypatch.setattr(rows, "STRIP_PX", strip_px)
+        rows_at_once(monkeypatch, strip_px)
         found.append(collect(labelled, usable_pixels(labelled, trainable(HELD_OUT)), HELD_OUT, BOXES))
     for other in found[1:]:
         assert np.array_equal(other.features, found[0].features)
