@@ -133,7 +133,7 @@ PARAMS: dict[str, dict[str, Any]] = {
         "sieve_px": 0,
         "layers": [],
         "applicability": False,
-        "polygons": {"formats": ["gpkg"], "min_area_m2": 0},
+        "polygons": {"formats": ["gpkg"], "min_area_m2": 0, "simplify_m": 0},
         "mosaic": "confidence",
     },
 }

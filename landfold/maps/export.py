@@ -154,8 +154,8 @@ def write_scene_map(
     maps = [main, replace(main, stem=folder / f"{scene.name}_ensemble")] if models.held_out else [main]
     cells = _write_predictions(maps, scene.raster, models, settings, progress)
     outside = _write_applicability(maps, scene.raster, models, settings) if models.area else [None]
-    files = [path for part in maps for path in part.write_styles()]
-    files += write_polygons(main.path("class"), main.path("confidence"), folder, scene.name, settings.polygons)
+    files = [path for part in maps for path in part.write_styles(models.area and models.area.threshold)]
+    files += write_polygons(*map(main.path, ("class", "confidence")), main.stem, settings.polygons, models.legend)
     files += [path for part in maps for path in part.rasters(with_applicability=models.area is not None)]
     if scene.labels:
         files += write_labels(folder / f"{scene.name}_labels.tif", scene.labels, models.legend, tags)

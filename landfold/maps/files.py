@@ -16,7 +16,7 @@ from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.geo.writer import RasterWriter, create_cog
 from landfold.maps.classmap import NO_CLASS
-from landfold.maps.style import write_class_styles, write_share_style
+from landfold.maps.style import write_class_styles, write_dissimilarity_style, write_share_style
 
 MOST_BYTES = 254
 """Up to so many classes are bytes; beyond, 255 would be a class, which many tools take for nodata."""
@@ -91,9 +91,12 @@ class MapFiles:
     ) -> AbstractContextManager[RasterWriter]:
         return create_cog(self.path(part), self.grid, bands, tags={**self.tags, **(tags or {})}, **options)
 
-    def write_styles(self) -> list[Path]:
-        """Write the styles of class and confidence; their paths are returned."""
-        return [*write_class_styles(self.path("class"), self.legend), write_share_style(self.path("confidence"))]
+    def write_styles(self, threshold: float | None) -> list[Path]:
+        """Write the styles of class and confidence, and with the ``threshold`` of applicability; gives the files."""
+        written = [*write_class_styles(self.path("class"), self.legend), write_share_style(self.path("confidence"))]
+        if threshold is not None:
+            written.append(write_dissimilarity_style(self.path("applicability"), threshold))
+        return written
 
     def rasters(self, *, with_applicability: bool) -> list[Path]:
         """All rasters of a finished map."""

@@ -14,6 +14,9 @@ class PolygonSettings(Settings):
     """files of polygons: gpkg and flatgeobuf in the scene's CRS, geojson in WGS 84; []: none"""
     min_area_m2: float = Field(ge=0, le=1e15)
     """smallest mapping unit, square metres: a smaller region is merged into its largest neighbour; 0: none is"""
+    simplify_m: float = Field(ge=0, le=1e6)
+    """edges have fewer corners: those that span less than the square of so many metres go; neighbours still fit, and
+    areas add up; 0: edges follow the map's cells"""
 
     @field_validator("formats")
     @classmethod

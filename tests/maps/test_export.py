@@ -22,7 +22,9 @@ CLASSES = ["water", 'corn "&" <rye>', "Grünland, naß"]
 COLOURS = [(47, 127, 209), (242, 209, 107), (31, 111, 58)]
 RASTERS = ["s_class.tif", "s_confidence.tif", "s_ensemble_class.tif", "s_ensemble_confidence.tif"]
 STYLES = ["class.qml", "class.sld", "class.tif.aux.xml", "confidence.qml"]
-FILES = sorted(["s.gpkg", *RASTERS, *(f"s_{name}" for name in STYLES), *(f"s_ensemble_{name}" for name in STYLES)])
+FILES = sorted(
+    ["s.gpkg", "s.qml", *RASTERS, *(f"s_{name}" for name in STYLES), *(f"s_ensemble_{name}" for name in STYLES)]
+)
 LINEAGE = {"MODEL_SHA256": "a" * 64, "STATISTICS_SHA256": "b" * 64}
 
 
@@ -224,7 +226,7 @@ def test_many_classes(tmp_path, count, dtype):
         assert dataset.tags(1)[f"CLASS_{count}"] == names[-1]
         if dtype == "uint8":
             assert dataset.colormap(1)[count][:3] == (50 + 253 % 200, 1, 9)
-    assert len(geopandas.read_file(tmp_path / "s.gpkg")) == count
+    assert len(geopandas.read_file(tmp_path / "s.gpkg", layer="classes")) == count
 
 
 def test_colours_and_names_are_in_the_class_raster(written):
@@ -241,7 +243,9 @@ def test_large_maps_have_overviews(tmp_path):
     rows, columns = np.mgrid[:530, :600]
     classes = (columns // 64 + rows // 64) % 3
     valid = ~((rows < 40) & (columns < 64))
-    settings = export_settings(stride_px=1, layers=["probabilities"], polygons={"formats": [], "min_area_m2": 0})
+    settings = export_settings(
+        stride_px=1, layers=["probabilities"], polygons={"formats": [], "min_area_m2": 0, "simplify_m": 0}
+    )
     write_known_map(tmp_path, [np.eye(3)[classes]], valid=valid, settings=settings)
     for part in ("class", "confidence", "probabilities"):
         path = tmp_path / f"s_{part}.tif"
@@ -276,7 +280,7 @@ def test_a_map_without_data_is_written_empty(tmp_path):
     assert result.cells == 0
     assert (read(tmp_path / "s_class.tif")[0] == 0).all()
     assert np.isnan(read(tmp_path / "s_confidence.tif")[0]).all()
-    assert len(geopandas.read_file(tmp_path / "s.gpkg")) == 0
+    assert len(geopandas.read_file(tmp_path / "s.gpkg", layer="classes")) == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 50), (50, 3)])
@@ -425,6 +429,8 @@ def test_applicability_is_in_the_file_with_its_threshold(tmp_path, honest):
             tags, (dissimilarity, applicable) = dataset.tags(), dataset.read()
             assert dataset.descriptions == ("dissimilarity", "applicable")
         assert tags["METHOD"] == METHOD
+        assert repr(area.threshold) in path.with_suffix(".qml").read_text(encoding="utf-8")
+        assert path.with_suffix(".qml") in result.files
         assert float(np.float32(tags["THRESHOLD"])) == area.threshold
         assert np.array_equal(dissimilarity, np.where(VALID, index.reshape(14, 23), np.nan), equal_nan=True)
         assert np.array_equal(applicable[VALID], dissimilarity[VALID] <= np.float32(area.threshold))

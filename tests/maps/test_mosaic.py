@@ -12,7 +12,7 @@ from tests import factories
 from tests.maps.test_export import CLASSES, COLOURS, export_settings, random_tables, write_known_map
 
 NAMED = dict(zip(CLASSES, COLOURS, strict=True))
-NONE = export_settings(stride_px=1, polygons={"formats": [], "min_area_m2": 0})
+NONE = export_settings(stride_px=1, polygons={"formats": [], "min_area_m2": 0, "simplify_m": 0})
 FAR = CRS.from_epsg(32632)
 
 
