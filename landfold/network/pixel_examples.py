@@ -14,8 +14,8 @@ from landfold.network.model import Classifier, pixel_probabilities, row_probabil
 from landfold.network.settings import TrainSettings
 from landfold.network.surroundings import SurroundingsNetwork
 from landfold.network.training import FoldData
-from landfold.pixels.counts import PixelCounts
-from landfold.pixels.folds import RANDOM_PIXELS, FoldPixels, predict_held_out
+from landfold.pixels.counts import RANDOM_PIXELS, PixelCounts
+from landfold.pixels.folds import FoldPixels, predict_held_out
 from landfold.pixels.ground import HeldOutGround
 from landfold.pixels.rows import PixelRows, PixelStrip, collect, draw, usable_pixels
 

@@ -13,6 +13,9 @@ CONFIDENCE_BINS = 10
 COLUMNS = ["zone", "boundary", "label", "predicted", "bin"]
 """What pixels are counted by."""
 
+ZONES, RANDOM_PATCHES, RANDOM_PIXELS = "zones", "random patches", "random pixels"
+"""How pixels were held out, the column ``split`` of counts."""
+
 
 def is_boundary(labels: np.ndarray) -> np.ndarray:
     """Which pixels have another label, or none, among their eight neighbours.

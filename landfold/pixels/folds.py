@@ -11,12 +11,9 @@ from rasterio.crs import CRS
 from landfold.core.digests import digest, file_sha256
 from landfold.folds.lists import read_fold
 from landfold.folds.settings import ZoneSettings
-from landfold.pixels.counts import PatchMeans, PixelCounts, is_boundary
+from landfold.pixels.counts import RANDOM_PATCHES, ZONES, PatchMeans, PixelCounts, is_boundary
 from landfold.pixels.ground import HeldOutGround, fold_ground
 from landfold.pixels.rows import STRIP_PX, LabelledScenes, draw, trainable, usable_pixels
-
-ZONES, RANDOM_PATCHES, RANDOM_PIXELS = "zones", "random patches", "random pixels"
-"""How pixels were held out, the column ``split`` of counts."""
 
 
 @dataclass(frozen=True)

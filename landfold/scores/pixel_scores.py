@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas
 
-from landfold.pixels.counts import CONFIDENCE_BINS
+from landfold.pixels.counts import CONFIDENCE_BINS, RANDOM_PIXELS, ZONES
 from landfold.scores.intervals import ScoreWithInterval, compare, headline_scores
 from landfold.scores.metrics import HEADLINE, ratio, rounded
-from landfold.scores.pixels import RANDOM_SPLITS, ZONES, HeldOutPixels
+from landfold.scores.pixels import RANDOM_SPLITS, HeldOutPixels
 from landfold.scores.settings import EvaluateSettings
 from landfold.scores.tables import class_scores, comparison_rows, zone_summary
 
@@ -43,7 +43,7 @@ def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, settings: Eva
         "boundary": _part_scores(pixels, settings, boundary=True),
         "interior": _part_scores(pixels, settings, boundary=False),
         "calibration": _calibration(pixels.spatial),
-        "splits": {split.replace(" ", "_"): _split_scores(pixels, split, settings) for split in pixels.splits()},
+        "splits": {_key(split): _split_scores(pixels, split, settings) for split in pixels.splits()},
         "comparisons": _comparisons(pixels, settings),
     }
 
@@ -52,14 +52,20 @@ def pixel_summary(scores: dict[str, Any]) -> dict[str, Any]:
     """What metrics/summary.json holds of pixels: see `landfold.scores.summary.score_summary`."""
     names = ("accuracy", "macro_f1")
     summary = {"count": scores["count"]} | {name: scores["headline"][name] for name in names}
-    if "random_pixels" in scores["splits"]:
-        summary["random"] = {name: scores["splits"]["random_pixels"][name] for name in names}
+    random = _key(RANDOM_PIXELS)
+    if random in scores["splits"]:
+        summary["random"] = {name: scores["splits"][random][name] for name in names}
         summary["gap"] = {
             row["score"]: {"pooled": row["difference"], "low": row["low"], "high": row["high"]}
             for row in scores["comparisons"]
-            if row["comparison"] == "random_pixels" and row["score"] in names
+            if row["comparison"] == random and row["score"] in names
         }
     return summary
+
+
+def _key(split: str) -> str:
+    """The name of a split in JSON."""
+    return split.replace(" ", "_")
 
 
 def _headline(zones: Sequence[np.ndarray], settings: EvaluateSettings) -> dict[str, ScoreWithInterval]:
@@ -170,5 +176,5 @@ def _comparisons(pixels: HeldOutPixels, settings: EvaluateSettings) -> list[dict
             for first, second in zip(spatial, pixels.zone_confusions(pixels.comparable(split)), strict=True)
         ]
         averages = tuple(map(_average, zip(*repeats, strict=True)))
-        rows += comparison_rows(split.replace(" ", "_"), split, ZONES, averages)
+        rows += comparison_rows(_key(split), split, ZONES, averages)
     return rows

@@ -7,17 +7,12 @@ import numpy as np
 import pandas
 
 from landfold.folds.lists import FoldIndex, column, read_assignment, read_index
-from landfold.pixels.counts import COLUMNS, CONFIDENCE_BINS
+from landfold.pixels.counts import COLUMNS, CONFIDENCE_BINS, RANDOM_PATCHES, RANDOM_PIXELS, ZONES
 from landfold.scores.predictions import EvaluationError, FoldModels, fault_of_classes
 
 FILE = "pixels.parquet"
 
-ZONES = "zones"
-"""The split of the spatial folds: whole zones are held out."""
-
-RANDOM_PATCHES = "random patches"
-
-RANDOM_SPLITS = (RANDOM_PATCHES, "random pixels")
+RANDOM_SPLITS = (RANDOM_PATCHES, RANDOM_PIXELS)
 """Those of the random folds: pixels in patches that are held out at random, and pixels that are set aside at random."""
 
 
