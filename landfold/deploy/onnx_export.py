@@ -18,6 +18,7 @@ from torch import nn
 from landfold.core.errors import LandfoldError
 from landfold.core.files import writing
 from landfold.network.model import Classifier
+from landfold.pixels.surroundings import surroundings
 
 OPSET = 20
 """Version of ONNX's operators; onnxruntime runs it since 1.17."""
@@ -37,16 +38,28 @@ class OnnxError(LandfoldError):
 
 
 class Ensemble(nn.Module):
-    """The mean of the class probabilities of several networks."""
+    """The mean of the class probabilities of the folds' networks, of windows or of the pixels of their cores."""
 
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        """Take networks in the order of the folds."""
+    def __init__(self, models: Sequence[Classifier]) -> None:
+        """Take classifiers in the order of the folds."""
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList([model.network for model in models])
+        self.card = models[0].card
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """(n, channel, size, size) float32 in [0, 1] to (n, class) float32."""
-        return torch.stack([torch.softmax(network(windows), dim=1) for network in self.networks]).mean(dim=0)
+        """(n, channel, size, size) float32 in [0, 1] to (n, class), or (n, class, core, core), float32."""
+        return torch.stack([torch.softmax(scores, dim=1) for scores in self._scores(windows)]).mean(dim=0)
+
+    def _scores(self, windows: torch.Tensor) -> list[torch.Tensor]:
+        """Class scores by each network."""
+        kind, core, margin = self.card.model.kind, self.card.core_px, self.card.margin_px
+        if kind == "surroundings":
+            features = surroundings(windows, self.card.model.boxes_px)
+            return [network.scores(features) for network in self.networks]
+        scores = [network(windows) for network in self.networks]
+        if kind == "segmentation":
+            return [found[..., margin : margin + core, margin : margin + core] for found in scores]
+        return scores
 
 
 def write_onnx(models: Sequence[Classifier], target: Path, *, properties: Mapping[str, str]) -> float:
@@ -87,7 +100,7 @@ def _graph(models: Sequence[Classifier]) -> onnx.ModelProto:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch about itself
             program = torch.onnx.export(
-                Ensemble([model.network for model in models]).eval(),
+                Ensemble(models).eval(),
                 (example,),
                 dynamo=True,
                 dynamic_shapes={"windows": {0: torch.export.Dim.DYNAMIC}},
@@ -98,7 +111,7 @@ def _graph(models: Sequence[Classifier]) -> onnx.ModelProto:
             )
     except torch.onnx.OnnxExporterError as error:
         raise OnnxError(
-            f"{card.model.backbone}: torch cannot export it to ONNX: {str(error).splitlines()[0]}"
+            f"{card.model.backbone or card.model.kind}: torch cannot export it to ONNX: {str(error).splitlines()[0]}"
         ) from None
     finally:
         logger.setLevel(level)
