@@ -211,7 +211,7 @@ class BundleCard(Settings):
     def of_fold(self, fold: int) -> ModelCard:
         """The card of one fold's network, as its training wrote it except for the weights that it started from."""
         common = {name: getattr(self, name) for name in ModelCard.model_fields if name in BundleCard.model_fields}
-        plain = self.model.model_copy(update={"weights": "none"})
+        plain = self.model.model_copy(update={"weights": self.model.weights and "none"})
         return ModelCard.model_construct(**common | {"model": plain}, fold=fold, fold_digest=self.fold_digests[fold])
 
 
