@@ -91,7 +91,14 @@ class Bundle:
         return self.card.classes
 
     def probabilities(self, windows: np.ndarray, batch: int = 256) -> np.ndarray:
-        """Mean over the folds' networks: (n, channel, size_px, size_px) float32 in [0, 1] -> (n, class) float32.
+        """Mean over the folds' networks.
+
+        Args:
+            windows: (n, channel, size_px, size_px) float32 in [0, 1], 0 where there is no data.
+            batch: windows that go through a network of patches at once.
+
+        Returns:
+            (n, class) float32, or (n, class, core_px, core_px) for a model of pixels.
 
         Raises:
             ModelError: if the windows have another shape than the card says.
@@ -263,4 +270,5 @@ def _read_area(path: Path, card: BundleCard) -> Applicability:
         threshold=threshold,
         folds=[],
         ensemble=cKDTree(points),
+        size_px=card.patch_px,
     )

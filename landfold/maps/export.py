@@ -7,7 +7,7 @@ file: DVC hashes the files, and the commit itself holds those hashes. The digest
 connects both.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +23,7 @@ from landfold.geo.raster import Raster
 from landfold.maps.applicability import METHOD, Applicability, map_dissimilarity
 from landfold.maps.classmap import NO_CLASS
 from landfold.maps.files import MapFiles, write_labels
-from landfold.maps.inference import MapStrip, WindowClassifier, check_cells, map_grid, predict_windows
-from landfold.maps.pixels import predict_pixels
+from landfold.maps.inference import WindowClassifier, map_grid, predict_scene
 from landfold.maps.polygons import write_polygons
 from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
@@ -207,26 +206,6 @@ def _write_predictions(
             right = (strip.window.col_off + strip.window.width) / grid.width
             progress((strip.window.row_off + strip.window.height * right) / grid.height)
     return cells
-
-
-def predict_scene(
-    raster: Raster, classifiers: Sequence[WindowClassifier], settings: ExportSettings
-) -> Iterator[MapStrip]:
-    """The probabilities of a normalized scene by every model, part by part: of its pixels or of cells.
-
-    Raises:
-        InferenceError: see `check_cells`, `predict_pixels` and `predict_windows`.
-    """
-    check_cells(classifiers[0].card, settings.stride_px)
-    if classifiers[0].card.model.of_pixels:
-        return predict_pixels(raster, classifiers, flips_and_rotations=settings.flips_and_rotations)
-    return predict_windows(
-        raster,
-        classifiers,
-        settings.stride_px,
-        offsets=settings.offsets,
-        flips_and_rotations=settings.flips_and_rotations,
-    )
 
 
 def _of_fold(probabilities: np.ndarray, mean: np.ndarray, folds: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from rasterio.windows import Window
 from landfold.core.errors import LandfoldError
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
+from landfold.maps.settings import ExportSettings
 from landfold.network.card import ModelCard
 
 STRIP_CELLS, STRIP_PX = 8, 128
@@ -109,6 +110,28 @@ def shifts_px(stride_px: int, offsets: int) -> list[int]:
     # twice as large, so that halves are whole: (2 i + 1 - n) / (2 n) of a cell from its centre
     parts = [(2 * i + 1 - offsets) * stride_px for i in range(offsets)]
     return [(1 if part > 0 else -1) * ((abs(part) + offsets) // (2 * offsets)) for part in parts]
+
+
+def predict_scene(
+    raster: Raster, classifiers: Sequence[WindowClassifier], settings: ExportSettings
+) -> Iterator[MapStrip]:
+    """The probabilities of a normalized scene by every model, part by part: of its pixels or of cells.
+
+    Raises:
+        InferenceError: see `check_cells`, `predict_pixels` and `predict_windows`.
+    """
+    check_cells(classifiers[0].card, settings.stride_px)
+    if classifiers[0].card.model.of_pixels:
+        from landfold.maps.pixels import predict_pixels  # torch, which mapping mapped scenes again does not need
+
+        return predict_pixels(raster, classifiers, flips_and_rotations=settings.flips_and_rotations)
+    return predict_windows(
+        raster,
+        classifiers,
+        settings.stride_px,
+        offsets=settings.offsets,
+        flips_and_rotations=settings.flips_and_rotations,
+    )
 
 
 def predict_windows(

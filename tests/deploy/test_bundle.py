@@ -92,7 +92,7 @@ def test_the_area_of_applicability_survives(pristine, tmp_path):
     names = [f"{channel}_{statistic}" for channel in ("B", "G", "R", "N", "NDVI") for statistic in ("mean", "std")]
     features = pandas.DataFrame(random.random((40, 10)).astype(np.float32), columns=names)
     sides = [pandas.Series(np.where(np.arange(40) % 2 == fold, "train", "validation")) for fold in (0, 1)]
-    area = Applicability.of(features, np.arange(40) % 2, sides)
+    area = Applicability.of(features, np.arange(40) % 2, sides, size_px=8)
     card = json.loads((pristine / "model.json").read_text())
     folder = tmp_path / "with area"
     folder.mkdir()
@@ -116,7 +116,7 @@ def test_an_area_of_types_that_numpy_has_not_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (setting("format", 1), r"model\.json: format '1'; this Landfold reads format 2"),
+        (setting("format", 1), r"model\.json: format '1'; this Landfold reads format 3"),
         (setting("secret", "x"), r"model\.json\.secret: unknown setting"),
         (lambda card: card.pop("bands"), r"model\.json\.bands: missing"),
         (setting("size_px", 10**9), r"model\.json\.size_px: found 1000000000: .*less than or equal to 2048"),
@@ -152,9 +152,9 @@ def test_a_card_with_odd_content_is_refused_by_name(folder, change, message):
         (b"\xff\xfe", "no JSON"),
         (b"[1, 2]", "no model card: expected an object"),
         (b"[" * 100_000, "nested too deeply|no JSON"),
-        (b'{"format": 2, "resolution_m": NaN}', "no JSON .NaN is no number"),
-        (b'{"format": 2, "resolution_m": -Infinity}', "no JSON .-Infinity is no number"),
-        (pickle.dumps({"format": 2}), "no JSON"),
+        (b'{"format": 3, "resolution_m": NaN}', "no JSON .NaN is no number"),
+        (b'{"format": 3, "resolution_m": -Infinity}', "no JSON .-Infinity is no number"),
+        (pickle.dumps({"format": 3}), "no JSON"),
     ],
 )
 def test_what_is_no_card_is_refused(folder, content, message):

@@ -12,7 +12,7 @@ from landfold.deploy import onnx_export
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.onnx_export import OPSET, TOLERANCE, OnnxError, check, runtime, write_onnx
 from tests.factories import leftovers
-from tests.served import CHANNELS, CLASSES, SIZE_PX, classifiers, make_bundle
+from tests.served import CHANNELS, CLASSES, RESNET, SIZE_PX, classifiers, make_bundle
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,8 @@ def test_equal_weights_are_equal_bytes(exported, tmp_path):
 
 
 def test_a_network_that_is_no_resnet(tmp_path):
-    models = classifiers(1, backbone="shufflenet_v2_x0_5", size_px=32)
+    own = {"backbone": "shufflenet_v2_x0_5", **dict.fromkeys(("kernel_px", "stride_px", "pooling", "blocks"))}
+    models = classifiers(1, model=RESNET.model_copy(update=own), size_px=32)
     assert write_onnx(models, tmp_path / "other.onnx", properties={}) <= TOLERANCE
     assert (tmp_path / "other.onnx").is_file()
 
