@@ -26,10 +26,9 @@ def main(params: Params) -> str:
     evaluate = params.evaluate
     k = params.zones.k
     models, random, folds = Path(f"models/k{k}"), Path(f"models/random/k{k}"), Path(f"data/folds/k{k}")
-    pool = read_predictions(
-        models, random, folds, patches=Path("data/patches.parquet"), baseline=Path("data/audit/baseline.parquet")
-    )
-    scores = score_tables(pool, evaluate, read_pixels(models, random, folds, pool.classes))
+    audit = Path("data/audit")
+    pool = read_predictions(models, random, folds, patches=Path("data/patches.parquet"), baseline=audit)
+    scores = score_tables(pool, evaluate, read_pixels(models, random, folds, pool.classes, audit))
     summary = score_summary(pool, scores, evaluate)
     with writing(PREDICTIONS) as temporary:
         pool.table.to_parquet(temporary, index=False)

@@ -1,7 +1,7 @@
 """Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
 
-Reads: data/normalized, data/labels, data/statistics, data/scenes/report.json (dates), data/patches.parquet, data/folds/kK and
-models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colours`` of params.yaml.
+Reads: data/normalized, data/labels, data/statistics, data/scenes/report.json (dates), data/patches.parquet,
+data/folds/kK, models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colours`` of params.yaml.
 Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
 their styles, SCENE_stac.json where the date is known, and by settings of ``export`` SCENE.gpkg and other polygons,
 SCENE_probabilities.tif, SCENE_applicability.tif with applicability.json, of each raster the ensemble's, and of several

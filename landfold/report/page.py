@@ -194,12 +194,14 @@ def _sentences(result: ReportData) -> dict[str, str]:
     if not optimism:
         optimism = "The network was not trained under random folds (audit.network: false). "
         optimism += optimism_sentence(audit, "band statistics alone", digits=2)
-    kind, reached = audit["baseline"].replace("_", " "), rounded_text(audit["zoned"]["accuracy"]["pooled"], 2)
-    baseline = f"a {kind} on the mean and spread of each channel, which reaches {reached}"
+    over = None
+    if "over_baseline" not in result.summary.get("pixels", {}):
+        kind, reached = audit["baseline"].replace("_", " "), rounded_text(audit["zoned"]["accuracy"]["pooled"], 2)
+        over = f"a {kind} on the mean and spread of each channel, which reaches {reached}"
     return {
         "meaning": _meaning(result.summary),
         "optimism": f"{optimism}.",
-        "lead": f"{lead_sentence(result.summary, baseline, digits=2)}.",
+        "lead": f"{lead_sentence(result.summary, over, digits=2)}.",
         "applicability": _of_applicability(result),
         "distances": _of_distances(audit),
         "range": _of_range(audit["autocorrelation"]),

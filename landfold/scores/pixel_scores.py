@@ -13,7 +13,7 @@ import pandas
 from landfold.pixels.counts import CONFIDENCE_BINS, RANDOM_PIXELS, ZONES
 from landfold.scores.intervals import ScoreWithInterval, compare, headline_scores
 from landfold.scores.metrics import HEADLINE, ratio, rounded
-from landfold.scores.pixels import RANDOM_SPLITS, HeldOutPixels
+from landfold.scores.pixels import BASELINE, RANDOM_SPLITS, HeldOutPixels
 from landfold.scores.settings import EvaluateSettings
 from landfold.scores.tables import class_scores, comparison_rows, zone_summary
 
@@ -55,11 +55,14 @@ def pixel_summary(scores: dict[str, Any]) -> dict[str, Any]:
     random = _key(RANDOM_PIXELS)
     if random in scores["splits"]:
         summary["random"] = {name: scores["splits"][random][name] for name in names}
-        summary["gap"] = {
+    for key, comparison in (("over_baseline", "over_baseline"), ("gap", random)):
+        differences = {
             row["score"]: {"pooled": row["difference"], "low": row["low"], "high": row["high"]}
             for row in scores["comparisons"]
-            if row["comparison"] == random and row["score"] in names
+            if row["comparison"] == comparison and row["score"] in names
         }
+        if differences:
+            summary[key] = differences
     return summary
 
 
@@ -165,16 +168,20 @@ def _split_scores(pixels: HeldOutPixels, split: str, settings: EvaluateSettings)
 
 
 def _comparisons(pixels: HeldOutPixels, settings: EvaluateSettings) -> list[dict[str, Any]]:
-    """Each random split less the spatial one, paired over the resamples of the zones of each repeat."""
+    """The network less its baseline, and each random split less the spatial one, paired over resamples of the zones."""
     spatial = pixels.zone_confusions(pixels.spatial)
+    pairs = [
+        (_key(split), split, ZONES, spatial, pixels.zone_confusions(pixels.comparable(split)))
+        for split in pixels.splits()
+        if split in RANDOM_SPLITS
+    ]
+    if len(pixels.of_split(BASELINE)):
+        baseline = pixels.zone_confusions(pixels.of_split(BASELINE))
+        pairs.insert(0, ("over_baseline", "network", BASELINE, baseline, spatial))
     rows = []
-    for split in pixels.splits():
-        if split not in RANDOM_SPLITS:
-            continue
+    for comparison, of, against, firsts, seconds in pairs:
         repeats = [
-            compare(first[:, None], second[:, None], settings)
-            for first, second in zip(spatial, pixels.zone_confusions(pixels.comparable(split)), strict=True)
+            compare(first[:, None], second[:, None], settings) for first, second in zip(firsts, seconds, strict=True)
         ]
-        averages = tuple(map(_average, zip(*repeats, strict=True)))
-        rows += comparison_rows(_key(split), split, ZONES, averages)
+        rows += comparison_rows(comparison, of, against, tuple(map(_average, zip(*repeats, strict=True))))
     return rows

@@ -12,6 +12,9 @@ from landfold.scores.predictions import EvaluationError, FoldModels, fault_of_cl
 
 FILE = "pixels.parquet"
 
+BASELINE = "baseline"
+"""The split of the zones as the audit's baseline of pixels predicts them."""
+
 RANDOM_SPLITS = (RANDOM_PATCHES, RANDOM_PIXELS)
 """Those of the random folds: pixels in patches that are held out at random, and pixels that are set aside at random."""
 
@@ -22,8 +25,8 @@ class HeldOutPixels:
 
     Attributes:
         classes: their names, in the order of the model cards.
-        table: ``split`` (`ZONES` or of `RANDOM_SPLITS`), ``repeat``, ``fold``, ``zone`` (of that repeat; "" where
-            there is none), ``boundary``, ``label`` and ``predicted`` (numbers of the classes), ``bin`` of the
+        table: ``split`` (`ZONES`, `BASELINE` or of `RANDOM_SPLITS`), ``repeat``, ``fold``, ``zone`` (of that repeat;
+            "" where there is none), ``boundary``, ``label`` and ``predicted`` (numbers of the classes), ``bin`` of the
             confidence, ``pixels`` and the sum of their ``confidence``.
     """
 
@@ -86,7 +89,7 @@ class HeldOutPixels:
         return counts
 
 
-def read_pixels(models: Path, random: Path, folds: Path, classes: list[str]) -> HeldOutPixels | None:
+def read_pixels(models: Path, random: Path, folds: Path, classes: list[str], audit: Path) -> HeldOutPixels | None:
     """Read pixels.parquet of every fold that ``folds``/index.json lists; None where no network is one of pixels.
 
     Args:
@@ -94,6 +97,7 @@ def read_pixels(models: Path, random: Path, folds: Path, classes: list[str]) -> 
         random: the same under the random ones; folders with a file off.json where these were not trained.
         folds: data/folds/kK.
         classes: those of the model cards.
+        audit: data/audit, with pixel_baseline_pixels.parquet where there is a baseline of pixels.
 
     Raises:
         EvaluationError: some folds have counts and others none; a fold has other columns, classes or splits than
@@ -110,6 +114,10 @@ def read_pixels(models: Path, random: Path, folds: Path, classes: list[str]) -> 
         if kind.trained
         for fold in index.folds
     ]
+    baseline = audit / "pixel_baseline_pixels.parquet"
+    if baseline.is_file():
+        counts = pandas.read_parquet(baseline)
+        parts.append(counts.assign(split=BASELINE, repeat=counts["fold"] // index.k))
     table = pandas.concat(parts, ignore_index=True)
     numbers = {name: i for i, name in enumerate(classes)}
     return HeldOutPixels(classes, table.assign(**{name: table[name].map(numbers) for name in ("label", "predicted")}))

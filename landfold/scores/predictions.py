@@ -24,6 +24,12 @@ class EvaluationError(LandfoldError):
     """Folds that are missing, stale, or do not fit together."""
 
 
+BAND_STATISTICS = "band statistics alone"
+OF_PIXELS = "pixel_baseline_patches.parquet"
+PIXEL_BASELINE = "gradient boosting on pixels and their surroundings"
+"""What the network is compared with: the audit's classifiers of patches and of pixels."""
+
+
 @dataclass(frozen=True)
 class OutOfFoldPredictions:
     """The predictions of all folds, each patch once in every repeat.
@@ -32,18 +38,20 @@ class OutOfFoldPredictions:
         classes: their names, in the order of the model cards.
         table: ``patch``, ``x``, ``y``, ``geometry``, ``zone`` (of the first repeat), ``repeat``, ``fold``, ``label``,
             ``predicted`` and ``p_CLASS`` for every class, repeat by repeat in the order of data/patches.parquet;
-            ``predicted_baseline``, the audit's classifier of band statistics under the same folds; ``distance_m``,
+            ``predicted_baseline``, the audit's classifier under the same folds; ``distance_m``,
             metres to the nearest training patch; and ``predicted_random``, where the network was trained under the
             random folds, too.
         history: the training curves of all folds, with a column ``fold``.
         test: the same columns as far as they apply, of the patches of the test region, predicted by the mean of all
             folds; empty where there is no such region.
+        baseline: what the baseline is.
     """
 
     classes: list[str]
     table: geopandas.GeoDataFrame
     history: pandas.DataFrame
     test: pandas.DataFrame
+    baseline: str = BAND_STATISTICS
 
     def confusion(self) -> np.ndarray:
         """Counts over all patches and repeats, (class, class) int64."""
@@ -218,7 +226,8 @@ def read_predictions(models: Path, random: Path, folds: Path, patches: Path, bas
         random: the same under the random ones; folders with a file off.json where these were not trained.
         folds: data/folds/kK.
         patches: data/patches.parquet.
-        baseline: data/audit/baseline.parquet.
+        baseline: data/audit, with baseline.parquet, and pixel_baseline_patches.parquet where there is a baseline of
+            pixels.
 
     Raises:
         EvaluationError: a fold that is missing, was trained on other labels, does not predict exactly its
@@ -248,11 +257,13 @@ def read_predictions(models: Path, random: Path, folds: Path, patches: Path, bas
         ignore_index=True,
     )
     history = history[["fold", *history.columns.drop("fold")]]
-    return OutOfFoldPredictions(classes, table, history, spatial.test(test, classes))
+    name = PIXEL_BASELINE if (baseline / OF_PIXELS).is_file() else BAND_STATISTICS
+    return OutOfFoldPredictions(classes, table, history, spatial.test(test, classes), name)
 
 
-def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
+def _baseline(folder: Path, table: pandas.DataFrame) -> pandas.DataFrame:
     """Columns patch, repeat, predicted_baseline and distance_m, for every row of the table."""
+    path = folder / "baseline.parquet"
     baseline = pandas.read_parquet(path)
     rows = ["patch", "repeat", "fold", "label"]
     own, audited = (set(part[rows].itertuples(index=False, name=None)) for part in (table, baseline))
@@ -262,7 +273,14 @@ def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
             "patches, folds or labels; run `dvc repro audit`"
         )
     names = {"predicted_zoned": "predicted_baseline", "zoned_m": "distance_m"}
-    return baseline[["patch", "repeat", *names]].rename(columns=names)
+    baseline = baseline[["patch", "repeat", "fold", *names]].rename(columns=names)
+    if (folder / OF_PIXELS).is_file():
+        of_pixels = pandas.read_parquet(folder / OF_PIXELS)
+        baseline = baseline.drop(columns="predicted_baseline").merge(of_pixels, on=["patch", "fold"], how="left")
+        baseline = baseline.rename(columns={"predicted": "predicted_baseline"})
+        if baseline["predicted_baseline"].isna().any():
+            raise EvaluationError(f"{folder / OF_PIXELS}: lacks patches of {path}; run `dvc repro audit`")
+    return baseline.drop(columns="fold")
 
 
 def _random_predictions(models: FoldModels, table: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:

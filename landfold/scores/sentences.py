@@ -63,12 +63,20 @@ def _bias(split: str, of: str, scores: tuple[Mapping[str, Any], ...], digits: in
     return f"{text}: {verdict}, {with_interval(gap, digits, signed=True)}"
 
 
-def lead_sentence(summary: Mapping[str, Any], over: str = "band statistics alone", digits: int = 3) -> str:
-    """How much more accurate the network is of patches than a classifier of band statistics, which ``over`` names."""
+def lead_sentence(summary: Mapping[str, Any], over: str | None = None, digits: int = 3) -> str:
+    """How much more accurate the network is than its baseline, of pixels where both are of pixels.
+
+    Args:
+        summary: metrics/summary.json.
+        over: the baseline in words; that of the summary by default.
+        digits: of the numbers.
+    """
     if "over_baseline" not in summary:
         return ""
-    difference = summary["over_baseline"]["accuracy"]
+    pixels = summary.get("pixels", {})
+    of_pixels, over = "over_baseline" in pixels, over or summary["baseline"]
+    difference = (pixels if of_pixels else summary)["over_baseline"]["accuracy"]
     better, worse = difference["low"] > 0, difference["high"] < 0
     verdict = "is better than" if better else "is worse than" if worse else "is not clearly better than"
     text = f"The network {verdict} {over}: {with_interval(difference, digits, signed=True)} in accuracy"
-    return f"{text} of patches" if "pixels" in summary else text
+    return f"{text} of {'pixels' if of_pixels else 'patches'}" if pixels else text

@@ -6,6 +6,7 @@ With repeats a score is pooled within each repeat and then averaged; counts are 
 ``confusion`` and ``calibration.reliability``, which count every repeat.
 
 ``classes``: their names, in the order of all tables.
+``baseline``: what the network is compared with, in words.
 ``patches``, ``zones``, ``repeats``: numbers; ``zones`` are those of the first repeat, which are resampled.
 ``headline``: score name (accuracy, balanced_accuracy, macro_f1) to ``{"pooled", "low", "high"}``.
 ``pooled``: plain numbers: weighted_f1, top2, log_loss, brier, ece, quantity_disagreement, allocation_disagreement.
@@ -21,7 +22,7 @@ repeat, and the mean distance of its patches to the nearest training patch, metr
 ``least_patches`` or more, or of all zones where there is none so large; the median is over all zones.
 ``comparisons``: a list, one a pair and headline score, of ``{"comparison", "of", "against", "score", "of_value",
 "against_value", "difference", "low", "high"}``: difference is of_value less against_value, paired over the resamples.
-``comparison`` is over_baseline (of network, against baseline: band statistics) and, where the network was trained
+``comparison`` is over_baseline (of network, against baseline) and, where the network was trained
 under the random folds, too, gap (of random, against zoned: the network under random and under spatial folds).
 ``calibration``: ``bins`` (number of bins of equal width of the confidence), ``clip`` (least probability in a
 logarithm), ``before`` and ``after`` temperature scaling ``{"log_loss", "brier", "ece"}``, ``temperatures``, a list of
@@ -48,7 +49,8 @@ random_patches (the labelled pixels in patches that were held out at random) and
 pixels to learn from, set aside: a random split of pixels), each ``{"pixels"}`` and the headline scores. All are of the
 same zones. Patches hold fewer boundaries than the zones: random_patches is weighted to the zones' number of pixels of
 each class at a boundary and inside.
-``pixels.comparisons``: as those of patches: random_patches and random_pixels, each against zones.
+``pixels.comparisons``: as those of patches: over_baseline where there is a baseline of pixels; random_patches and
+random_pixels, each against zones.
 """
 
 from typing import Any
@@ -83,7 +85,7 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: 
     over repeats), ``low`` and ``high`` (its zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the
     population's standard deviation: these are all the folds there are). The others are plain numbers; ``ece_scaled``
     is the expected calibration error after temperature scaling. ``over_baseline`` is the network's score less that of
-    band statistics on the same patches, paired (their scores are in metrics/audit.json). ``random`` and ``gap``
+    ``baseline`` on the same patches, paired. ``random`` and ``gap``
     (random less zoned, paired) are there where the network was trained under the random folds, too; ``test`` where
     there is a test region. ``pixels``, of a network of pixels, has their number (``count``), ``accuracy`` and
     ``macro_f1`` under spatial CV and, where it was trained under the random folds, too, those that a random split of
@@ -102,7 +104,7 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: 
     }
     spatial |= tables["pooled"] | {"ece_scaled": tables["calibration"]["after"]["ece"]}
     spatial["f1"] = {row["class"]: row["f1"]["pooled"] for row in tables["per_class"]}
-    summary = {"zoned": spatial, "patches": tables["patches"], "zones": tables["zones"]}
+    summary = {"zoned": spatial, "patches": tables["patches"], "zones": tables["zones"], "baseline": pool.baseline}
     for row in tables["comparisons"]:
         difference = {"pooled": row["difference"], "low": row["low"], "high": row["high"]}
         summary.setdefault(row["comparison"], {})[row["score"]] = difference
@@ -132,6 +134,7 @@ def _patch_tables(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> dic
     by_zone = zone_scores(pool)
     return {
         "classes": pool.classes,
+        "baseline": pool.baseline,
         "patches": len(pool.table) // len(by_repeat),
         "zones": len(zones),
         "repeats": len(by_repeat),
