@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from landfold.network.model import Classifier, build, pixel_probabilities, row_probabilities
+from landfold.network.model import Classifier, pixel_probabilities, row_probabilities
 from landfold.network.surroundings import SAMPLE, SurroundingsNetwork
 from tests.network.test_model import randomize_statistics
-from tests.network.tiny import pixel_card
+from tests.network.tiny import pixel_classifier
 
 
 def network(features: int = 2, *, bins: int = 2, noise: float = 0.0, dropout: float = 0.0) -> SurroundingsNetwork:
@@ -96,17 +96,8 @@ def test_noise_has_the_share_of_each_feature_s_spread():
     assert seen.std(dim=0).tolist() == pytest.approx([2, 6], rel=0.05)
 
 
-def classifier(seed: int = 0, **changes) -> Classifier:
-    card = pixel_card(**changes)
-    torch.manual_seed(seed)
-    built = build(card.model, card.channels, len(card.classes))
-    built.learn_bins(np.random.default_rng(seed).random((500, built.low.shape[1]), dtype=np.float32))
-    randomize_statistics(built)
-    return Classifier(built, card)
-
-
 def test_a_saved_network_comes_back_to_the_bit_with_its_bins(tmp_path):
-    model = classifier()
+    model = pixel_classifier()
     model.save(tmp_path)
     again = Classifier.load(tmp_path)
     assert again.card == model.card
@@ -119,7 +110,7 @@ def test_a_saved_network_comes_back_to_the_bit_with_its_bins(tmp_path):
 
 
 def test_a_pixel_has_the_same_bits_in_any_order_and_company():
-    model = classifier()
+    model = pixel_classifier()
     features = np.random.default_rng(0).random((3000, 15), dtype=np.float32)
     whole = row_probabilities(model, features)
     order = np.random.default_rng(1).permutation(3000)
@@ -130,13 +121,13 @@ def test_a_pixel_has_the_same_bits_in_any_order_and_company():
 
 def test_the_device_may_have_a_number():
     features = np.random.default_rng(0).random((20, 15), dtype=np.float32)
-    plain = classifier()
+    plain = pixel_classifier()
     numbered = Classifier(plain.network, plain.card, "cpu:0")
     assert np.array_equal(row_probabilities(numbered, features), row_probabilities(plain, features))
 
 
 def test_networks_with_other_boxes_predict_the_same_pixels_each_by_its_own():
-    models = [classifier(), classifier(1, boxes_px=[5]), classifier(2)]
+    models = [pixel_classifier(), pixel_classifier(1, boxes_px=[5]), pixel_classifier(2)]
     values = np.random.default_rng(0).random((3, 20, 24), dtype=np.float32)
     chosen = np.random.default_rng(1).random((16, 20)) < 0.4
     together = pixel_probabilities(models, values, chosen)
