@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from landfold.network.model import Classifier, pixel_probabilities, row_probabilities
-from landfold.network.surroundings import SAMPLE, SurroundingsNetwork
+from landfold.network.surroundings import SAMPLE, Dropout, SurroundingsNetwork
 from tests.network.test_model import randomize_statistics
 from tests.network.tiny import pixel_classifier
 
@@ -82,6 +82,27 @@ def test_noise_and_dropout_are_for_training_alone():
         assert not torch.equal(noisy.train()(rows), noisy(rows)), "a share of the coded features is always dropped"
         noisy.eval()
         assert torch.equal(noisy(rows), noisy(rows))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(share):
+    torch.manual_seed(0)
+    features = torch.rand(7, 13, 11, 23) + 0.5
+    dropout = Dropout(share)
+    found = dropout.train()(features)
+    kept = found != 0
+    assert 1 - kept.double().mean().item() == pytest.approx(share, abs=0.01)
+    assert kept.double().mean(dim=(0, 2, 3)).tolist() == pytest.approx([1 - share] * 13, abs=0.05)
+    assert found[kept].numpy() == pytest.approx((features[kept] * 256 / (256 - round(256 * share))).numpy(), rel=1e-6)
+    assert found.mean().item() == pytest.approx(features.mean().item(), rel=0.1)
+    assert torch.equal(dropout.eval()(features), features)
+
+
+def test_the_largest_dropout_leaves_something():
+    torch.manual_seed(0)
+    found = Dropout(0.9999).train()(torch.ones(64, 16, 8, 8))
+    assert torch.isfinite(found).all()
+    assert (found != 0).double().mean().item() == pytest.approx(1 / 256, rel=0.2)
 
 
 def test_noise_has_the_share_of_each_feature_s_spread():

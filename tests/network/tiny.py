@@ -196,9 +196,9 @@ def pixel_card(fold: int = 0, **changes) -> ModelCard:
     return make_card(fold=fold, k=3, classes=CLASSES[:2], model=model, channels=["c0", "c1", "c2"], **sizes)
 
 
-def pixel_classifier(seed: int = 0, **changes) -> Classifier:
+def pixel_classifier(seed: int = 0, fold: int = 0, **changes) -> Classifier:
     """An untrained network of surroundings whose bins and statistics are not those of a fresh one."""
-    card = pixel_card(**changes)
+    card = pixel_card(fold, **changes)
     torch.manual_seed(seed)
     network = build(card.model, card.channels, len(card.classes))
     network.learn_bins(np.random.default_rng(seed).random((500, network.low.shape[1]), dtype=np.float32))
