@@ -38,7 +38,8 @@ NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid", "sieve_px
 
 PIXEL_BLOCK_PX = 4
 """Side of the blocks of pixels whose dissimilarity is that of one window around them, in a map of pixels: neighbouring
-windows of 16 px have almost the same statistics, and the search takes 16 times less."""
+windows of 16 px have almost the same statistics, and the search takes 16 times less. It is 3 for windows of an odd
+side, which then have their centres on those of blocks."""
 
 
 class ExportError(LandfoldError):
@@ -240,7 +241,8 @@ def _write_applicability(
         bands = ["dissimilarity", "applicable"]
         writers = [stack.enter_context(part.create_float("applicability", bands, **tags)) for part in maps]
         data = lambda window: classes.read_raw(window)[0] != NO_CLASS  # noqa: E731
-        sizes = {"stride_px": settings.stride_px or PIXEL_BLOCK_PX, "cell_px": settings.stride_px or 1}
+        block_px = min(PIXEL_BLOCK_PX - area.size_px % 2, area.size_px)
+        sizes = {"stride_px": settings.stride_px or block_px, "cell_px": settings.stride_px or 1}
         for strip in map_dissimilarity(raster, area, folds, data, **sizes):
             cells += int(np.isfinite(strip.out_of_fold).sum())
             for i, (writer, values) in enumerate(zip(writers, (strip.out_of_fold, strip.ensemble), strict=False)):

@@ -35,7 +35,7 @@ class Dropout(nn.Module):
     def __init__(self, share: float) -> None:
         """Drop this share of the features while training."""
         super().__init__()
-        self.dropped = round(256 * share)
+        self.dropped = min(round(256 * share), 255)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """The features, some of them 0 and the others larger, so that the mean stays."""

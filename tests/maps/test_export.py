@@ -15,8 +15,10 @@ from landfold.maps.applicability import METHOD, Applicability
 from landfold.maps.export import ExportError, MapModels, NormalizedScene, write_scene_map
 from landfold.maps.inference import InferenceError
 from landfold.maps.settings import ExportSettings
+from landfold.patches.features import cell_features, feature_names
 from tests import factories
 from tests.network.test_model import make_card
+from tests.network.tiny import pixel_classifier
 
 CLASSES = ["water", 'corn "&" <rye>', "Grünland, naß"]
 COLOURS = [(47, 127, 209), (242, 209, 107), (31, 111, 58)]
@@ -437,3 +439,30 @@ def test_applicability_is_in_the_file_with_its_threshold(tmp_path, honest):
         shares[kind] = (applicable[VALID] == 0).mean()
     assert 0 < shares[""] < 1
     assert (result.outside, result.ensemble_outside) == (shares[""], shares.get("ensemble_", shares[""]))
+
+
+@pytest.mark.parametrize(("size_px", "block_px"), [(16, 4), (15, 3), (5, 3), (2, 2), (1, 1)])
+def test_applicability_of_a_map_of_pixels_is_that_of_windows_around_blocks(tmp_path, size_px, block_px):
+    random = np.random.default_rng(0)
+    values = random.random((3, 37, 50), dtype=np.float32)
+    valid = random.random((37, 50)) < 0.9
+    channels = {f"c{number}": channel for number, channel in enumerate(values)}
+    factories.write_raster(tmp_path / "scene.tif", channels, valid=valid)
+    names = pandas.Index([f"s/{i}" for i in range(30)], name="patch")
+    features = pandas.DataFrame(
+        random.random((30, 6), dtype=np.float32), columns=feature_names(list(channels)), index=names
+    )
+    sides = [pandas.Series(np.where(np.arange(30) % 2 == i, "validation", "train"), index=names) for i in (0, 1)]
+    area = Applicability.of(features, np.arange(30) % 3, sides, size_px=size_px)
+    models = [pixel_classifier(), pixel_classifier(1, fold=1)]
+    with Raster.open(tmp_path / "scene.tif") as raster:
+        used = MapModels(models, COLOURS[:2], "", held_out=lambda part: np.zeros(part.shape, dtype=int), area=area)
+        settings = export_settings(stride_px=None, layers=[], polygons={"formats": [], "min_area_m2": 0})
+        write_scene_map(tmp_path, NormalizedScene("s", raster, ""), used, settings)
+        own = np.concatenate([part for _, part in cell_features(raster, size_px=size_px, stride_px=block_px)])
+    (found, _), _ = read(tmp_path / "s_applicability.tif")
+    index = area.dissimilarity(own.reshape(-1, 6), np.zeros(own.shape[0] * own.shape[1], dtype=int)).reshape(
+        own.shape[:2]
+    )
+    expected = index.repeat(block_px, axis=0).repeat(block_px, axis=1)[:37, :50]
+    assert np.array_equal(found, np.where(valid, expected, np.nan), equal_nan=True)

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from landfold.network.model import Classifier, build, pixel_probabilities, row_probabilities
-from landfold.network.surroundings import SAMPLE, SurroundingsNetwork
+from landfold.network.model import Classifier, pixel_probabilities, row_probabilities
+from landfold.network.surroundings import SAMPLE, Dropout, SurroundingsNetwork
 from tests.network.test_model import randomize_statistics
-from tests.network.tiny import pixel_card
+from tests.network.tiny import pixel_classifier
 
 
 def network(features: int = 2, *, bins: int = 2, noise: float = 0.0, dropout: float = 0.0) -> SurroundingsNetwork:
@@ -84,6 +84,27 @@ def test_noise_and_dropout_are_for_training_alone():
         assert torch.equal(noisy(rows), noisy(rows))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(share):
+    torch.manual_seed(0)
+    features = torch.rand(7, 13, 11, 23) + 0.5
+    dropout = Dropout(share)
+    found = dropout.train()(features)
+    kept = found != 0
+    assert 1 - kept.double().mean().item() == pytest.approx(share, abs=0.01)
+    assert kept.double().mean(dim=(0, 2, 3)).tolist() == pytest.approx([1 - share] * 13, abs=0.05)
+    assert found[kept].numpy() == pytest.approx((features[kept] * 256 / (256 - round(256 * share))).numpy(), rel=1e-6)
+    assert found.mean().item() == pytest.approx(features.mean().item(), rel=0.1)
+    assert torch.equal(dropout.eval()(features), features)
+
+
+def test_the_largest_dropout_leaves_something():
+    torch.manual_seed(0)
+    found = Dropout(0.9999).train()(torch.ones(64, 16, 8, 8))
+    assert torch.isfinite(found).all()
+    assert (found != 0).double().mean().item() == pytest.approx(1 / 256, rel=0.2)
+
+
 def test_noise_has_the_share_of_each_feature_s_spread():
     plain = network(2, noise=0.5)
     plain.layers = nn.Identity()
@@ -96,17 +117,8 @@ def test_noise_has_the_share_of_each_feature_s_spread():
     assert seen.std(dim=0).tolist() == pytest.approx([2, 6], rel=0.05)
 
 
-def classifier(seed: int = 0, **changes) -> Classifier:
-    card = pixel_card(**changes)
-    torch.manual_seed(seed)
-    built = build(card.model, card.channels, len(card.classes))
-    built.learn_bins(np.random.default_rng(seed).random((500, built.low.shape[1]), dtype=np.float32))
-    randomize_statistics(built)
-    return Classifier(built, card)
-
-
 def test_a_saved_network_comes_back_to_the_bit_with_its_bins(tmp_path):
-    model = classifier()
+    model = pixel_classifier()
     model.save(tmp_path)
     again = Classifier.load(tmp_path)
     assert again.card == model.card
@@ -119,7 +131,7 @@ def test_a_saved_network_comes_back_to_the_bit_with_its_bins(tmp_path):
 
 
 def test_a_pixel_has_the_same_bits_in_any_order_and_company():
-    model = classifier()
+    model = pixel_classifier()
     features = np.random.default_rng(0).random((3000, 15), dtype=np.float32)
     whole = row_probabilities(model, features)
     order = np.random.default_rng(1).permutation(3000)
@@ -130,13 +142,13 @@ def test_a_pixel_has_the_same_bits_in_any_order_and_company():
 
 def test_the_device_may_have_a_number():
     features = np.random.default_rng(0).random((20, 15), dtype=np.float32)
-    plain = classifier()
+    plain = pixel_classifier()
     numbered = Classifier(plain.network, plain.card, "cpu:0")
     assert np.array_equal(row_probabilities(numbered, features), row_probabilities(plain, features))
 
 
 def test_networks_with_other_boxes_predict_the_same_pixels_each_by_its_own():
-    models = [classifier(), classifier(1, boxes_px=[5]), classifier(2)]
+    models = [pixel_classifier(), pixel_classifier(1, boxes_px=[5]), pixel_classifier(2)]
     values = np.random.default_rng(0).random((3, 20, 24), dtype=np.float32)
     chosen = np.random.default_rng(1).random((16, 20)) < 0.4
     together = pixel_probabilities(models, values, chosen)

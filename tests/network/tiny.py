@@ -15,6 +15,7 @@ from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.card import ModelCard
 from landfold.network.distributed import launch
 from landfold.network.fold import TrainedFold, train_fold
+from landfold.network.model import Classifier, build
 from landfold.network.patch_examples import PatchExamples
 from landfold.network.pixel_examples import SurroundingsExamples
 from landfold.network.settings import ModelSettings, TrainSettings
@@ -23,7 +24,7 @@ from landfold.pixels.rows import LabelledScenes
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, box, make_grid, write_labelled_scene
 from tests.folds.layouts import zone_settings
 from tests.network.test_model import SETTINGS as MODEL
-from tests.network.test_model import make_card, make_settings
+from tests.network.test_model import make_card, make_settings, randomize_statistics
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2,
@@ -193,6 +194,16 @@ def pixel_card(fold: int = 0, **changes) -> ModelCard:
     margin = max(model.boxes_px, default=1) // 2
     sizes = {"size_px": 8 + 2 * margin, "core_px": 8}
     return make_card(fold=fold, k=3, classes=CLASSES[:2], model=model, channels=["c0", "c1", "c2"], **sizes)
+
+
+def pixel_classifier(seed: int = 0, fold: int = 0, **changes) -> Classifier:
+    """An untrained network of surroundings whose bins and statistics are not those of a fresh one."""
+    card = pixel_card(fold, **changes)
+    torch.manual_seed(seed)
+    network = build(card.model, card.channels, len(card.classes))
+    network.learn_bins(np.random.default_rng(seed).random((500, network.low.shape[1]), dtype=np.float32))
+    randomize_statistics(network)
+    return Classifier(network, card)
 
 
 def trained_on_pixels(
