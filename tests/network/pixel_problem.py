@@ -13,9 +13,10 @@ from landfold.folds.zones import Blocks
 from landfold.network.card import ModelCard, window_px
 from landfold.network.distributed import launch
 from landfold.network.fold import FoldExamples, TrainedFold, train_fold
-from landfold.network.pixel_examples import FoldPixels, SurroundingsExamples
+from landfold.network.pixel_examples import SurroundingsExamples
 from landfold.network.settings import ModelSettings, TrainSettings
 from landfold.network.window_examples import WindowExamples
+from landfold.pixels.folds import FoldPixels
 from landfold.pixels.ground import HeldOutGround
 from landfold.pixels.rows import LabelledScenes
 from tests import factories

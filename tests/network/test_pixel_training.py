@@ -24,8 +24,7 @@ from tests.network.pixel_problem import (
     trained,
     write_problem,
 )
-from tests.network.test_fold import Killed, stop_after
-from tests.network.tiny import same
+from tests.network.tiny import Killed, same, stop_after
 
 KINDS = sorted(MODELS)
 LEARNED = ["epoch", "learning_rate", "train_loss", "train_accuracy"]
