@@ -23,7 +23,7 @@ from landfold.network.settings import TrainSettings
 from landfold.network.training import FoldData
 from landfold.pixels.folds import FoldPixels
 from landfold.pixels.ground import HeldOutGround
-from landfold.pixels.rows import LabelledScenes, PixelStrip, draw, strip_windows, usable_pixels
+from landfold.pixels.rows import LabelledScenes, PixelStrip, strip_windows, usable_pixels
 
 CURVE_PIXELS = 2**17
 """Held-out pixels, in the cores of windows drawn at random, of which loss and accuracy after an epoch are reported."""
@@ -86,8 +86,7 @@ class WindowExamples(FoldExamples):
         """Some windows as the map has them, with the classes of those chosen pixels that lie in their cores."""
         scenes, card = self._pixels.scenes, self._card
         most = max(LEAST_CURVE_WINDOWS, CURVE_PIXELS // card.core_px**2)
-        masks = draw(usable_pixels(scenes, chosen), most, seed=(settings.seed, card.fold, 1))
-        cells = _cells(scenes, masks, card.core_px)
+        cells = _cells(scenes, usable_pixels(scenes, chosen), card.core_px, most, seed=(settings.seed, card.fold, 1))
         shape = (sum(map(len, cells.values())), len(card.channels), card.size_px, card.size_px)
         values = np.zeros(shape, dtype=np.float32)
         classes = np.full((shape[0], *shape[2:]), IGNORED, dtype=np.int64)
@@ -198,20 +197,26 @@ def _masks(scenes: LabelledScenes, masks: Sequence[np.ndarray]) -> Iterator[np.n
         yield np.unpackbits(mask, count=height * width).astype(bool).reshape(height, width)
 
 
-def _cells(scenes: LabelledScenes, masks: Sequence[np.ndarray], core_px: int) -> dict[str, list[Window]]:
-    """The cores, as the map has them, that the chosen pixels of each scene lie in."""
-    bits, cells = _masks(scenes, masks), {}
-    for name, grid in scenes.grids().items():
-        found = set()
+def _cells(
+    scenes: LabelledScenes, masks: Sequence[np.ndarray], core_px: int, most: int, *, seed: Sequence[int]
+) -> dict[str, list[Window]]:
+    """The cores, as the map has them, that chosen pixels lie in, by scene; at most so many, drawn at random."""
+    bits, grids = _masks(scenes, masks), scenes.grids()
+    found: set[tuple[str, int, int]] = set()
+    for name, grid in grids.items():
         for window in strip_windows(grid):
             rows, columns = np.nonzero(next(bits))
-            rows = rows + int(window.row_off)
-            found |= set(zip((rows // core_px).tolist(), (columns // core_px).tolist(), strict=True))
-        corners = [(row * core_px, column * core_px) for row, column in sorted(found)]
-        cells[name] = [
-            Window(left, top, min(core_px, grid.width - left), min(core_px, grid.height - top)) for top, left in corners
-        ]
-    return cells
+            cells = np.unique(np.stack([(rows + int(window.row_off)) // core_px, columns // core_px]), axis=1)
+            found |= {(name, row, column) for row, column in cells.T.tolist()}
+    cells, drawn = sorted(found), range(len(found))
+    if len(cells) > most:
+        drawn = sorted(np.random.default_rng(seed).choice(len(cells), most, replace=False).tolist())
+    windows: dict[str, list[Window]] = {}
+    for name, row, column in (cells[number] for number in drawn):
+        top, left, grid = row * core_px, column * core_px, grids[name]
+        window = Window(left, top, min(core_px, grid.width - left), min(core_px, grid.height - top))
+        windows.setdefault(name, []).append(window)
+    return windows
 
 
 def _with_margin(grid: Grid, margin: int) -> Grid:
