@@ -62,8 +62,9 @@ def judge(new: Candidate, champion: Candidate | None, *, promote: bool = False, 
     Raises:
         RegistryError: data differ without ``other_data``, or a model is to be promoted whose score is not higher.
     """
+    score = f"spatial CV accuracy of patches {new}"
     if champion is None:
-        return Verdict(True, f"spatial CV accuracy of patches {new}; there was no champion")
+        return Verdict(True, f"{score}; there was no champion")
     other = f"version {champion.version}"
     if new.data_digest != champion.data_digest:
         if not other_data:
@@ -75,20 +76,16 @@ def judge(new: Candidate, champion: Candidate | None, *, promote: bool = False, 
         tail = "the alias moves, as you say" if promote else "--promote moves the alias"
         return Verdict(
             promote,
-            f"spatial CV accuracy of patches {new}, not comparable with {other}, which is of other data; {tail}",
+            f"{score}, not comparable with {other}, which is of other data; {tail}",
         )
     if new.accuracy.pooled <= champion.accuracy.pooled:
         if promote:
-            raise RegistryError(
-                f"spatial CV accuracy of patches {new} is not higher than that of {other}, {champion}: leave --promote out"
-            )
-        return Verdict(False, f"spatial CV accuracy of patches {new} is not higher than that of {other}, {champion}")
+            raise RegistryError(f"{score} is not higher than that of {other}, {champion}: leave --promote out")
+        return Verdict(False, f"{score} is not higher than that of {other}, {champion}")
     if new.accuracy.low > champion.accuracy.high:
-        return Verdict(True, f"spatial CV accuracy of patches {new} is higher than that of {other}, {champion}")
+        return Verdict(True, f"{score} is higher than that of {other}, {champion}")
     tail = "the alias moves, as you say" if promote else "--promote moves the alias all the same"
-    return Verdict(
-        promote, f"spatial CV accuracy of patches {new} is not distinguishable from that of {other}, {champion}; {tail}"
-    )
+    return Verdict(promote, f"{score} is not distinguishable from that of {other}, {champion}; {tail}")
 
 
 def register(
