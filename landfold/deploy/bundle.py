@@ -184,8 +184,9 @@ class _Unallocated(TorchFunctionMode):
     """Layers made in the block have shapes and take no memory; torch.device("meta") is too much for RegNet."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call, with torch.empty, of which layers make their weights, on the device without memory."""
-        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
+        """Call, with what layers make their tensors of on the device without memory."""
+        made = func in (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+        return func(*args, **(kwargs or {}) | ({"device": "meta"} if made else {}))
 
 
 def _classifier(card: ModelCard, path: Path, device: str) -> Classifier:

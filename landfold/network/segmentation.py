@@ -1,5 +1,6 @@
 """Networks that give each pixel of a window a class: an encoder and a decoder of segmentation-models-pytorch."""
 
+import copy
 from collections.abc import Collection, Mapping
 
 import segmentation_models_pytorch as smp
@@ -91,22 +92,20 @@ def _assemble(settings: ModelSettings, channels: int, classes: int) -> nn.Module
 
 
 def _used(network: nn.Module, settings: ModelSettings, channels: int, classes: int) -> set[str]:
-    """Names of the parameters that the scores of a window depend on.
+    """Names of the parameters that the scores of a window depend on, found on a copy that has shapes but no memory.
 
     Raises:
         ModelError: the network cannot take windows of the size, or gives scores for others.
     """
-    size = settings.window_px
-    network.eval()
+    size, shapes = settings.window_px, copy.deepcopy(network).eval().to("meta")
     try:
-        scores = network(torch.zeros(1, channels, size, size))
+        scores = shapes(torch.zeros(1, channels, size, size, device="meta"))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise _refusal(settings, f"cannot take windows of {size} px", error) from None
     if scores.shape != (1, classes, size, size):
         raise _refusal(settings, f"gives {tuple(scores.shape[2:])} px for windows of {size} px", ValueError("depth"))
-    named = dict(network.named_parameters())
+    named = dict(shapes.named_parameters())
     gradients = torch.autograd.grad(scores.sum(), list(named.values()), allow_unused=True)
-    network.train()
     return {name for name, gradient in zip(named, gradients, strict=True) if gradient is not None}
 
 
