@@ -1,8 +1,8 @@
 """The map of a full Sentinel-2 tile by all folds' networks: ``python -m benchmarks.tile [SIDE_PX [FOLDER]]``.
 
 After ``dvc repro``. The tile is the first normalized scene, repeated to SIDE_PX x SIDE_PX pixels (10980 by default)
-with noise, below FOLDER, the temporary folder by default. It is mapped by the networks of models/kK with every file that
-``dvc repro export`` writes. Printed are wall time, peak memory, bytes, and the wall time against that of the bare
+with noise, below FOLDER, the temporary folder by default. It is mapped by the networks of models/kK, with every file
+that ``dvc repro export`` writes. Printed are wall time, peak memory, bytes, and the wall time against that of the bare
 forward passes: the same networks on tiles in memory, on as many cores, with nothing read or written.
 """
 
