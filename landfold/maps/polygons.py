@@ -1,8 +1,9 @@
 """Class polygons of a map: GeoPackage and FlatGeobuf in the map's CRS, GeoJSON in WGS 84.
 
 They are made from the class and the confidence raster of a map on disk, read strip by strip. Memory holds the runs of
-`landfold.maps.regions`, an int32 and a bool for each cell of the map, and the polygons: 0.6 GB for 1373 x 1373 cells in
-166,000 regions, a Sentinel-2 tile at a stride of 8 pixels, and 3.5 GB for 10984 x 10984 cells in 735,000.
+`landfold.maps.regions`, an int32 and a bool for each cell of the map, and the polygons. A map of 10980 x 10980 cells, a
+Sentinel-2 tile at 10 m, with 9 million regions that are merged into 251,000 of 1000 m2 or more, takes one minute of a
+core and 2.8 GB; with simplified edges three minutes and 5.1 GB.
 """
 
 from collections.abc import Iterator, Mapping
