@@ -55,7 +55,7 @@ class TrainSettings(Settings):
     epochs: int = Field(ge=1, le=1_000_000)
     """how many epochs"""
     epoch_size: int | None = Field(ge=2, le=10**12)
-    """patches, pixels or windows that an epoch shows, drawn at random; null: all of them, once"""
+    """patches, pixels or windows that an epoch shows, drawn at random; null: all patches or pixels, once"""
     max_pixels: int | None = Field(ge=2, le=10**10)
     """labels.unit pixel: a training learns from at most so many labelled pixels, drawn at random; null in unit patch"""
     batch_size: int = Field(ge=2, le=1_000_000)

@@ -1,19 +1,25 @@
 """Both kinds of networks of pixels: what they learn, that it is repeated to the bit, and what they never see."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import shapely
 import torch
+import yaml
 from scipy.ndimage import binary_dilation
 
+from landfold.network import training
 from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.checkpoints import Checkpoint
 from landfold.network.errors import TrainingError
+from landfold.network.model import build
+from landfold.params import read_params
 from landfold.pixels.ground import HeldOutGround
 from tests import factories
 from tests.network.pixel_problem import (
+    CHANNELS,
     CLASSES,
     HELD_OUT,
     MODELS,
@@ -152,3 +158,21 @@ def test_refuses_a_fold_without_a_pixel_to_learn_from(scenes, kind):
     zones = frozenset(RULE.at(x.ravel() + 5, y.ravel() - 5))
     with pytest.raises(TrainingError, match="fold 0: no labelled pixel is left to learn from: all lie in held-out"):
         trained(kind, fold_pixels(scenes, ground=make_ground(zones=zones)))
+
+
+def test_a_lone_window_that_cannot_be_normalized_is_refused(scenes, monkeypatch):
+    """As where each of two processes has one window of a batch."""
+    monkeypatch.setattr(training, "batch_count", lambda examples, *_: examples)
+    message = "fold 0: a process has a single example of a batch, .*; raise train.batch_size or lower train.devices"
+    with pytest.raises(TrainingError, match=message):
+        trained("segmentation", fold_pixels(scenes), model=model_settings(decoder="deeplabv3plus", depth=3))
+
+
+def test_the_recipe_of_the_docs_is_one(tmp_path):
+    text = (factories.ROOT / "docs/training.md").read_text(encoding="utf-8")
+    (recipe,) = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)]
+    changes = {f"{section}__{name}": value for section, part in recipe.items() for name, value in part.items()}
+    nulls = {f"model__{name}": None for name in MODELS["segmentation"]}
+    pixels = {"labels__unit": "pixel", "export__stride_px": None, "train__max_pixels": 1_000_000}
+    params = read_params(factories.write_params(tmp_path, **nulls | changes | pixels))
+    assert build(params.model, CHANNELS, 3, size_px=params.model.window_px).training

@@ -17,7 +17,8 @@ SCRIPT = Path(__file__).with_name("script.py")
 
 REQUIREMENTS = (
     "affine", "geopandas", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyogrio", "pyproj", "rasterio",
-    "ruamel.yaml", "safetensors", "scikit-learn", "scipy", "shapely", "spyndex", "torch", "torchvision",
+    "ruamel.yaml", "safetensors", "scikit-learn", "scipy", "segmentation-models-pytorch", "shapely", "spyndex", "timm",
+    "torch", "torchvision",
 )  # fmt: skip
 """What the script imports, through all modules; landfold itself is installed from its own repository."""
 

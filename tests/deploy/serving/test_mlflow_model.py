@@ -116,6 +116,7 @@ def test_no_pickle_is_on_the_way(packed):
 
 def test_the_requirements_are_what_serving_imports():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "ruamel": "ruamel.yaml"}
+    names["segmentation_models_pytorch"] = "segmentation-models-pytorch"
     reached, pending, used = set(), ["landfold.deploy.serving.script"], set()
     while pending:
         module = pending.pop()
