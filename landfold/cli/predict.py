@@ -48,10 +48,7 @@ def add(commands: Any) -> None:
     option("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the maps")
     option("--device", **_DEVICES)
     option(
-        "--stride",
-        metavar="PX",
-        type=int,
-        help="models of patches: side of a map cell in pixels (default: the model's)",
+        "--stride", metavar="PX", type=int, help="models of patches: side of a map cell in pixels (default: its own)"
     )
     option(
         "--layers",

@@ -21,9 +21,10 @@ from landfold.core.errors import LandfoldError
 from landfold.deploy.bundle import Bundle, write_bundle
 from landfold.deploy.bundlecard import MAX_CARD_BYTES, BundleError, read_card
 from landfold.maps.applicability import Applicability
+from landfold.network.errors import ModelError
 from landfold.network.model import Classifier
 from tests.factories import tree
-from tests.served import make_bundle
+from tests.served import SURROUNDINGS, classifiers, make_bundle
 
 PACKAGE = Path(landfold.__file__).parent
 
@@ -33,9 +34,19 @@ def pristine(tmp_path_factory):
     return make_bundle(tmp_path_factory.mktemp("models") / "landfold")
 
 
+@pytest.fixture(scope="module")
+def pixel_pristine(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("models of pixels") / "landfold", unit="pixel")
+
+
 @pytest.fixture
 def folder(pristine, tmp_path):
     return shutil.copytree(pristine, tmp_path / "model")
+
+
+@pytest.fixture
+def pixel_folder(pixel_pristine, tmp_path):
+    return shutil.copytree(pixel_pristine, tmp_path / "model of pixels")
 
 
 def edit(folder: Path, change) -> None:
@@ -70,6 +81,19 @@ def test_what_was_written_is_what_is_loaded(pristine):
     assert bundle.area is None
 
 
+def test_what_was_written_of_pixels_is_what_is_loaded(pixel_pristine):
+    bundle, made = Bundle.load(pixel_pristine), classifiers(2, model=SURROUNDINGS)
+    windows = np.random.default_rng(0).random((2, 5, 68, 68), dtype=np.float32)
+    windows[0, :, :20] = 0
+    found = bundle.probabilities(windows)
+    assert found.shape == (2, 3, 64, 64)
+    np.testing.assert_array_equal(found, np.mean([model.probabilities(windows) for model in made], axis=0))
+    assert [model.card for model in bundle.models] == [model.card for model in made]
+    assert (bundle.card.unit, bundle.card.patch_px) == ("pixel", 8)
+    with pytest.raises(ModelError, match=r"windows of shape \(2, 5, 8, 8\); the model expects \(n, 5, 68, 68\)"):
+        bundle.probabilities(windows[..., :8, :8])
+
+
 def test_the_digest_is_that_of_the_content_wherever_it_lies(pristine, folder):
     before = Bundle.load(pristine).digest
     (folder / "README.md").write_text("read me")
@@ -101,7 +125,7 @@ def test_the_area_of_applicability_survives(pristine, tmp_path):
     loaded = Bundle.load(folder).area
     values = random.random((7, 10)).astype(np.float32)
     np.testing.assert_array_equal(loaded.dissimilarity(values), area.dissimilarity(values))
-    assert loaded.threshold == area.threshold
+    assert (loaded.threshold, loaded.size_px) == (area.threshold, 8)
     assert loaded.summary() == area.summary()
 
 
@@ -132,6 +156,9 @@ def test_an_area_of_types_that_numpy_has_not_is_refused(folder):
         (setting("ingest", "resolution_m", -1), r"ingest\.resolution_m"),
         (setting("crs", "not a CRS"), r"not a CRS"),
         (setting("weights", []), r"weights: "),
+        (setting("patch_px", 16), r"size_px 8: expected patch_px, 16, and core_px in it"),
+        (setting("core_px", 9), r"size_px 8: expected patch_px, 8, and core_px in it"),
+        (setting("export", "stride_px", None), r"model\.kind: classifier needs export\.stride_px; it is null"),
         (setting("origin", "bands", []), r"bands: differ from ingest\.bands or origin\.bands"),
         (setting("fold_digests", ["../../x"]), r"fold_digests"),
         (setting("origin", "acquired", ["soon"]), r"origin\.acquired\.0: found 'soon'"),
@@ -143,6 +170,59 @@ def test_a_card_with_odd_content_is_refused_by_name(folder, change, message):
     with pytest.raises(BundleError, match=message) as caught:
         read_card(folder)
     assert len(str(caught.value)) < 4000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (setting("core_px", 62), r"size_px and core_px are \(68, 62\); kind surroundings has \(68, 64\)"),
+        (
+            setting("model", "boxes_px", [3, 255]),
+            r"size_px and core_px are \(68, 64\); kind surroundings has \(318, 64\)",
+        ),
+        (setting("model", "weights", "none"), r"kind: surroundings has no use for weights"),
+        (setting("export", "stride_px", 8), r"model\.kind: surroundings has no use for export\.stride_px"),
+        (setting("model", "bins", 10**6), r"model\.bins: found 1000000"),
+        (setting("model", "hidden", [1] * 10**5), r"25 features of a pixel, coded by 75 numbers, and 100000 hidden"),
+    ],
+)
+def test_a_card_of_pixels_with_odd_content_is_refused_by_name(pixel_folder, change, message):
+    edit(pixel_folder, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        read_card(pixel_folder)
+    assert len(str(caught.value)) < 4000
+
+
+def test_the_work_for_a_pixel_is_bounded(pixel_folder):
+    """Little files could otherwise ask for much memory where a map is made."""
+
+    def ask(channels, boxes, bins):
+        def change(card):
+            bands = [f"b{i}" for i in range(channels)]
+            origin = [card["origin"]["bands"][0] | {"name": band} for band in bands]
+            card |= {"channels": bands, "bands": bands, "indices": [], "size_px": 64 + boxes[-1] - 1}
+            card["ingest"]["bands"], card["origin"]["bands"] = bands, origin
+            card["model"] |= {"boxes_px": boxes, "bins": bins}
+
+        edit(pixel_folder, change)
+        with pytest.raises(BundleError) as caught:
+            read_card(pixel_folder)
+        return str(caught.value)
+
+    assert (
+        "model: 5120 features of a pixel, coded by 5120 numbers, and 1 hidden layers; at most 4096, 65536 and 64"
+        in ask(256, list(range(3, 23, 2))[:9] + [23], 1)
+    )
+    assert "model: 1792 features of a pixel, coded by 114688 numbers" in ask(256, [3, 7, 15], 64)
+
+
+def test_a_network_of_pixels_too_large_for_memory_is_refused_by_its_file(pixel_folder, monkeypatch):
+    monkeypatch.setattr("landfold.deploy.bundle.load_file", lambda path: pytest.fail("loaded"))
+    edit(pixel_folder, setting("model", "hidden", [65_536] * 64))  # 1 TB
+    with pytest.raises(
+        BundleError, match=r"fold_0\.safetensors: does not belong to model\.json beside it: tensor layers"
+    ):
+        Bundle.load(pixel_folder)
 
 
 @pytest.mark.parametrize(

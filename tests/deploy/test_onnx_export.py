@@ -11,20 +11,33 @@ from landfold.core.digests import file_sha256
 from landfold.deploy import onnx_export
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.onnx_export import OPSET, TOLERANCE, OnnxError, check, runtime, write_onnx
+from landfold.network.settings import ModelSettings
 from tests.factories import leftovers
+from tests.network.test_model import SETTINGS
 from tests.served import CHANNELS, CLASSES, RESNET, SIZE_PX, classifiers, make_bundle
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("onnx")
-    model = make_bundle(folder / "landfold")
+def export(folder, unit):
+    model = make_bundle(folder / "landfold", unit=unit)
     assert main(["onnx", "-m", str(model), "-o", str(folder / "landfold.onnx")]) == 0
     return Bundle.load(model), folder / "landfold.onnx"
 
 
-def windows(count, seed=1):
-    return np.random.default_rng(seed).random((count, len(CHANNELS), SIZE_PX, SIZE_PX), dtype=np.float32)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("onnx"), "patch")
+
+
+@pytest.fixture(scope="module")
+def exported_pixels(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("onnx of pixels"), "pixel")
+
+
+def windows(count, size_px=SIZE_PX):
+    """The first rows hold no data."""
+    values = np.random.default_rng(1).random((count, len(CHANNELS), size_px, size_px), dtype=np.float32)
+    values[:, :, :2] = 0
+    return values
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 300])
@@ -36,6 +49,36 @@ def test_onnxruntime_tells_what_torch_does(exported, count):
     assert count == 1 or expected.std(axis=0).min() > 1e-4
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_onnxruntime_tells_what_torch_does_of_pixels(exported_pixels, count):
+    bundle, path = exported_pixels
+    given = windows(count, 68)
+    given[:, :, 30:, 30:] = 0.37  # the deviation of a constant box is where rounding is worst
+    given[:, :, 40:50, 40:50] = 0
+    (found,) = runtime(path.read_bytes()).run(["probabilities"], {"windows": given})
+    expected = bundle.probabilities(given)
+    assert found.shape == expected.shape == (count, len(CLASSES), 64, 64)
+    assert expected.std(axis=(0, 2, 3)).min() > 0.01
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_folds_share_the_features_of_pixels(exported_pixels):
+    graph = onnx.load(exported_pixels[1])
+    kinds = [node.op_type for node in graph.graph.node]
+    assert kinds.count("AveragePool") == 2 * 2 * 3, "along rows and columns, of two boxes, of data, means and squares"
+    shapes = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.graph.output]
+    assert shapes == [["n", len(CLASSES), 64, 64]]
+
+
+def test_windows_through_encoder_and_decoder(tmp_path):
+    own = {"backbone": "resnet18", "decoder": "unet", "depth": 1, "window_px": 32, "dropout": 0.1}
+    own |= {"kind": "segmentation", "weights": "none", "partial_weights": False, "stem": "averaged"}
+    models = classifiers(1, model=ModelSettings.model_validate(dict.fromkeys(SETTINGS) | own))
+    assert write_onnx(models, tmp_path / "other.onnx", properties={}) <= TOLERANCE
+    (output,) = onnx.load(tmp_path / "other.onnx").graph.output
+    assert [d.dim_value for d in output.type.tensor_type.shape.dim][1:] == [len(CLASSES), 16, 16]
 
 
 def test_the_graph_describes_itself(exported):

@@ -416,20 +416,28 @@ def numbers(text: str) -> list[float]:
     return [float(found) for found in re.findall(r"(?<![\w.])-?\d+\.\d+(?![\w.])", text)]
 
 
-def test_every_number_of_the_model_card_is_a_metric(project, model):
+@pytest.mark.parametrize("which", ["project", "pixel_project"])
+def test_every_number_of_the_model_card_is_a_metric(request, which):
+    project = request.getfixturevalue(which)
+    model = project / "models/landfold"
     page = (model / "README.md").read_text()
     metrics = {
         name: json.loads((project / f"metrics/{name}.json").read_text())
         for name in ("summary", "scores", "patches", "audit")
     }
-    zoned, per_class = metrics["summary"]["zoned"], metrics["scores"]["per_class"]
+    zoned = metrics["summary"]["zoned"]
 
     def interval(score):
         return f"{score['pooled']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
     for label, name in (("Overall accuracy", "accuracy"), ("Macro F1", "macro_f1")):
         assert f"| {label} | {interval(zoned[name])} | - | - |" in page, "no network was trained under random folds"
-    for row in per_class:
+    for name, score in (read_card(model).zoned_pixels or {}).items():
+        assert interval(score.model_dump()) == interval(metrics["summary"]["pixels"][name])
+        assert interval(score.model_dump()) in page
+    shown = metrics["scores"].get("pixels", metrics["scores"])
+    assert ("pixels" in metrics["scores"]) == (which == "pixel_project")
+    for row in shown["per_class"]:
         cells = " | ".join(interval(row[name]) for name in ("precision", "recall", "f1"))
         assert f"| {row['class']} | {row['support']} | {cells} |" in page
     known = {round(value, 3) for value in leaves(metrics)} | {0.0001}  # the scale of the bands

@@ -53,7 +53,8 @@ def test_the_alias_moves_on_evidence_only():
     clear = judge(candidate(0.8, 0.76, 0.85, 0), OLD)
     assert clear.moves
     assert clear.reason == (
-        "spatial CV accuracy of patches 0.8000 (0.7600 to 0.8500) is higher than that of version 3, 0.7000 (0.6500 to 0.7500)"
+        "spatial CV accuracy of patches 0.8000 (0.7600 to 0.8500) is higher than that of version 3, "
+        "0.7000 (0.6500 to 0.7500)"
     )
     unclear = judge(candidate(0.71, 0.66, 0.76, 0), OLD)
     assert not unclear.moves
