@@ -1,6 +1,10 @@
-"""docs/your-data.md is true: every example's files are made, its settings pasted, and what is printed compared."""
+"""docs/your-data.md is true: every example's files are made, its settings pasted, and what is printed compared.
+
+Then each goes on to its map, with networks of pixels and of patches where its labels allow both.
+"""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +16,34 @@ import rasterio
 import shapely
 import yaml
 
+import stages.audit
+import stages.evaluate
+import stages.export
 import stages.indices
 import stages.ingest
 import stages.normalize
+import stages.package
 import stages.patches
+import stages.report
+import stages.train
+import stages.zones
 from landfold.geo.grid import Grid
+from landfold.params import read_params
 from tests import factories, products
+from tests.kinds import switched
 from tests.server import Server
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/your-data.md"
 SCENE_STAGES = (stages.ingest, stages.indices, stages.normalize, stages.patches)
+SMALL: dict[str, dict[str, Any]] = {
+    "zones": {"k": 2, "folds": [0, 1], "block_size_m": 240, "buffer_m": 0},
+    "audit": {"pixels": 200, "trees": 5, "prediction_points": 20, "bootstrap": 20, "network": False},
+    "train": {"epochs": 1},
+    "evaluate": {"bootstrap": 20},
+    "track": {"enabled": False},
+}
+"""What the examples need to be folded, and to be trained in no time."""
 
 
 class Example(NamedTuple):
@@ -31,6 +52,11 @@ class Example(NamedTuple):
     texts: dict[str, str]
     changes: dict[str, dict[str, Any]]
     printed: list[str]
+
+    @property
+    def units(self) -> list[str]:
+        """What can have a label: patches, and pixels unless a label is one of a whole scene."""
+        return ["patch"] if self.changes["labels"]["kind"] in ("table", "folder") else ["pixel", "patch"]
 
 
 def examples() -> list[Example]:
@@ -157,7 +183,7 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def prepare(example: Example, folder: Path, server: Server) -> None:
+def prepare(example: Example, folder: Path, server: Server, unit: str) -> None:
     """The delivery and params.yaml of an example; example.org is a server here, with files of four bands."""
     BUILDERS[example.title](folder / "data/raw")
     products_far_away(server)
@@ -166,12 +192,18 @@ def prepare(example: Example, folder: Path, server: Server) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("https://example.org/", server.url("")), encoding="utf-8")
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for section, values in example.changes.items():
+    if unit == "patch":
+        content = switched("classifier", folder)
+    change(content, example.changes)
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def change(content: dict[str, Any], changes: dict[str, dict[str, Any]]) -> None:
+    for section, values in changes.items():
         assert set(values) <= set(content[section]), section
         for name, value in values.items():
             own = content[section][name]
             content[section][name] = own | value if name == "masks" else value
-    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def products_far_away(server: Server) -> None:
@@ -185,8 +217,39 @@ def test_every_example_is_run():
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.title)
 def test_an_example_is_true(example: Example, tmp_path: Path, stage: Callable[..., str], server: Server) -> None:
-    prepare(example, tmp_path, server)
+    prepare(example, tmp_path, server, example.units[0])
     delivered = [p.relative_to(tmp_path).as_posix() for p in (tmp_path / "data/raw").rglob("*") if p.is_file()]
     assert sorted(delivered) == example.files
     printed = "".join(stage(module) for module in SCENE_STAGES)
     assert re.sub(r" \(\d+\.\d s\)$", "", printed, flags=re.MULTILINE).splitlines() == example.printed
+
+
+@pytest.mark.parametrize(
+    ("example", "unit"),
+    [(example, unit) for example in examples() for unit in example.units],
+    ids=lambda part: part if isinstance(part, str) else part.title,
+)
+def test_an_example_runs_to_its_map(
+    example: Example, unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    prepare(example, tmp_path, server, unit)
+    monkeypatch.chdir(tmp_path)
+    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    change(content, SMALL)
+    if unit == "pixel":
+        content["train"] |= {"epoch_size": 512, "max_pixels": 1000}
+    Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    params = read_params()
+    for module in (*SCENE_STAGES, stages.zones, stages.audit):
+        module.main(params)
+    for arguments in (["0"], ["1"], ["0", "random"], ["1", "random"]):
+        monkeypatch.setattr(sys, "argv", ["stages/train.py", *arguments])
+        stages.train.main(params)
+    monkeypatch.setattr(sys, "argv", ["stages/report.py"])
+    for module in (stages.evaluate, stages.package, stages.export, stages.report):
+        module.main(params)
+    scenes = sorted(path.stem for path in Path("data/scenes").glob("*.tif"))
+    for scene in scenes:
+        with rasterio.open(f"data/maps/{scene}_class.tif") as classes, rasterio.open(f"data/scenes/{scene}.tif") as own:
+            assert classes.read(1).any()
+            assert classes.res[0] == own.res[0] * (1 if unit == "pixel" else 8)
