@@ -59,7 +59,7 @@ def write_model_card(
         unit="pixels" if pixels else "patches",
         worst=_worst(metrics.scores, "patches"),
         worst_pixels=_worst(pixels, "pixels") if pixels else [],
-        lead=lead_sentence(metrics.summary, f"a {metrics.audit['baseline'].replace('_', ' ')} of band statistics"),
+        lead=lead_sentence(metrics.summary),
         names=STANDARD_NAMES,
     )
     path.write_text(page, encoding="utf-8", newline="\n")

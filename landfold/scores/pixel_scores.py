@@ -45,7 +45,13 @@ def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, settings: Eva
         "calibration": _calibration(pixels.spatial),
         "splits": {_key(split): _split_scores(pixels, split, settings) for split in pixels.splits()},
         "comparisons": _comparisons(pixels, settings),
-    }
+    } | _baseline(pixels, settings)
+
+
+def _baseline(pixels: HeldOutPixels, settings: EvaluateSettings) -> dict[str, Any]:
+    """Headline scores of the baseline of pixels; empty where there is none."""
+    rows = pixels.of_split(BASELINE)
+    return {"baseline": _headline(pixels.zone_confusions(rows), settings)} if len(rows) else {}
 
 
 def pixel_summary(scores: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ With repeats a score is pooled within each repeat and then averaged; counts are 
 ``confusion`` and ``calibration.reliability``, which count every repeat.
 
 ``classes``: their names, in the order of all tables.
-``baseline``: what the network is compared with, in words.
+``baseline``: what the network is compared with: its ``name`` in words, and its headline scores on the same patches.
 ``patches``, ``zones``, ``repeats``: numbers; ``zones`` are those of the first repeat, which are resampled.
 ``headline``: score name (accuracy, balanced_accuracy, macro_f1) to ``{"pooled", "low", "high"}``.
 ``pooled``: plain numbers: weighted_f1, top2, log_loss, brier, ece, quantity_disagreement, allocation_disagreement.
@@ -49,6 +49,7 @@ random_patches (the labelled pixels in patches that were held out at random) and
 pixels to learn from, set aside: a random split of pixels), each ``{"pixels"}`` and the headline scores. All are of the
 same zones. Patches hold fewer boundaries than the zones: random_patches is weighted to the zones' number of pixels of
 each class at a boundary and inside.
+``pixels.baseline``: headline scores of the baseline of pixels, where there is one.
 ``pixels.comparisons``: as those of patches: over_baseline where there is a baseline of pixels; random_patches and
 random_pixels, each against zones.
 """
@@ -134,7 +135,7 @@ def _patch_tables(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> dic
     by_zone = zone_scores(pool)
     return {
         "classes": pool.classes,
-        "baseline": pool.baseline,
+        "baseline": {"name": pool.baseline} | headline_scores(pool.zone_confusions("predicted_baseline"), settings),
         "patches": len(pool.table) // len(by_repeat),
         "zones": len(zones),
         "repeats": len(by_repeat),

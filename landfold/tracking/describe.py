@@ -134,11 +134,12 @@ def _table(result: TrackedResult) -> str:
     lines = {
         "pixels, spatial folds (95 %)": [_pooled(result.summary, "pixels", name) for name in HEADLINES],
         "pixels, random minus spatial": [_pooled(pixels, "gap", name) for name in HEADLINES],
+        "pixels, spatial folds minus baseline": [_pooled(pixels, "over_baseline", name) for name in HEADLINES],
         "spatial folds, pooled (95 %)": [_pooled(result.summary, "zoned", name) for name in HEADLINES],
         "spatial folds, mean ± sd": [_spread(result.summary, name) for name in HEADLINES],
         "random folds": [_pooled(result.summary, "random", name) for name in HEADLINES],
         "random minus spatial folds": [_pooled(result.summary, "gap", name) for name in HEADLINES],
-        "spatial folds minus band statistics": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
+        "spatial folds minus baseline": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
     }
     lines = {title: cells for title, cells in lines.items() if any(cells)}
     if not lines:
