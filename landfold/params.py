@@ -21,6 +21,38 @@ from landfold.scores.settings import EvaluateSettings
 from landfold.tracking.settings import TrackSettings
 
 
+def check_unit(unit: str, model: ModelSettings, train: TrainSettings, export: ExportSettings) -> None:
+    """Refuse networks, trainings and maps that do not go with what has a label.
+
+    Raises:
+        ValueError: for pydantic, which names the file.
+    """
+    pixels = unit == "pixel"
+    if pixels != model.of_pixels:
+        kinds = "surroundings or segmentation" if pixels else "classifier"
+        raise ValueError(
+            f"model.kind is {model.kind}, but labels.unit: {unit} needs {kinds}; change one of them "
+            "(docs/training.md lists what goes with each)"
+        )
+    used_or_null(f"labels.unit: {unit}", "train.max_pixels", train.max_pixels, pixels)
+    used_or_null(f"labels.unit: {unit}", "export.stride_px", export.stride_px, not pixels)
+    if pixels and export.offsets > 1:
+        raise ValueError("export.offsets averages windows of patches; with labels.unit: pixel set it to 1")
+    if model.kind == "segmentation" and train.epoch_size is None:
+        raise ValueError(
+            "train.epoch_size: null would show a window around every labelled pixel in every epoch; with "
+            "model.kind: segmentation set it to a number of windows, such as 1000"
+        )
+    if model.kind == "surroundings":
+        moot = [name for name in ("flips_and_rotations", "spectral_jitter", "band_dropout") if getattr(train, name)]
+        if moot or export.flips_and_rotations:
+            names = [f"train.{name}" for name in moot] + ["export.flips_and_rotations"] * export.flips_and_rotations
+            raise ValueError(
+                f"{' and '.join(names)}: model.kind: surroundings sees the same in every flip and rotation, and no "
+                "channels by themselves; set false or 0"
+            )
+
+
 class Params(Settings):
     """All sections of params.yaml, in the order of the pipeline."""
 
@@ -61,30 +93,7 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _unit_fits(self) -> Self:
-        """The unit of the labels decides what network, pixels and map cells there are."""
-        pixels, model, train, export = self.labels.unit == "pixel", self.model, self.train, self.export
-        if pixels != model.of_pixels:
-            kinds = "surroundings or segmentation" if pixels else "classifier"
-            raise ValueError(
-                f"model.kind is {model.kind}, but labels.unit: {self.labels.unit} needs {kinds}; change one of them"
-            )
-        used_or_null(f"labels.unit: {self.labels.unit}", "train.max_pixels", train.max_pixels, pixels)
-        used_or_null(f"labels.unit: {self.labels.unit}", "export.stride_px", export.stride_px, not pixels)
-        if pixels and export.offsets > 1:
-            raise ValueError("export.offsets averages windows of patches; with labels.unit: pixel set it to 1")
-        if model.kind == "segmentation" and train.epoch_size is None:
-            raise ValueError(
-                "train.epoch_size: null would show a window around every labelled pixel in every epoch; with "
-                "model.kind: segmentation set it to a number of windows, such as 1000"
-            )
-        if model.kind == "surroundings":
-            moot = [name for name in ("flips_and_rotations", "spectral_jitter", "band_dropout") if getattr(train, name)]
-            if moot or export.flips_and_rotations:
-                names = [f"train.{name}" for name in moot] + ["export.flips_and_rotations"] * export.flips_and_rotations
-                raise ValueError(
-                    f"{' and '.join(names)}: model.kind: surroundings sees the same in every flip and rotation, and no "
-                    "channels by themselves; set false or 0"
-                )
+        check_unit(self.labels.unit, self.model, self.train, self.export)
         return self
 
     _content: dict[str, Any] = PrivateAttr(default_factory=dict)
