@@ -91,7 +91,7 @@ def test_nothing_reruns_without_an_edit(checkout):
         ("landfold/cli/inspect.py", set()),
         ("stages/__init__.py", set()),
         ("landfold/network/training.py", NETWORK),
-        ("landfold/pixels/ground.py", NETWORK | {"audit"}),
+        ("landfold/pixels/ground.py", NETWORK | {"audit", "evaluate"}),
         ("stages/train.py", TRAININGS),
         ("landfold/maps/mosaic.py", {"package", "export", "report"}),
         ("landfold/report/charts.py", {"report"}),
