@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
     option("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the maps")
     option("--device", **_DEVICES)
     option(
-        "--stride", metavar="PX", type=int, help="models of patches: side of a map cell in pixels (default: its own)"
+        "--stride", metavar="PX", type=int, help="side of a map cell in pixels (default: the model's; none for pixels)"
     )
     option(
         "--layers",

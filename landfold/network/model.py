@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -202,15 +203,29 @@ def pixel_probabilities(
         return np.stack([_of_rows(model, shared[tuple(model.card.model.boxes_px)]).cpu().numpy() for model in models])
 
 
+_THREADS: list[int] = []
+"""What those who are in `single_threaded` have found, in the order in which they came."""
+
+_THREADS_LOCK = Lock()
+
+
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """One thread for each operation of torch in the block, for callers that predict parts side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """One thread for each operation of torch in the block, for callers that predict parts side by side.
+
+    A server has several callers at once: the last to leave restores what the first has found.
+    """
+    with _THREADS_LOCK:
+        _THREADS.append(torch.get_num_threads())
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _THREADS_LOCK:
+            first = _THREADS[0]
+            _THREADS.pop()
+            if not _THREADS:
+                torch.set_num_threads(first)
 
 
 def row_probabilities(model: Classifier, features: np.ndarray) -> np.ndarray:

@@ -16,9 +16,9 @@ from landfold.tracking.library import load_mlflow
 SCRIPT = Path(__file__).with_name("script.py")
 
 REQUIREMENTS = (
-    "affine", "geopandas", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyogrio", "pyproj", "rasterio",
-    "ruamel.yaml", "safetensors", "scikit-learn", "scipy", "segmentation-models-pytorch", "shapely", "spyndex", "timm",
-    "torch", "torchvision",
+    "affine", "geopandas", "joblib", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyogrio", "pyproj",
+    "rasterio", "ruamel.yaml", "safetensors", "scikit-learn", "scipy", "segmentation-models-pytorch", "shapely",
+    "spyndex", "timm", "torch", "torchvision",
 )  # fmt: skip
 """What the script imports, through all modules; landfold itself is installed from its own repository."""
 
