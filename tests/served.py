@@ -31,8 +31,12 @@ SURROUNDINGS = ModelSettings.model_validate(
     dict.fromkeys(SETTINGS)
     | {"kind": "surroundings", "dropout": 0.0, "boxes_px": [3, 5], "bins": 3, "hidden": [8], "noise": 0.0}
 )
-KINDS = {"patch": RESNET, "pixel": SURROUNDINGS}
-"""By what gets a class."""
+UNET = ModelSettings.model_validate(
+    dict.fromkeys(SETTINGS)
+    | {"kind": "segmentation", "backbone": "resnet18", "decoder": "unet", "depth": 1, "window_px": 32, "dropout": 0.1}
+    | {"weights": "none", "partial_weights": False, "stem": "averaged"}
+)
+KINDS = {model.kind: model for model in (RESNET, SURROUNDINGS, UNET)}
 
 
 def model_cards(folds: int, model: ModelSettings, size_px: int) -> list[ModelCard]:
@@ -69,7 +73,7 @@ def classifiers(folds: int = 2, *, seed: int = 0, model: ModelSettings = RESNET,
 def make_bundle(
     folder: Path,
     *,
-    unit: str = "patch",
+    kind: str = "classifier",
     seed: int = 0,
     folds: int = 2,
     accuracy: tuple[float, float, float] = (0.7, 0.6, 0.8),
@@ -77,7 +81,7 @@ def make_bundle(
     name: str = "meadows",
 ) -> Path:
     """A model folder; ``accuracy`` is pooled, low and high, ``data`` what its data digest is of."""
-    made = classifiers(folds, seed=seed, model=KINDS[unit])
+    made = classifiers(folds, seed=seed, model=KINDS[kind])
     card = made[0].card
     weights = []
     for fold, classifier in enumerate(made):
@@ -90,7 +94,7 @@ def make_bundle(
         "low": 0.01, "high": 0.5,
     }  # fmt: skip
     export = settings.read(REPOSITORY / "params.yaml")["export"]
-    export |= {"stride_px": None if unit == "pixel" else STRIDE_PX}
+    export |= {"stride_px": None if card.model.of_pixels else STRIDE_PX}
     scores = dict(zip(("pooled", "low", "high"), accuracy, strict=True))
     folder.mkdir(parents=True)
     write_bundle(
@@ -107,7 +111,7 @@ def make_bundle(
                 "bands": [{"name": band, **delivered} for band in BANDS],
             },
             "zoned": {"accuracy": scores, "macro_f1": {"pooled": 0.5, "low": 0.4, "high": 0.6}},
-            "zoned_pixels": {"accuracy": {"pooled": 0.9, "low": 0.8, "high": 0.95}} if unit == "pixel" else None,
+            "zoned_pixels": {"accuracy": {"pooled": 0.9, "low": 0.8, "high": 0.95}} if card.model.of_pixels else None,
         },
         weights,
         None,

@@ -17,7 +17,7 @@ assert not {"torch", "mlflow", "sklearn", "matplotlib"} & set(sys.modules)
 
 def test_refusals_come_before_torch_is_loaded(tmp_path):
     make_bundle(tmp_path / "model")
-    make_bundle(tmp_path / "pixels", unit="pixel")
+    make_bundle(tmp_path / "pixels", kind="surroundings")
     commands = [
         "predict x -m nowhere -o maps",
         "predict x -m model -o maps",

@@ -25,7 +25,7 @@ from landfold.maps.applicability import Applicability
 from landfold.network.errors import ModelError
 from landfold.network.model import Classifier
 from tests.factories import tree
-from tests.served import SURROUNDINGS, classifiers, make_bundle
+from tests.served import KINDS, classifiers, make_bundle
 
 PACKAGE = Path(landfold.__file__).parent
 
@@ -37,7 +37,7 @@ def pristine(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pixel_pristine(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("models of pixels") / "landfold", unit="pixel")
+    return make_bundle(tmp_path_factory.mktemp("models of pixels") / "landfold", kind="surroundings")
 
 
 @pytest.fixture
@@ -82,16 +82,17 @@ def test_what_was_written_is_what_is_loaded(pristine):
     assert bundle.area is None
 
 
-def test_what_was_written_of_pixels_is_what_is_loaded(pixel_pristine):
-    bundle, made = Bundle.load(pixel_pristine), classifiers(2, model=SURROUNDINGS)
-    windows = np.random.default_rng(0).random((2, 5, 68, 68), dtype=np.float32)
+@pytest.mark.parametrize(("kind", "size_px", "core_px"), [("surroundings", 68, 64), ("segmentation", 32, 16)])
+def test_what_was_written_of_pixels_is_what_is_loaded(tmp_path, kind, size_px, core_px):
+    bundle, made = Bundle.load(make_bundle(tmp_path / "model", kind=kind)), classifiers(2, model=KINDS[kind])
+    windows = np.random.default_rng(0).random((2, 5, size_px, size_px), dtype=np.float32)
     windows[0, :, :20] = 0
     found = bundle.probabilities(windows)
-    assert found.shape == (2, 3, 64, 64)
+    assert found.shape == (2, 3, core_px, core_px)
     np.testing.assert_array_equal(found, np.mean([model.probabilities(windows) for model in made], axis=0))
     assert [model.card for model in bundle.models] == [model.card for model in made]
     assert (bundle.card.unit, bundle.card.patch_px) == ("pixel", 8)
-    with pytest.raises(ModelError, match=r"windows of shape \(2, 5, 8, 8\); the model expects \(n, 5, 68, 68\)"):
+    with pytest.raises(ModelError, match=rf"shape \(2, 5, 8, 8\); the model expects \(n, 5, {size_px}, {size_px}\)"):
         bundle.probabilities(windows[..., :8, :8])
 
 

@@ -11,26 +11,24 @@ from landfold.core.digests import file_sha256
 from landfold.deploy import onnx_export
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.onnx_export import OPSET, TOLERANCE, OnnxError, check, runtime, write_onnx
-from landfold.network.settings import ModelSettings
 from tests.factories import leftovers
-from tests.network.test_model import SETTINGS
-from tests.served import CHANNELS, CLASSES, RESNET, SIZE_PX, classifiers, make_bundle
+from tests.served import CHANNELS, CLASSES, RESNET, SIZE_PX, UNET, classifiers, make_bundle
 
 
-def export(folder, unit):
-    model = make_bundle(folder / "landfold", unit=unit)
+def export(folder, kind):
+    model = make_bundle(folder / "landfold", kind=kind)
     assert main(["onnx", "-m", str(model), "-o", str(folder / "landfold.onnx")]) == 0
     return Bundle.load(model), folder / "landfold.onnx"
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("onnx"), "patch")
+    return export(tmp_path_factory.mktemp("onnx"), "classifier")
 
 
 @pytest.fixture(scope="module")
 def exported_pixels(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("onnx of pixels"), "pixel")
+    return export(tmp_path_factory.mktemp("onnx of pixels"), "surroundings")
 
 
 def windows(count, size_px=SIZE_PX):
@@ -73,10 +71,7 @@ def test_folds_share_the_features_of_pixels(exported_pixels):
 
 
 def test_windows_through_encoder_and_decoder(tmp_path):
-    own = {"backbone": "resnet18", "decoder": "unet", "depth": 1, "window_px": 32, "dropout": 0.1}
-    own |= {"kind": "segmentation", "weights": "none", "partial_weights": False, "stem": "averaged"}
-    models = classifiers(1, model=ModelSettings.model_validate(dict.fromkeys(SETTINGS) | own))
-    assert write_onnx(models, tmp_path / "other.onnx", properties={}) <= TOLERANCE
+    assert write_onnx(classifiers(1, model=UNET), tmp_path / "other.onnx", properties={}) <= TOLERANCE
     (output,) = onnx.load(tmp_path / "other.onnx").graph.output
     assert [d.dim_value for d in output.type.tensor_type.shape.dim][1:] == [len(CLASSES), 16, 16]
 

@@ -105,7 +105,7 @@ def test_a_model_is_registered_once_and_loads_by_its_alias(root, monkeypatch):
 
 def test_both_kinds_of_models_are_compared_by_patches(root):
     register(make_bundle(root / "one"))
-    told = register(make_bundle(root / "two", unit="pixel", accuracy=(0.9, 0.85, 0.95)))
+    told = register(make_bundle(root / "two", kind="surroundings", accuracy=(0.9, 0.85, 0.95)))
     assert "version 2, the champion: spatial CV accuracy of patches 0.9000 (0.8500 to 0.9500) is higher" in told
     tags = [version.tags for version in client_of(root).search_model_versions("name='meadows'")]
     assert {tag["landfold.unit"]: tag.get("landfold.pixel_accuracy_pooled") for tag in tags} == {

@@ -24,7 +24,7 @@ def test_a_model_folder_is_a_classifier(folder, tmp_path):
 
 
 def test_a_model_of_pixels_maps_pixels(tmp_path):
-    model = landfold.load_classifier(make_bundle(tmp_path / "landfold", unit="pixel"), device="cpu")
+    model = landfold.load_classifier(make_bundle(tmp_path / "landfold", kind="surroundings"), device="cpu")
     assert model.card.unit == "pixel"
     (outcome,) = landfold.predict(small_scene(tmp_path / "in"), model, tmp_path / "maps")
     with rasterio.open(tmp_path / f"maps/{outcome.scene}_class.tif") as dataset:

@@ -16,7 +16,7 @@ def bundle(folder):
 
 @pytest.fixture(scope="session")
 def pixel_bundle(tmp_path_factory):
-    return Bundle.load(make_bundle(tmp_path_factory.mktemp("served pixels") / "landfold", unit="pixel"))
+    return Bundle.load(make_bundle(tmp_path_factory.mktemp("served pixels") / "landfold", kind="surroundings"))
 
 
 @pytest.fixture(params=["bundle", "pixel_bundle"])
