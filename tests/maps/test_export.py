@@ -457,7 +457,9 @@ def test_applicability_of_a_map_of_pixels_is_that_of_windows_around_blocks(tmp_p
     models = [pixel_classifier(), pixel_classifier(1, fold=1)]
     with Raster.open(tmp_path / "scene.tif") as raster:
         used = MapModels(models, COLOURS[:2], "", held_out=lambda part: np.zeros(part.shape, dtype=int), area=area)
-        settings = export_settings(stride_px=None, layers=[], polygons={"formats": [], "min_area_m2": 0})
+        settings = export_settings(
+            stride_px=None, layers=[], polygons=factories.PARAMS["export"]["polygons"] | {"formats": []}
+        )
         write_scene_map(tmp_path, NormalizedScene("s", raster, ""), used, settings)
         own = np.concatenate([part for _, part in cell_features(raster, size_px=size_px, stride_px=block_px)])
     (found, _), _ = read(tmp_path / "s_applicability.tif")
