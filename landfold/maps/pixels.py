@@ -20,7 +20,7 @@ from landfold.pixels.rows import read_padded
 TILE_ROWS, TILE_COLUMNS = 128, 1024
 """Size of a tile in pixels, about: whole cores of a network of windows. It takes 0.2 GB with 16 channels."""
 
-MOST_WORKERS = 8
+MOST_WORKERS = 4
 """Tiles that are predicted side by side, at most, one on each processor core."""
 
 

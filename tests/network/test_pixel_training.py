@@ -1,25 +1,20 @@
 """Both kinds of networks of pixels: what they learn, that it is repeated to the bit, and what they never see."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import shapely
 import torch
-import yaml
 from scipy.ndimage import binary_dilation
 
 from landfold.network import training
 from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.checkpoints import Checkpoint
 from landfold.network.errors import TrainingError
-from landfold.network.model import build
-from landfold.params import read_params
 from landfold.pixels.ground import HeldOutGround
 from tests import factories
 from tests.network.pixel_problem import (
-    CHANNELS,
     CLASSES,
     HELD_OUT,
     MODELS,
@@ -166,13 +161,3 @@ def test_a_lone_window_that_cannot_be_normalized_is_refused(scenes, monkeypatch)
     message = "fold 0: a process has a single example of a batch, .*; raise train.batch_size or lower train.devices"
     with pytest.raises(TrainingError, match=message):
         trained("segmentation", fold_pixels(scenes), model=model_settings(decoder="deeplabv3plus", depth=3))
-
-
-def test_the_recipe_of_the_docs_is_one(tmp_path):
-    text = (factories.ROOT / "docs/training.md").read_text(encoding="utf-8")
-    (recipe,) = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)]
-    changes = {f"{section}__{name}": value for section, part in recipe.items() for name, value in part.items()}
-    nulls = {f"model__{name}": None for name in MODELS["segmentation"]}
-    pixels = {"labels__unit": "pixel", "export__stride_px": None, "train__max_pixels": 1_000_000}
-    params = read_params(factories.write_params(tmp_path, **nulls | changes | pixels))
-    assert build(params.model, CHANNELS, 3, size_px=params.model.window_px).training
