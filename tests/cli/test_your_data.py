@@ -251,4 +251,4 @@ def test_an_example_runs_to_its_map(
     for scene in scenes:
         with rasterio.open(f"data/maps/{scene}_class.tif") as classes, rasterio.open(f"data/scenes/{scene}.tif") as own:
             assert classes.read(1).any()
-            assert classes.res[0] == own.res[0] * (1 if unit == "pixel" else 8)
+            assert classes.res[0] == own.res[0] * (params.export.stride_px or 1)
