@@ -1,23 +1,24 @@
 """Both kinds of networks of pixels: what they learn, that it is repeated to the bit, and what they never see."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import shapely
 import torch
-import yaml
 from scipy.ndimage import binary_dilation
 
+from landfold.core.settings import validate
 from landfold.network import training
 from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.checkpoints import Checkpoint
 from landfold.network.errors import TrainingError
 from landfold.network.model import build
-from landfold.params import read_params
+from landfold.network.settings import ModelSettings
+from landfold.params import Params
 from landfold.pixels.ground import HeldOutGround
 from tests import factories
+from tests.kinds import switched
 from tests.network.pixel_problem import (
     CHANNELS,
     CLASSES,
@@ -168,11 +169,8 @@ def test_a_lone_window_that_cannot_be_normalized_is_refused(scenes, monkeypatch)
         trained("segmentation", fold_pixels(scenes), model=model_settings(decoder="deeplabv3plus", depth=3))
 
 
-def test_the_recipe_of_the_docs_is_one(tmp_path):
-    text = (factories.ROOT / "docs/training.md").read_text(encoding="utf-8")
-    (recipe,) = [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)]
-    changes = {f"{section}__{name}": value for section, part in recipe.items() for name, value in part.items()}
-    nulls = {f"model__{name}": None for name in MODELS["segmentation"]}
-    pixels = {"labels__unit": "pixel", "export__stride_px": None, "train__max_pixels": 1_000_000}
-    params = read_params(factories.write_params(tmp_path, **nulls | changes | pixels))
-    assert build(params.model, CHANNELS, 3, size_px=params.model.window_px).training
+def test_the_settings_of_the_docs_make_a_network(tmp_path):
+    params = validate(switched("segmentation", tmp_path), Params, where="params.yaml:")
+    for changes in ({}, {"depth": 2, "window_px": 32}):
+        model = ModelSettings.model_validate(params.model.model_dump() | changes)
+        assert build(model, CHANNELS, 3, size_px=model.window_px).training
