@@ -42,6 +42,8 @@ def filled(text: str, root: Path = ROOT) -> str:
 
 def value(file: Path, path: str) -> Any:
     """The value at a path in a file."""
+    if not file.is_file():
+        raise ValueError(f"{file}: not there; run dvc repro")
     place = json.loads(file.read_text(encoding="utf-8"))
     for name, entry in (STEP.fullmatch(step).groups() for step in re.findall(r"\w+(?:\[[^\]]+\])?", path)):
         try:

@@ -59,3 +59,5 @@ def test_a_figure_that_is_not_there_is_refused(tmp_path, path):
     (tmp_path / "metrics/a.json").write_text(json.dumps(SCORES))
     with pytest.raises(ValueError, match=r"a\.json: .* of "):
         filled(f"<!-- metrics/a.json {path} -->old<!-- / -->", tmp_path)
+    with pytest.raises(ValueError, match=r"b\.json: not there; run dvc repro"):
+        filled("<!-- metrics/b.json count -->old<!-- / -->", tmp_path)

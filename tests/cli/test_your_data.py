@@ -4,7 +4,6 @@ Each goes on to its map, with networks of pixels and of patches where its labels
 """
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +15,12 @@ import rasterio
 import shapely
 import yaml
 
-import stages.audit
-import stages.evaluate
-import stages.export
 import stages.indices
 import stages.ingest
 import stages.normalize
 import stages.patches
-import stages.train
-import stages.zones
 from landfold.geo.grid import Grid
-from landfold.params import read_params
-from tests import factories, products
+from tests import factories, in_process, products
 from tests.kinds import switched
 from tests.server import Server
 
@@ -239,16 +232,9 @@ def test_an_example_runs_to_its_map(
     if unit == "pixel":
         content["train"] |= {"epoch_size": 512, "max_pixels": 1000}
     Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    params = read_params()
-    for module in (*SCENE_STAGES, stages.zones, stages.audit):
-        module.main(params)
-    for arguments in (["0"], ["1"], ["0", "random"], ["1", "random"]):
-        monkeypatch.setattr(sys, "argv", ["stages/train.py", *arguments])
-        stages.train.main(params)
-    stages.evaluate.main(params)
-    stages.export.main(params)
+    params = in_process.to_maps(monkeypatch)
     scenes = sorted(path.stem for path in Path("data/scenes").glob("*.tif"))
     for scene in scenes:
         with rasterio.open(f"data/maps/{scene}_class.tif") as classes, rasterio.open(f"data/scenes/{scene}.tif") as own:
             assert classes.read(1).any()
-            assert classes.res[0] == own.res[0] * (1 if unit == "pixel" else 8)
+            assert classes.res[0] == own.res[0] * (params.export.stride_px or 1)

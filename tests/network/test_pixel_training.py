@@ -8,13 +8,19 @@ import shapely
 import torch
 from scipy.ndimage import binary_dilation
 
+from landfold.core.settings import validate
 from landfold.network import training
 from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.checkpoints import Checkpoint
 from landfold.network.errors import TrainingError
+from landfold.network.model import build
+from landfold.network.settings import ModelSettings
+from landfold.params import Params
 from landfold.pixels.ground import HeldOutGround
 from tests import factories
+from tests.kinds import switched
 from tests.network.pixel_problem import (
+    CHANNELS,
     CLASSES,
     HELD_OUT,
     MODELS,
@@ -161,3 +167,10 @@ def test_a_lone_window_that_cannot_be_normalized_is_refused(scenes, monkeypatch)
     message = "fold 0: a process has a single example of a batch, .*; raise train.batch_size or lower train.devices"
     with pytest.raises(TrainingError, match=message):
         trained("segmentation", fold_pixels(scenes), model=model_settings(decoder="deeplabv3plus", depth=3))
+
+
+def test_the_settings_of_the_docs_make_a_network(tmp_path):
+    params = validate(switched("segmentation", tmp_path), Params, where="params.yaml:")
+    for changes in ({}, {"depth": 2, "window_px": 32}):
+        model = ModelSettings.model_validate(params.model.model_dump() | changes)
+        assert build(model, CHANNELS, 3, size_px=model.window_px).training
