@@ -1,7 +1,7 @@
 """Put all that maps a scene elsewhere into one folder: the deployable model, with its card for people.
 
 Reads: models/kK, data/folds/kK, data/scenes/report.json, data/statistics, data/normalized, data/patches.parquet,
-metrics/summary.json, scores.json, patches.json and audit.json; sections ``card`` and `MADE_WITH` of params.yaml.
+metrics/summary.json, scores.json and patches.json; sections ``card`` and `MADE_WITH` of params.yaml.
 Writes: models/landfold (model.json, fold_I.safetensors, applicability.safetensors with ``export.applicability``,
 README.md).
 Refuses: a fold that is missing or stale.
@@ -40,9 +40,7 @@ def main(params: Params) -> str:
     with writing_folder(MODEL) as folder:
         weights = [models / f"fold_{card.fold}" / "model.safetensors" for card in cards]
         card = write_bundle(folder, _card(params, cards), weights, area)
-        metrics = Metrics(
-            *(read_json(Path(f"metrics/{name}.json")) for name in ("summary", "scores", "patches", "audit"))
-        )
+        metrics = Metrics(*(read_json(Path(f"metrics/{name}.json")) for name in ("summary", "scores", "patches")))
         write_model_card(
             folder / README,
             card,

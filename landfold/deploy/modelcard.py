@@ -22,12 +22,11 @@ SCORES = {"accuracy": "Overall accuracy", "balanced_accuracy": "Balanced accurac
 
 @dataclass(frozen=True)
 class Metrics:
-    """Content of metrics/summary.json, scores.json, patches.json and audit.json."""
+    """Content of metrics/summary.json, scores.json and patches.json."""
 
     summary: dict[str, Any]
     scores: dict[str, Any]
     patches: dict[str, Any]
-    audit: dict[str, Any]
 
 
 def write_model_card(
