@@ -28,7 +28,7 @@ from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.geo.writer import create
 from landfold.maps.inference import predict_windows
-from landfold.network.card import ModelCard
+from landfold.network.card import ModelCard, window_px
 from landfold.network.checkpoints import Checkpoint, training_fingerprint
 from landfold.network.dataset import ArrayExamples, load_windows
 from landfold.network.distributed import launch
@@ -214,6 +214,14 @@ def network(channels: int = 16) -> tuple[torch.nn.Module, ModelCard]:
     return build(settings, names, 8), card
 
 
+def pixel_network(channels: int = 16) -> tuple[torch.nn.Module, ModelCard]:
+    """The default network, untrained."""
+    settings, names = read_params().model, [f"c{i}" for i in range(channels)]
+    size_px, core_px = window_px(settings, read_params().patches)
+    card = network(channels)[1].model_copy(update={"model": settings, "size_px": size_px, "core_px": core_px})
+    return build(settings, names, len(card.classes)), card
+
+
 def train_settings(epochs: int) -> TrainSettings:
     """The default settings, but for those that suit patches and not pixels."""
     own = {
@@ -304,9 +312,10 @@ def bench_map(folder: Path) -> None:
 
 
 def bench_onnx(folder: Path) -> None:
-    """The ensemble of five folds on 256 windows: onnxruntime against torch."""
-    ours, reference, sizes = onnx.compared(folder, network)
-    report(f"onnxruntime / torch ({sizes})", "-", *ratio(ours, reference, 5))
+    """The ensembles of five folds, of patches and of pixels: onnxruntime against torch."""
+    for kind, make, windows in (("patches", network, 256), ("pixels", pixel_network, 16)):
+        ours, reference, sizes = onnx.compared(folder / kind, make, windows)
+        report(f"onnxruntime / torch, {windows} windows of {kind} ({sizes})", "-", *ratio(ours, reference, 5))
 
 
 def bench_repro(_: Path) -> None:

@@ -146,6 +146,7 @@ def _onnx(options: argparse.Namespace) -> int:
     card = bundle.card
     properties = {name: json.dumps(getattr(card, name), ensure_ascii=False) for name in ("channels", "classes")}
     properties |= {"bundle_digest": bundle.digest, "resolution_m": f"{card.resolution_m:g}"}
+    properties |= {"unit": card.unit, "size_px": str(card.size_px), "core_px": str(card.core_px)}
     named = ("data_digest", "params_digest", "patches_digest", "statistics_digest")
     properties |= {name: getattr(card, name) for name in named}
     difference = write_onnx(bundle.models, options.target, properties=properties)

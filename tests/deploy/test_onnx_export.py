@@ -87,6 +87,7 @@ def test_the_graph_describes_itself(exported):
     assert shapes == {"windows": ["n", len(CHANNELS), SIZE_PX, SIZE_PX], "probabilities": ["n", len(CLASSES)]}
     told = {part.key: part.value for part in graph.metadata_props}
     assert (json.loads(told["channels"]), json.loads(told["classes"])) == (CHANNELS, CLASSES)
+    assert (told["unit"], told["size_px"], told["core_px"]) == ("patch", str(SIZE_PX), str(SIZE_PX))
     assert (told["bundle_digest"], told["data_digest"]) == (bundle.digest, bundle.card.data_digest)
     assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)  # paths of this machine
 
