@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from landfold.deploy.onnx_export import runtime, write_onnx
+from landfold.maps.pixels import predict_cores
 from landfold.network.model import Classifier
 
 FOLDS = 5
@@ -33,6 +34,8 @@ def compared(
         return session.run(["probabilities"], {"windows": values})
 
     def reference() -> object:
+        if card.model.of_pixels:
+            return predict_cores(models, values)
         return np.mean([model.probabilities(values) for model in models], axis=0)
 
     ours(), reference()  # what is done once is not measured

@@ -35,6 +35,7 @@ from landfold.deploy.bundlecard import (
     read_card,
 )
 from landfold.maps.applicability import MOST_PATCHES, Applicability
+from landfold.maps.pixels import predict_cores
 from landfold.network.card import ModelCard
 from landfold.network.model import Classifier, build
 from landfold.patches.features import feature_names
@@ -103,6 +104,8 @@ class Bundle:
         Raises:
             ModelError: if the windows have another shape than the card says.
         """
+        if self.card.unit == "pixel":
+            return predict_cores(self.models, windows)
         return np.stack([model.probabilities(windows, batch) for model in self.models]).mean(axis=0)
 
     def statistics_of(self, reflectance: Mapping[str, np.ndarray]) -> SceneStatistics:

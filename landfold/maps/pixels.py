@@ -21,7 +21,7 @@ TILE_ROWS, TILE_COLUMNS = 128, 1024
 """Size of a tile in pixels, about: whole cores of a network of windows. It takes 0.2 GB with 16 channels."""
 
 MOST_WORKERS = 4
-"""Tiles that are predicted side by side, at most, one on each processor core."""
+"""Tiles or windows that are predicted side by side, at most, one on each processor core."""
 
 
 def predict_pixels(
@@ -45,7 +45,7 @@ def predict_pixels(
         for row in range(0, grid.height, rows)
         for column in range(0, grid.width, columns)
     ]
-    workers = 1 if models[0].device.startswith("cuda") else min(cpu_count(), MOST_WORKERS)
+    workers = _workers(models)
 
     def predict(window: Window, values: np.ndarray, valid: np.ndarray) -> MapStrip:
         probabilities = np.zeros((len(models), *valid.shape, len(card.classes)), dtype=np.float32)
@@ -63,6 +63,37 @@ def predict_pixels(
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+
+
+def predict_cores(models: Sequence[Classifier], windows: np.ndarray) -> np.ndarray:
+    """Mean over the models of the class probabilities of the pixels at the centres of windows, in the bits of a map.
+
+    Args:
+        models: of the same classes and windows.
+        windows: (n, channel, size_px, size_px) float32 in [0, 1], 0 where there is no data.
+
+    Returns:
+        (n, class, core_px, core_px) float32.
+
+    Raises:
+        ModelError: the windows have another shape.
+    """
+    models[0].check(windows)
+    core, classes = models[0].card.core_px, len(models[0].card.classes)
+    found, all_of_core = np.empty((len(windows), classes, core, core), dtype=np.float32), np.ones((core, core), bool)
+
+    def predict(place: int) -> None:
+        rows = pixel_probabilities(models, windows[place], all_of_core).mean(axis=0)
+        found[place] = rows.T.reshape(classes, core, core)
+
+    with single_threaded(), ThreadPoolExecutor(_workers(models)) as pool:
+        list(pool.map(predict, range(len(windows))))
+    return found
+
+
+def _workers(models: Sequence[Classifier]) -> int:
+    """How many tiles or windows are predicted side by side."""
+    return 1 if models[0].device.startswith("cuda") else min(cpu_count(), MOST_WORKERS)
 
 
 def _unseen(values: np.ndarray, margin: int) -> np.ndarray:

@@ -145,11 +145,7 @@ class Classifier:
         Raises:
             ModelError: the windows have another shape than in the card.
         """
-        expected = (len(self.card.channels), self.card.size_px, self.card.size_px)
-        if windows.ndim != 4 or windows.shape[1:] != expected:
-            raise ModelError(
-                f"windows of shape {windows.shape}; the model expects (n, {', '.join(map(str, expected))})"
-            )
+        self.check(windows)
         if self.card.model.of_pixels:
             return np.stack([self._of_pixels(window) for window in windows]) if len(windows) else self._none()
         probabilities = [np.empty((0, len(self.card.classes)), dtype=np.float32)]
@@ -160,6 +156,18 @@ class Classifier:
                 logits = self.network(torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2))
                 probabilities.append(torch.softmax(logits.float(), dim=1).cpu().numpy())
         return np.concatenate(probabilities)
+
+    def check(self, windows: np.ndarray) -> None:
+        """Refuse windows of another shape than in the card.
+
+        Raises:
+            ModelError: with both shapes.
+        """
+        expected = (len(self.card.channels), self.card.size_px, self.card.size_px)
+        if windows.ndim != 4 or windows.shape[1:] != expected:
+            raise ModelError(
+                f"windows of shape {windows.shape}; the model expects (n, {', '.join(map(str, expected))})"
+            )
 
     def _of_pixels(self, window: np.ndarray) -> np.ndarray:
         """(class, core_px, core_px) of a window."""
