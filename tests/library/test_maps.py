@@ -23,8 +23,9 @@ def test_a_model_folder_is_a_classifier(folder, tmp_path):
         landfold.load_classifier(tmp_path)
 
 
-def test_a_model_of_pixels_maps_pixels(tmp_path):
-    model = landfold.load_classifier(make_bundle(tmp_path / "landfold", kind="surroundings"), device="cpu")
+@pytest.mark.parametrize("kind", ["surroundings", "segmentation"])
+def test_a_model_of_pixels_maps_pixels(tmp_path, kind):
+    model = landfold.load_classifier(make_bundle(tmp_path / "landfold", kind=kind), device="cpu")
     assert model.card.unit == "pixel"
     (outcome,) = landfold.predict(small_scene(tmp_path / "in"), model, tmp_path / "maps")
     with rasterio.open(tmp_path / f"maps/{outcome.scene}_class.tif") as dataset:
