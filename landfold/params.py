@@ -115,7 +115,10 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
         SettingsError: naming every setting that is missing, unknown or has an unusable value.
     """
     content = read(path)
-    params = validate(content, Params, where=f"{path}:")
+    try:
+        params = validate(content, Params, where=f"{path}:")
+    except SettingsError as error:  # what is between sections has no name
+        raise SettingsError(str(error).replace(f"{path}: : ", f"{path}: ")) from None
     params._content = content
     return params
 
