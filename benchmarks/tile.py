@@ -1,9 +1,9 @@
 """The map of a full Sentinel-2 tile by all folds' networks: ``python -m benchmarks.tile [SIDE_PX [FOLDER]]``.
 
 After ``dvc repro``. The tile is the first normalized scene, repeated to SIDE_PX x SIDE_PX pixels (10980 by default)
-with noise, below FOLDER, the temporary folder by default. It is mapped by the networks of models/kK, with every file
-that ``dvc repro export`` writes. Printed are wall time, peak memory, bytes, and the wall time against that of the bare
-forward passes: the same networks on tiles in memory, on as many cores, with nothing read or written.
+with noise, below FOLDER, the temporary folder by default. It is mapped by the networks of models/kK: class, confidence
+and polygons, without the area of applicability. Printed are wall time, peak memory, bytes, and the wall time against
+that of the bare forward passes: the same networks on tiles in memory, on as many cores, with nothing read or written.
 """
 
 import resource
@@ -23,6 +23,7 @@ from landfold.geo.writer import create
 from landfold.maps.export import MapModels, NormalizedScene, write_scene_map
 from landfold.maps.foldmodels import load_fold_models
 from landfold.maps.pixels import MOST_WORKERS, TILE_COLUMNS, TILE_ROWS
+from landfold.maps.polygons import write_polygons
 from landfold.network.model import Classifier, pixel_probabilities, single_threaded
 from landfold.params import read_params
 from landfold.pixels.rows import read_padded
@@ -76,26 +77,32 @@ def main(side_px: int, folder: Path) -> None:
     tile = folder / "tile.tif"
     write_tile(sorted(Path("data/normalized").glob("*.tif"))[0], tile, side_px)
     bare = forward_seconds(models, tile, side_px)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     colours = params.colours.rgb(models[0].card.classes)
     maps = folder / "maps"
     maps.mkdir()
-    steps: list[tuple[str, float, float, int]] = []
-    no_polygons = params.export.polygons.model_copy(update={"formats": []})
-    rasters = params.export.model_copy(update={"polygons": no_polygons})
-    for name, settings in (("rasters alone", rasters), ("with polygons", params.export)):
-        start = time.perf_counter()
-        with Raster.open(tile) as raster:
-            used = MapModels(models, colours, "")
-            result = write_scene_map(maps, NormalizedScene("tile", raster, ""), used, settings)
-        size = sum(path.stat().st_size for path in result.files)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        steps.append((name, time.perf_counter() - start, peak, size))
+    rasters = params.export.model_copy(
+        update={"polygons": params.export.polygons.model_copy(update={"formats": []}), "applicability": False}
+    )
+    start = time.perf_counter()
+    with Raster.open(tile) as raster:
+        result = write_scene_map(maps, NormalizedScene("tile", raster, ""), MapModels(models, colours, ""), rasters)
+    mapped, peak = time.perf_counter() - start, peak_gb()
+    size = sum(path.stat().st_size for path in result.files)
+    start = time.perf_counter()
+    legend = dict(zip(models[0].card.classes, colours, strict=True))
+    files = [maps / "tile_class.tif", maps / "tile_confidence.tif"]
+    write_polygons(*files, maps / "tile", params.export.polygons, legend)
+    polygons = time.perf_counter() - start
     channels = len(models[0].card.channels)
     print(f"{side_px} x {side_px} px, {channels} channels, {len(models)} networks, {cpu_count()} cores")
-    print(f"bare forward passes: {bare:.0f} s, {bare / len(models):.0f} s a network; memory before {before:.2f} GB")
-    for name, seconds, peak, size in steps:
-        print(f"map, {name}: {seconds:.0f} s, {seconds / bare:.2f} x, peak {peak:.2f} GB, {size / 1e9:.2f} GB written")
+    print(f"bare forward passes: {bare:.0f} s, {bare / len(models):.0f} s a network")
+    print(f"rasters: {mapped:.0f} s, {mapped / bare:.2f} x, peak {peak:.2f} GB, {size / 1e9:.2f} GB written")
+    print(f"polygons: {polygons:.0f} s more, peak {peak_gb():.2f} GB")
+
+
+def peak_gb() -> float:
+    """Peak memory of the process so far, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 if __name__ == "__main__":

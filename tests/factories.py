@@ -139,6 +139,17 @@ PARAMS: dict[str, dict[str, Any]] = {
 }
 """What a tiny project has otherwise than the repository."""
 
+PIXELS: dict[str, Any] = {
+    **{"labels__unit": "pixel", "train__max_pixels": 1000, "export__stride_px": None, "model__kind": "surroundings"},
+    **{"model__boxes_px": [3, 5], "model__bins": 3, "model__hidden": [8], "model__noise": 0.1},
+    **dict.fromkeys(
+        [f"model__{name}" for name in ("backbone", "weights", "partial_weights", "stem")]
+        + [f"model__{name}" for name in ("kernel_px", "stride_px", "pooling", "blocks")]
+    ),
+    "train__flips_and_rotations": False,
+}
+"""What makes the tiny project of patches one of pixels."""
+
 BAND_VALUES = {"B02": 800, "B03": 1000, "B04": 1200, "B08": 3000}
 """Base numbers of the four bands of `small_scene`; each adds its own mixture of row and column."""
 

@@ -6,21 +6,10 @@ from landfold.core.settings import SettingsError
 from landfold.params import read_params
 from tests import factories
 
-PIXELS = {
-    **{"labels__unit": "pixel", "train__max_pixels": 1000, "export__stride_px": None, "model__kind": "surroundings"},
-    **{"model__boxes_px": [3, 5], "model__bins": 3, "model__hidden": [8], "model__noise": 0.1},
-    **dict.fromkeys(
-        [f"model__{name}" for name in ("backbone", "weights", "partial_weights", "stem")]
-        + [f"model__{name}" for name in ("kernel_px", "stride_px", "pooling", "blocks")]
-    ),
-    "train__flips_and_rotations": False,
-}
-"""What makes the tiny project of patches one of pixels."""
-
 
 def test_both_units_are_whole(tmp_path):
     assert read_params(factories.write_params(tmp_path)).model.kind == "classifier"
-    assert read_params(factories.write_params(tmp_path, **PIXELS)).model.of_pixels
+    assert read_params(factories.write_params(tmp_path, **factories.PIXELS)).model.of_pixels
 
 
 @pytest.mark.parametrize(
@@ -36,7 +25,7 @@ def test_both_units_are_whole(tmp_path):
     ids=["unit", "cells", "pixels", "offsets", "augmentation", "averaging"],
 )
 def test_what_does_not_go_together_is_refused_in_one_line_that_names_the_file(tmp_path, changes, message):
-    path = factories.write_params(tmp_path, **PIXELS | changes)
+    path = factories.write_params(tmp_path, **factories.PIXELS | changes)
     with pytest.raises(SettingsError) as refusal:
         read_params(path)
     assert str(refusal.value).startswith(f"{path}: {message}")

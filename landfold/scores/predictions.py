@@ -15,6 +15,7 @@ from landfold.folds.lists import FoldIndex, column, read_assignment, read_index,
 from landfold.folds.split import TEST
 from landfold.scores.calibration import Scaling, cross_fit
 from landfold.scores.metrics import confusions
+from landfold.scores.sentences import BAND_STATISTICS, PIXEL_BASELINE
 
 SUM_TOLERANCE = 0.01
 """How far the probabilities of a patch may add up to other than 1: as much as half precision rounds."""
@@ -24,10 +25,8 @@ class EvaluationError(LandfoldError):
     """Folds that are missing, stale, or do not fit together."""
 
 
-BAND_STATISTICS = "band statistics alone"
 OF_PIXELS = "pixel_baseline_patches.parquet"
-PIXEL_BASELINE = "gradient boosting on pixels and their surroundings"
-"""What the network is compared with: the audit's classifiers of patches and of pixels."""
+"""In data/audit: what the baseline of pixels says of patches."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,10 @@ stop.
 from collections.abc import Mapping
 from typing import Any
 
+BAND_STATISTICS = "band statistics alone"
+PIXEL_BASELINE = "gradient boosting on pixels and their surroundings"
+"""What the network is compared with: the audit's classifiers of patches and of pixels."""
+
 
 def rounded_text(value: float, digits: int = 3, *, signed: bool = False) -> str:
     """A score, or with its sign the difference of two."""
@@ -68,13 +72,14 @@ def lead_sentence(summary: Mapping[str, Any], over: str | None = None, digits: i
 
     Args:
         summary: metrics/summary.json.
-        over: the baseline in words; that of the summary by default.
+        over: the baseline in words; what it is by default.
         digits: of the numbers.
     """
     if "over_baseline" not in summary:
         return ""
     pixels = summary.get("pixels", {})
-    of_pixels, over = "over_baseline" in pixels, over or summary["baseline"]
+    of_pixels = "over_baseline" in pixels
+    over = over or (PIXEL_BASELINE if of_pixels else BAND_STATISTICS)
     difference = (pixels if of_pixels else summary)["over_baseline"]["accuracy"]
     better, worse = difference["low"] > 0, difference["high"] < 0
     verdict = "is better than" if better else "is worse than" if worse else "is not clearly better than"

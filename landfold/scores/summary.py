@@ -86,7 +86,7 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: 
     over repeats), ``low`` and ``high`` (its zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the
     population's standard deviation: these are all the folds there are). The others are plain numbers; ``ece_scaled``
     is the expected calibration error after temperature scaling. ``over_baseline`` is the network's score less that of
-    ``baseline`` on the same patches, paired. ``random`` and ``gap``
+    its baseline on the same patches, paired. ``random`` and ``gap``
     (random less zoned, paired) are there where the network was trained under the random folds, too; ``test`` where
     there is a test region. ``pixels``, of a network of pixels, has their number (``count``), ``accuracy`` and
     ``macro_f1`` under spatial CV and, where it was trained under the random folds, too, those that a random split of
@@ -105,7 +105,7 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: 
     }
     spatial |= tables["pooled"] | {"ece_scaled": tables["calibration"]["after"]["ece"]}
     spatial["f1"] = {row["class"]: row["f1"]["pooled"] for row in tables["per_class"]}
-    summary = {"zoned": spatial, "patches": tables["patches"], "zones": tables["zones"], "baseline": pool.baseline}
+    summary = {"zoned": spatial, "patches": tables["patches"], "zones": tables["zones"]}
     for row in tables["comparisons"]:
         difference = {"pooled": row["difference"], "low": row["low"], "high": row["high"]}
         summary.setdefault(row["comparison"], {})[row["score"]] = difference

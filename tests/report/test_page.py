@@ -58,6 +58,7 @@ def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4
         "zones": zones,
         "repeats": repeats,
         "headline": headline(0.7134),
+        "baseline": {"name": "band statistics alone"} | headline(0.6534),
         "pooled": {
             "weighted_f1": 0.7, "top2": 0.87, "log_loss": 1.0, "brier": 0.4, "ece": 0.11,
             "quantity_disagreement": 0.06, "allocation_disagreement": 0.22,

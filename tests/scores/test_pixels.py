@@ -72,7 +72,7 @@ def write(folder, table, fold=0, kind="fold"):
 
 
 def read(folder):
-    return read_pixels(folder / "fold", folder / "random", folder / "folds", CLASSES)
+    return read_pixels(folder / "fold", folder / "random", folder / "folds", CLASSES, folder / "audit")
 
 
 def scored(folder):

@@ -19,6 +19,7 @@ from landfold.params import read_params
 from tests.factories import (
     ORIGIN_X,
     ORIGIN_Y,
+    PIXELS,
     box,
     halves,
     leftovers,
@@ -336,7 +337,7 @@ def test_labels_elsewhere_cut_the_scenes_there_alone(project, work, kind):
 
 
 def test_label_rasters_come_back_from_the_cache(project, work):
-    write_params(project, labels__unit="pixel")
+    write_params(project, **PIXELS)
     assert work("patches") == {"patches": ["a", "b", "c"]}
     before = made(project)
     assert {f"data/labels/{name}.tif" for name in "abc"} < set(before)

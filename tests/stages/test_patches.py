@@ -10,6 +10,7 @@ from tests.factories import (
     CRS_UTM33,
     ORIGIN_X,
     ORIGIN_Y,
+    PIXELS,
     box,
     halves,
     leftovers,
@@ -193,7 +194,7 @@ def test_labels_of_pixels_are_written_and_counted(tmp_path, stage, scenes):
     """90 x 120 px, of which 100 in a corner of the fields have no data; the lake laps 100 m over the fields."""
     (tmp_path / LABELS).unlink()
     write_labels(tmp_path / LABELS, [("crop", box(0, 0, 600, 900)), ("lake", box(500, 0, 900, 900))])
-    write_params(tmp_path, labels__unit="pixel")
+    write_params(tmp_path, **PIXELS)
     out = stage(stages.patches)
     assert "impure 0; 16000 labelled pixels; scenes: 2 computed, 0 unchanged" in out
     assert "warning" not in out
@@ -239,7 +240,7 @@ def test_labels_of_pixels_are_written_and_counted(tmp_path, stage, scenes):
 def test_patches_are_the_same_whatever_has_a_label(tmp_path, stage, scenes):
     stage(stages.patches)
     before = (tmp_path / "data/patches.parquet").read_bytes()
-    write_params(tmp_path, labels__unit="pixel")
+    write_params(tmp_path, **PIXELS)
     stage(stages.patches)
     assert (tmp_path / "data/patches.parquet").read_bytes() == before
     write_params(tmp_path)
@@ -253,7 +254,7 @@ def test_patches_are_the_same_whatever_has_a_label(tmp_path, stage, scenes):
 )
 def test_points_and_rasters_label_pixels(tmp_path, stage, scenes, kind, own):
     (tmp_path / LABELS).unlink()
-    write_kind(tmp_path, kind, labels__unit="pixel")
+    write_kind(tmp_path, kind, **PIXELS)
     out = stage(stages.patches)
     counts = read_json(tmp_path / "metrics/patches.json")
     labelled = {"points": {"field": 4, "water": 4}, "raster": {"field": 10_600, "water": 10_800}}[kind]
@@ -266,7 +267,7 @@ def test_points_and_rasters_label_pixels(tmp_path, stage, scenes, kind, own):
 
 def test_points_that_contend_for_a_pixel_are_told_and_counted(tmp_path, stage, scenes):
     (tmp_path / LABELS).unlink()
-    write_kind(tmp_path, "points", labels__unit="pixel")
+    write_kind(tmp_path, "points", **PIXELS)
     places = [("crop", 405), ("lake", 406), ("crop", 205), ("lake", 805)]
     shapes = [(kind, shapely.Point(ORIGIN_X + east, ORIGIN_Y - 405)) for kind, east in places]
     write_labels(tmp_path / "data/raw/labels/points.geojson", shapes, to="EPSG:4326")
@@ -282,14 +283,14 @@ def test_a_class_of_pixels_without_a_patch_is_told(tmp_path, stage, scenes):
     pond = ("lake", box(710, 710, 740, 740))
     write_labels(tmp_path / LABELS, [("crop", box(0, 0, 1200, 900)), pond])
     assert "no patch of class water" in stage(stages.patches, refused=True)
-    write_params(tmp_path, labels__unit="pixel")
+    write_params(tmp_path, **PIXELS)
     assert "patches: warning: no patch of class water: its pixels are labelled, but zones" in stage(stages.patches)
     assert read_json(tmp_path / "metrics/patches.json")["class_px"]["water"] == 2 * 9
 
 
 @pytest.mark.parametrize("earlier", [True, False])
 def test_a_class_without_a_valid_pixel_is_refused_and_leaves_what_was_there(tmp_path, stage, scenes, earlier):
-    write_params(tmp_path, labels__unit="pixel")
+    write_params(tmp_path, **PIXELS)
     if earlier:
         stage(stages.patches)
     (tmp_path / LABELS).unlink()
@@ -306,13 +307,13 @@ def test_a_class_without_a_valid_pixel_is_refused_and_leaves_what_was_there(tmp_
 @pytest.mark.parametrize("kind", ["table", "folder"])
 def test_labels_of_whole_scenes_are_none_of_pixels(tmp_path, stage, scenes, kind):
     (tmp_path / LABELS).unlink()
-    write_kind(tmp_path, kind, labels__unit="pixel")
+    write_kind(tmp_path, kind, **PIXELS)
     message = f"params.yaml: labels: kind: {kind} has one class for a whole scene and none for each pixel"
     assert message in stage(stages.patches, refused=True)
 
 
 def test_a_scene_smaller_than_a_window_has_labelled_pixels(tmp_path, stage, scenes):
-    write_params(tmp_path, labels__unit="pixel")
+    write_params(tmp_path, **PIXELS)
     small_scene(tmp_path / "data/raw/scenes", "tiny", ground_m=(120, 900))
     stage(stages.ingest)
     stage(stages.patches)
