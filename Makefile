@@ -11,7 +11,7 @@ export PATH := $(BIN):$(PATH)
 # Where it is set, Python compiles torch anew in every process: 11 s to start a training instead of 4.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test lint format ui report doctor bench folds requirements clean help
+.PHONY: repro test lint format ui report docs doctor bench folds requirements clean help
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -53,6 +53,9 @@ ui: $(READY)     ## MLflow on 127.0.0.1, PORT=5000
 report: $(READY) ## scores in the terminal, plots as one HTML page in dvc_plots/
 	cat metrics/summary.json
 	dvc plots show
+
+docs: $(READY)   ## write the scores of metrics/ into README.md and docs/
+	python -m tests.fill_docs
 
 doctor: $(READY) ## tell what would go wrong with the pipeline and with experiments
 	landfold doctor

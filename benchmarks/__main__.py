@@ -28,9 +28,9 @@ from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.geo.writer import create
 from landfold.maps.inference import predict_windows
-from landfold.network.card import ModelCard
+from landfold.network.card import ModelCard, window_px
 from landfold.network.checkpoints import Checkpoint, training_fingerprint
-from landfold.network.dataset import Examples, load_windows
+from landfold.network.dataset import ArrayExamples, load_windows
 from landfold.network.distributed import launch
 from landfold.network.model import Classifier, build
 from landfold.network.settings import ModelSettings, TrainSettings
@@ -192,8 +192,10 @@ def places(size: int = 16) -> pandas.DataFrame:
 
 
 def network(channels: int = 16) -> tuple[torch.nn.Module, ModelCard]:
-    """The default network, untrained."""
+    """A network of patches, untrained."""
     settings = ModelSettings(
+        kind="classifier",
+        **dict.fromkeys(("boxes_px", "bins", "hidden", "noise", "decoder", "depth", "window_px")),
         backbone="resnet18",
         weights="none",
         partial_weights=False,
@@ -212,9 +214,24 @@ def network(channels: int = 16) -> tuple[torch.nn.Module, ModelCard]:
     return build(settings, names, 8), card
 
 
+def pixel_network(channels: int = 16) -> tuple[torch.nn.Module, ModelCard]:
+    """The default network, untrained."""
+    settings, names = read_params().model, [f"c{i}" for i in range(channels)]
+    size_px, core_px = window_px(settings, read_params().patches)
+    card = network(channels)[1].model_copy(update={"model": settings, "size_px": size_px, "core_px": core_px})
+    return build(settings, names, len(card.classes)), card
+
+
 def train_settings(epochs: int) -> TrainSettings:
-    """The default settings."""
-    return read_params(memory.ROOT / "params.yaml").train.model_copy(update={"epochs": epochs})
+    """The default settings, but for those that suit patches and not pixels."""
+    own = {
+        "epoch_size": None,
+        "max_pixels": None,
+        "batch_size": 64,
+        "learning_rate": 0.001,
+        "flips_and_rotations": True,
+    }
+    return read_params(memory.ROOT / "params.yaml").train.model_copy(update=own | {"epochs": epochs})
 
 
 def train(windows: np.ndarray, epochs: int) -> None:
@@ -222,7 +239,7 @@ def train(windows: np.ndarray, epochs: int) -> None:
     labels = np.arange(len(windows), dtype=np.int64) % 8
     settings = train_settings(epochs)
     model, _ = network()
-    examples, held_out = Examples.of(windows, labels), Examples.of(windows, labels, np.arange(len(labels)) < 8)
+    examples, held_out = ArrayExamples(windows, labels), ArrayExamples(windows, labels, np.arange(len(labels)) < 8)
     fit(model, FoldData(0, 8, examples, held_out), settings, launch(settings, "cpu", fold=0))
 
 
@@ -250,7 +267,7 @@ def bench_checkpoint(folder: Path) -> None:
         model, _ = network()
         with Checkpoint(home) as checkpoint:
             checkpoint.open(training_fingerprint({}, [windows], model.state_dict()) if home else "")
-            examples = Examples.of(windows, labels)
+            examples = ArrayExamples(windows, labels)
             data = FoldData(0, 8, examples, examples)
             fit(model, data, settings, launch(settings, "cpu", fold=0), checkpoint=checkpoint)
 
@@ -295,9 +312,10 @@ def bench_map(folder: Path) -> None:
 
 
 def bench_onnx(folder: Path) -> None:
-    """The ensemble of five folds on 256 windows: onnxruntime against torch."""
-    ours, reference, sizes = onnx.compared(folder, network)
-    report(f"onnxruntime / torch ({sizes})", "-", *ratio(ours, reference, 5))
+    """The ensembles of five folds, of patches and of pixels: onnxruntime against torch."""
+    for kind, make, windows in (("patches", network, 256), ("pixels", pixel_network, 16)):
+        ours, reference, sizes = onnx.compared(folder / kind, make, windows)
+        report(f"onnxruntime / torch, {windows} windows of {kind} ({sizes})", "-", *ratio(ours, reference, 5))
 
 
 def bench_repro(_: Path) -> None:

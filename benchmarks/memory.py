@@ -2,8 +2,9 @@
 
 A scene of ten uint16 bands is made below FOLDER, the temporary folder by default: a full Sentinel-2 tile of
 10980 x 10980 px, unless SIDE_PX says otherwise, which takes 8 GB of disk and about 15 minutes. Each stage runs as a
-process of its own, as DVC runs it; the map is that of two of the smallest networks, untrained, in cells of 16 px,
-without polygons, whose memory goes with their number. Exits with 1 when one of them needs more than 2 GB.
+process of its own, as DVC runs it; the maps are those of two networks, untrained, without polygons, whose memory goes
+with their number: of the default ones at the scene's own pixels, and of the smallest ones of patches in cells of 16 px.
+Exits with 1 when one of them needs more than 2 GB.
 """
 
 import os
@@ -30,8 +31,9 @@ STAGES = ("ingest", "indices", "normalize", "patches")
 MAP = """
 from pathlib import Path
 from benchmarks.memory import write_map
-write_map(Path("."))
+write_map(Path("."), pixels=PIXELS)
 """
+MAPS = {"pixels": MAP.replace("PIXELS", "True"), "cells": MAP.replace("PIXELS", "False")}
 FULL_PX = 10_980
 LIMIT_MB = 2048
 TRANSFORM = Affine(10, 0, 399_960, 0, -10, 5_800_020)
@@ -71,28 +73,33 @@ def labels(path: Path, side_px: int) -> None:
     geopandas.GeoDataFrame({"kind": kinds}, geometry=shapes, crs="EPSG:32633").to_file(path)
 
 
-def write_map(folder: Path) -> None:
+def write_map(folder: Path, *, pixels: bool) -> None:
     """The map of the normalized scene, every layer of it, by fold and by the mean of both networks."""
     from landfold.geo.raster import Raster
     from landfold.maps.export import MapModels, NormalizedScene, write_scene_map
     from landfold.maps.settings import ExportSettings
-    from landfold.network.model import Classifier, ModelCard, build
+    from landfold.network.card import ModelCard, window_px
+    from landfold.network.model import Classifier, build
     from landfold.network.settings import ModelSettings
+    from landfold.patches.settings import PatchSettings
 
-    section = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))["export"]
-    section |= {"stride_px": 16, "layers": ["margin", "entropy", "probabilities"]}
+    content = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+    section, settings = content["export"], ModelSettings.model_validate(content["model"])
+    if not pixels:
+        resnet = {"kernel_px": 3, "stride_px": 2, "pooling": True, "blocks": 1}
+        own = {"backbone": "resnet18", "weights": "none", "partial_weights": False, "stem": "averaged"} | resnet
+        none = dict.fromkeys(ModelSettings.model_fields)
+        settings = ModelSettings.model_validate(none | own | {"kind": "classifier", "dropout": 0.0})
+    size_px, core_px = window_px(settings, PatchSettings.model_validate(content["patches"]))
+    section |= {"stride_px": None if pixels else 16, "layers": ["margin", "entropy", "probabilities"]}
     section["polygons"]["formats"] = []
-    settings = ModelSettings(
-        backbone="resnet18", weights="none", partial_weights=False, stem="averaged", kernel_px=3, stride_px=2,
-        pooling=True, blocks=1, dropout=0,
-    )  # fmt: skip
     (path,) = (folder / "data/normalized").glob("*.tif")
     with Raster.open(path) as raster:
         models = []
         for fold in range(2):
             card = ModelCard(
                 model=settings, channels=list(raster.names), bands=list(raster.names), indices=[],
-                classes=list("abcdefgh"), size_px=16, core_px=16, resolution_m=10, k=2, fold=fold,
+                classes=list("abcdefgh"), size_px=size_px, core_px=core_px, resolution_m=10, k=2, fold=fold,
                 fold_digest="", patches_digest="", statistics_digest="", train={},
             )  # fmt: skip
             models.append(Classifier(build(settings, card.channels, 8), card))
@@ -105,7 +112,7 @@ def measure(stage: str, folder: Path) -> tuple[float, float]:
     """Seconds and peak resident megabytes of a stage's process."""
     start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", MAP] if stage == "map" else [sys.executable, "-m", f"stages.{stage}"]
+    command = [sys.executable, "-c", MAPS[stage]] if stage in MAPS else [sys.executable, "-m", f"stages.{stage}"]
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -115,12 +122,12 @@ def measure(stage: str, folder: Path) -> tuple[float, float]:
 
 
 def main(side_px: int, parent: Path | None) -> None:
-    """Print a line for each stage, and for the map."""
+    """Print a line for each stage, and for the maps."""
     with tempfile.TemporaryDirectory(dir=parent) as name:
         folder = Path(name)
         deliver(folder, side_px)
         peaks = {}
-        for stage in (*STAGES, "map"):
+        for stage in (*STAGES, *MAPS):
             seconds, peaks[stage] = measure(stage, folder)
             print(
                 f"{stage:10} {side_px} px  {seconds:7.1f} s  peak {peaks[stage]:6.0f} MB   goal < {LIMIT_MB} MB",

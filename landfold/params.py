@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, model_validator
 
 from landfold.audit.settings import AuditSettings
-from landfold.core.settings import Settings, SettingsError, read, validate
+from landfold.core.settings import Settings, SettingsError, read, used_or_null, validate
 from landfold.deploy.settings import CardSettings
 from landfold.fetch.settings import DatasetSettings
 from landfold.folds.settings import ZoneSettings
@@ -19,6 +19,38 @@ from landfold.patches.settings import LabelSettings, PatchSettings
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
 from landfold.scores.settings import EvaluateSettings
 from landfold.tracking.settings import TrackSettings
+
+
+def check_unit(unit: str, model: ModelSettings, train: TrainSettings, export: ExportSettings) -> None:
+    """Refuse networks, trainings and maps that do not go with what has a label.
+
+    Raises:
+        ValueError: for pydantic, which names the file.
+    """
+    pixels = unit == "pixel"
+    if pixels != model.of_pixels:
+        kinds = "surroundings or segmentation" if pixels else "classifier"
+        raise ValueError(
+            f"model.kind is {model.kind}, but labels.unit: {unit} needs {kinds}; change one of them "
+            "(docs/training.md lists what goes with each)"
+        )
+    used_or_null(f"labels.unit: {unit}", "train.max_pixels", train.max_pixels, pixels)
+    used_or_null(f"labels.unit: {unit}", "export.stride_px", export.stride_px, not pixels)
+    if pixels and export.offsets > 1:
+        raise ValueError("export.offsets averages windows of patches; with labels.unit: pixel set it to 1")
+    if model.kind == "segmentation" and train.epoch_size is None:
+        raise ValueError(
+            "train.epoch_size: null would show a window around every labelled pixel in every epoch; with "
+            "model.kind: segmentation set it to a number of windows, such as 1000"
+        )
+    if model.kind == "surroundings":
+        moot = [name for name in ("flips_and_rotations", "spectral_jitter", "band_dropout") if getattr(train, name)]
+        if moot or export.flips_and_rotations:
+            names = [f"train.{name}" for name in moot] + ["export.flips_and_rotations"] * export.flips_and_rotations
+            raise ValueError(
+                f"{' and '.join(names)}: model.kind: surroundings sees the same in every flip and rotation, and no "
+                "channels by themselves; set false or 0"
+            )
 
 
 class Params(Settings):
@@ -59,6 +91,11 @@ class Params(Settings):
     card: CardSettings
     """what the model card adds"""
 
+    @model_validator(mode="after")
+    def _unit_fits(self) -> Self:
+        check_unit(self.labels.unit, self.model, self.train, self.export)
+        return self
+
     _content: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
@@ -78,7 +115,10 @@ def read_params(path: Path = Path("params.yaml")) -> Params:
         SettingsError: naming every setting that is missing, unknown or has an unusable value.
     """
     content = read(path)
-    params = validate(content, Params, where=f"{path}:")
+    try:
+        params = validate(content, Params, where=f"{path}:")
+    except SettingsError as error:  # what is between sections has no name
+        raise SettingsError(str(error).replace(f"{path}: : ", f"{path}: ")) from None
     params._content = content
     return params
 

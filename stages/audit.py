@@ -1,9 +1,10 @@
 """Measure the optimistic bias of random cross-validation, with a classifier that takes seconds.
 
-Reads: data/normalized, data/patches.parquet, data/folds/kK; section ``audit`` of params.yaml, and
-``zones.k``, ``patches.stride_px`` and ``patches.max_invalid``.
+Reads: data/normalized, data/labels, data/patches.parquet, data/folds/kK; sections ``audit`` and ``zones`` of
+params.yaml, ``project.crs``, ``labels.unit``, ``labels.classes`` and of ``patches`` stride_px, core_px and max_invalid.
 Writes: metrics/audit.json; data/audit/baseline.parquet, the held-out predictions from band statistics under both
-splits, and data/audit/distances.parquet, the distances that the audit compares.
+splits, data/audit/distances.parquet, the distances that the audit compares, and in unit pixel the predictions of the
+baseline of pixels, pixel_baseline_patches.parquet and pixel_baseline_pixels.parquet.
 Refuses: folds without their random counterpart, or that are not of these patches.
 """
 
@@ -14,8 +15,11 @@ import geopandas
 from landfold.audit.audit import audit, read_splits, zone_size_m
 from landfold.audit.baseline import band_statistics_baseline
 from landfold.audit.distances import prediction_locations
+from landfold.audit.pixels import pixel_baseline
 from landfold.core.files import write_json, writing_folder
 from landfold.patches.features import patch_features
+from landfold.pixels.folds import FoldFiles, FoldPixels
+from landfold.pixels.rows import LabelledScenes
 from landfold.scores.settings import EvaluateSettings
 from stages import Params, run
 
@@ -44,12 +48,24 @@ def main(params: Params) -> str:
         resampling=EvaluateSettings(bootstrap=chosen.bootstrap, seed=chosen.seed),
     )
     with writing_folder(Path("data/audit")) as folder:
+        if params.labels.unit == "pixel" and chosen.pixels:
+            pixels = pixel_baseline(_fold_pixels(params), params.labels.names, pixels=chosen.pixels, seed=chosen.seed)
+            pixels.patches.to_parquet(folder / "pixel_baseline_patches.parquet", index=False)
+            pixels.pixels.to_parquet(folder / "pixel_baseline_pixels.parquet", index=False)
         result.predictions.to_parquet(folder / "baseline.parquet", index=False)
         result.distance_table().to_parquet(folder / "distances.parquet", index=False)
     write_json(Path("metrics/audit.json"), result.summary())
     for warning in result.warnings():
         print(f"audit: warning: {warning}")
     return result.sentence()
+
+
+def _fold_pixels(params: Params) -> list[FoldPixels]:
+    """The labelled pixels of every fold."""
+    zones, core_px = params.zones, params.patches.core_px
+    folds = [FoldFiles(Path("data"), i, "fold", core_px, zones, params.project.metric_crs) for i in zones.folds]
+    scenes = LabelledScenes.of(NORMALIZED, Path("data/labels"))
+    return [part.pixels(part.table(), scenes) for part in folds]
 
 
 if __name__ == "__main__":

@@ -4,19 +4,18 @@ Reads: data/patches.parquet, data/folds/kK, models/kK/fold_i and models/random/k
 data/folds/kK/index.json, data/audit; ``zones.k`` and ``evaluate`` of params.yaml.
 Writes: data/predictions.parquet (every patch in every repeat, with footprints); metrics/summary.json (small),
 metrics/scores.json (all tables); metrics/plots/history.csv, confusion.csv, per_class.csv, reliability.csv, zones.csv
-and comparisons.csv.
-Refuses: a fold that is missing, stale, predicts other patches than its own, or has other classes.
+(of pixels where the network is one of pixels, else of patches) and comparisons.csv.
+Refuses: a fold that is missing, stale, predicts other patches or pixels than its own, or has other classes.
 """
 
 from pathlib import Path
 
-import pandas
-
 from landfold.core.files import write_json, writing
+from landfold.scores.pixels import read_pixels
 from landfold.scores.predictions import read_predictions
 from landfold.scores.sentences import accuracy_sentence, lead_sentence, optimism_sentence, rounded_text
 from landfold.scores.summary import score_summary, score_tables
-from landfold.scores.tables import class_table, confusion_table
+from landfold.scores.tables import plot_tables
 from stages import Params, run
 
 PREDICTIONS, PLOTS = Path("data/predictions.parquet"), Path("metrics/plots")
@@ -26,27 +25,16 @@ def main(params: Params) -> str:
     """Read every fold, score, write."""
     evaluate = params.evaluate
     k = params.zones.k
-    pool = read_predictions(
-        Path(f"models/k{k}"),
-        Path(f"models/random/k{k}"),
-        folds=Path(f"data/folds/k{k}"),
-        patches=Path("data/patches.parquet"),
-        baseline=Path("data/audit/baseline.parquet"),
-    )
-    scores = score_tables(pool, evaluate)
+    models, random, folds = Path(f"models/k{k}"), Path(f"models/random/k{k}"), Path(f"data/folds/k{k}")
+    audit = Path("data/audit")
+    pool = read_predictions(models, random, folds, patches=Path("data/patches.parquet"), baseline=audit)
+    scores = score_tables(pool, evaluate, read_pixels(models, random, folds, pool.classes, audit))
     summary = score_summary(pool, scores, evaluate)
     with writing(PREDICTIONS) as temporary:
         pool.table.to_parquet(temporary, index=False)
     write_json(Path("metrics/summary.json"), summary)
     write_json(Path("metrics/scores.json"), scores)
-    plots = {
-        "history": pool.history,
-        "confusion": confusion_table(pool.confusion(), pool.classes),
-        "per_class": class_table(scores["per_class"]),
-        "reliability": pandas.DataFrame(scores["calibration"]["reliability"]),
-        "zones": pandas.DataFrame(scores["per_zone"]),
-        "comparisons": pandas.DataFrame(scores["comparisons"]),
-    }
+    plots = {"history": pool.history} | plot_tables(scores)
     for name, table in plots.items():
         with writing(PLOTS / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")

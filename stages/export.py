@@ -1,7 +1,7 @@
 """Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
 
-Reads: data/normalized, data/statistics, data/scenes/report.json (dates), data/patches.parquet, data/folds/kK,
-models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colours`` of params.yaml.
+Reads: data/normalized, data/labels, data/statistics, data/scenes/report.json (dates), data/patches.parquet,
+data/folds/kK, models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colours`` of params.yaml.
 Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
 their styles, SCENE_stac.json where the date is known, and by settings of ``export`` SCENE.gpkg and other polygons,
 SCENE_probabilities.tif, SCENE_applicability.tif with applicability.json, of each raster the ensemble's, and of several
@@ -49,12 +49,13 @@ def main(params: Params) -> str:
     weights = [file_sha256(fitted / f"fold_{fold}/model.safetensors") for fold in range(len(classifiers))]
     models = MapModels(classifiers, colours, model_digest(weights), _held_out(zones, folds, crs), area)
     dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
+    cell_m = (export.stride_px or 1) * card.resolution_m
     scenes, maps = sorted(Path("data/normalized").glob("*.tif")), {}
     with writing_folder(Path("data/maps")) as folder:
         for scene in scenes:
             with Raster.open(scene) as raster, bar(f"export {scene.stem}") as progress:
                 statistics = file_sha256(Path(f"data/statistics/{scene.stem}.json"))
-                mapped = NormalizedScene(scene.stem, raster, statistics, dates.get(scene.stem))
+                mapped = NormalizedScene(scene.stem, raster, statistics, dates.get(scene.stem), _labels(scene.stem))
                 maps[scene.stem] = write_scene_map(folder, mapped, models, export, progress=progress)
         if area:
             shares = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
@@ -62,13 +63,18 @@ def main(params: Params) -> str:
         if export.mosaic != "none" and len(maps) > 1:
             acquired = {name: dates.get(name) for name in maps}
             tags = lineage_tags({"MODEL_SHA256": models.sha256}, export, card)
-            cell_m = export.stride_px * card.resolution_m
             write_mosaic(folder, acquired, export.mosaic, models.legend, crs=crs, cell_m=cell_m, tags=tags)
-    line = f"{len(scenes)} scenes mapped in cells of {export.stride_px * card.resolution_m:g} m"
+    line = f"{len(scenes)} scenes mapped in cells of {cell_m:g} m"
     if not area:
         return line
     share = sum(part.outside * part.cells for part in maps.values()) / max(1, sum(p.cells for p in maps.values()))
     return f"{line}; {100 * share:.1f} % of the ground is outside the area of applicability"
+
+
+def _labels(scene: str) -> Path | None:
+    """The raster of a scene's labels, which there is in unit pixel."""
+    path = Path(f"data/labels/{scene}.tif")
+    return path if path.is_file() else None
 
 
 def _held_out(zones: ZoneSettings, folds: Path, crs: CRS) -> Callable[[Grid], np.ndarray]:

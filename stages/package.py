@@ -1,7 +1,7 @@
 """Put all that maps a scene elsewhere into one folder: the deployable model, with its card for people.
 
 Reads: models/kK, data/folds/kK, data/scenes/report.json, data/statistics, data/normalized, data/patches.parquet,
-metrics/summary.json, scores.json, patches.json and audit.json; sections ``card`` and `MADE_WITH` of params.yaml.
+metrics/summary.json, scores.json and patches.json; sections ``card`` and `MADE_WITH` of params.yaml.
 Writes: models/landfold (model.json, fold_I.safetensors, applicability.safetensors with ``export.applicability``,
 README.md).
 Refuses: a fold that is missing or stale.
@@ -40,9 +40,7 @@ def main(params: Params) -> str:
     with writing_folder(MODEL) as folder:
         weights = [models / f"fold_{card.fold}" / "model.safetensors" for card in cards]
         card = write_bundle(folder, _card(params, cards), weights, area)
-        metrics = Metrics(
-            *(read_json(Path(f"metrics/{name}.json")) for name in ("summary", "scores", "patches", "audit"))
-        )
+        metrics = Metrics(*(read_json(Path(f"metrics/{name}.json")) for name in ("summary", "scores", "patches")))
         write_model_card(
             folder / README,
             card,
@@ -61,10 +59,11 @@ def _card(params: Params, cards: list[ModelCard]) -> dict[str, Any]:
     reports = read_json(Path("data/scenes/report.json"))["scenes"]
     statistics = [SceneStatistics.load(path) for path in sorted(Path("data/statistics").glob("*.json"))]
     colours = params.colours.rgb(common["classes"])
-    zoned = read_json(Path("metrics/summary.json"))["zoned"]
+    summary = read_json(Path("metrics/summary.json"))
     return common | {
         "name": params.project.name,
         "crs": params.project.crs,
+        "patch_px": params.patches.size_px,
         "colours": ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colours],
         "fold_digests": [card.fold_digest for card in cards],
         "data_digest": data_digest(card.model_dump() for card in cards),
@@ -73,8 +72,14 @@ def _card(params: Params, cards: list[ModelCard]) -> dict[str, Any]:
         "normalize": params.content["normalize"],
         "export": params.export.model_dump(),
         "origin": origin_of(reports, statistics),
-        "zoned": {name: {end: zoned[name][end] for end in ("pooled", "low", "high")} for name in SCORES},
+        "zoned": _scores(summary["zoned"]),
+        "zoned_pixels": _scores(summary["pixels"]) if "pixels" in summary else None,
     }
+
+
+def _scores(found: dict[str, Any]) -> dict[str, Any]:
+    """Those of the card, with their intervals."""
+    return {name: {end: found[name][end] for end in ("pooled", "low", "high")} for name in SCORES if name in found}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""Train the classifier of one fold: ``python -m stages.train FOLD``, or ``... FOLD random`` for its random split.
+"""Train the network of one fold: ``python -m stages.train FOLD``, or ``... FOLD random`` for its random split.
 
-Reads: data/normalized, data/statistics, data/patches.parquet, data/folds/kK/fold_FOLD.parquet (random:
-random_FOLD.parquet); sections ``model``, ``train`` and ``machine`` of params.yaml, and what names channels and classes.
-Writes: models/kK/fold_FOLD/: model.safetensors, model.json, history.csv, predictions.parquet, and test.parquet
-where there is a test region. Random: the same without the weights, which only serve to measure how optimistic such a
-split is, into models/random/kK/fold_FOLD; with ``audit.network: false`` a note instead.
+Reads: data/normalized, data/statistics, data/patches.parquet, data/labels, data/folds/kK; of params.yaml sections
+``model``, ``train``, ``machine`` and ``zones``, ``project.crs``, and what names channels and classes.
+Writes: models/kK/fold_FOLD/, see `landfold.network.fold.write_fold`. Random: models/random/kK/fold_FOLD without the
+weights, which only serve to measure how optimistic such a split is; with ``audit.network: false`` a note instead.
 Refuses: a diverged loss, memory that runs out, no GPU where one is required, weights that are not there or do not fit.
 An interrupted training continues after its last finished epoch (landfold/network/checkpoints.py).
 """
@@ -12,65 +11,66 @@ An interrupted training continues after its last finished epoch (landfold/networ
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from landfold.console import training as console
-from landfold.core.digests import digest, file_sha256
+from landfold.core.digests import digest
 from landfold.core.errors import LandfoldError
 from landfold.core.files import write_json, writing_folder
 from landfold.network.callbacks import TrainingCallbacks
-from landfold.network.card import ModelCard
+from landfold.network.card import ModelCard, window_px
 from landfold.network.checkpoints import Checkpoint, checkpoint_dir
-from landfold.network.dataset import read_fold, shared_windows
 from landfold.network.distributed import distributed
+from landfold.network.examples import read_examples
 from landfold.network.fold import train_fold, write_fold
+from landfold.pixels.folds import FoldFiles
 from landfold.tracking import LiveRun, flatten, live_run
 from stages import Params, run
 
-PATCHES, NORMALIZED = Path("data/patches.parquet"), Path("data/normalized")
-
 
 def main(params: Params) -> str:
-    """Load, train, predict the fold's validation patches, write."""
+    """Read, train, predict what the fold holds out, write."""
     k, fold, is_random = params.zones.k, *_arguments(params)
     name = console.fold_name(fold, is_random=is_random)
-    sides, folder = Path(f"data/folds/k{k}/fold_{fold}.parquet"), Path(f"models/k{k}/fold_{fold}")
-    if is_random:
-        sides, folder = sides.with_name(f"random_{fold}.parquet"), Path(f"models/random/k{k}/fold_{fold}")
-        if not params.audit.network:
-            with writing_folder(folder) as temporary:
-                write_json(temporary / "off.json", {"audit.network": False})
-            return console.switched_off(name)
-    table, states = read_fold(PATCHES, sides), checkpoint_dir(folder)
+    folder = Path(f"models/random/k{k}/fold_{fold}") if is_random else Path(f"models/k{k}/fold_{fold}")
+    if is_random and not params.audit.network:
+        with writing_folder(folder) as temporary:
+            write_json(temporary / "off.json", {"audit.network": False})
+        return console.switched_off(name)
+    kind, core_px = "random" if is_random else "fold", params.patches.core_px
+    files = FoldFiles(Path("data"), fold, kind, core_px, params.zones, params.project.metric_crs)
+    states, card_of = checkpoint_dir(folder), partial(_card, params, files)
     with (
         distributed(params.train, params.machine.device, fold=fold) as fabric,
         Checkpoint(states if fabric.is_global_zero else None) as checkpoint,
-        shared_windows(fabric, table, NORMALIZED, params.machine.cache_gb, states) as (windows, channels),
         _observers(params, fold, random=is_random, first=fabric.is_global_zero) as (callbacks, live),
+        read_examples(files, params.train, card_of, fabric, params.machine, states) as (examples, card),
     ):
-        card = ModelCard(
-            model=params.model,
-            channels=channels,
-            bands=params.ingest.bands,
-            indices=params.indices.names,
-            classes=list(params.labels.classes),
-            size_px=params.patches.size_px,
-            core_px=params.patches.core_px,
-            resolution_m=params.ingest.resolution_m,
-            k=k,
-            fold=fold,
-            fold_digest=digest(sides),
-            patches_digest=file_sha256(PATCHES),
-            statistics_digest=digest(Path("data/statistics")),
-            train=params.train.model_dump(),
-        )
-        trained = train_fold(table, windows, card, params.train, fabric, checkpoint=checkpoint, callbacks=callbacks)
+        trained = train_fold(examples, card, params.train, fabric, checkpoint=checkpoint, callbacks=callbacks)
         if fabric.is_global_zero:
             with writing_folder(folder) as temporary:
                 write_fold(temporary, trained, weights=not is_random)
             live.finish(digest(folder))
-    correct = trained.predictions["label"] == trained.predictions["predicted"]
-    return console.closing(name, (table["side"] == "train").sum(), len(trained.history), correct)
+    return console.closing(name, len(examples.data.train), len(trained.history), trained.predictions)
+
+
+def _card(params: Params, files: FoldFiles, channels: list[str]) -> ModelCard:
+    size_px, core_px = window_px(params.model, params.patches)
+    return ModelCard(
+        model=params.model,
+        channels=channels,
+        bands=params.ingest.bands,
+        indices=params.indices.names,
+        classes=list(params.labels.classes),
+        size_px=size_px,
+        core_px=core_px,
+        resolution_m=params.ingest.resolution_m,
+        k=params.zones.k,
+        fold=files.fold,
+        train=params.train.model_dump(),
+        **files.digests(),
+    )
 
 
 def _arguments(params: Params) -> tuple[int, bool]:

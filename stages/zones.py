@@ -17,7 +17,7 @@ from landfold.folds.assignment import fold_patches
 from landfold.folds.check import check_folds
 from landfold.folds.lists import write_folds
 from landfold.folds.summary import fold_summary, fold_warnings
-from landfold.folds.zones import in_test_region, read_polygon_zones
+from landfold.folds.zones import in_test_region, read_polygon_zones, test_region
 from stages import Params, run
 
 RAW = Path("data/raw")
@@ -31,7 +31,7 @@ def main(params: Params) -> str:
     test = in_test_region(patches, zones, RAW, crs)
     folds = fold_patches(patches, zones, test, read_polygon_zones(zones, RAW, crs))
     with writing_folder(Path(f"data/folds/k{zones.k}")) as folder:
-        write_folds(folder, folds)
+        write_folds(folder, folds, test_region(zones, RAW, crs))
         check_folds(folder, patches, zones, test)
     warnings, summary = fold_warnings(folds, zones), fold_summary(folds)
     write_json(Path("metrics/folds.json"), summary | {"cautions": warnings})

@@ -22,6 +22,7 @@ LONG = (
     "pipeline/test_pipeline.py",
     "pipeline/test_ways.py",
     "stages/test_train_processes.py",
+    "stages/test_train_pixels.py",
     "pipeline/test_remotes.py",
     "stages/test_track.py",
     "stages/test_export.py",

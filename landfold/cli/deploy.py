@@ -14,7 +14,8 @@ time. There is no password: put a proxy that asks for one before other hosts may
 _SERVE_EPILOG = """\
 POST /predict {"inputs": {"reflectance": [n, band, y, x]}, "params": {...}} with reflectance of about 0 to 1 and null
 where there is no data; docs/deploy.md has requests to copy. /invocations is another name of it.
-  {"low": [...], "high": [...]}   windows, with their scene's statistics: answers [n, class]
+  {"low": [...], "high": [...]}   windows, with their scene's statistics: answers [n, class], or of a model of pixels
+                                  [n, row, column, class], the pixels at their centres
   {"mode": "scene"}               whole scenes, with statistics of their own: answers [n, row, column, class]
 GET /metadata has classes, bands, units, window size and accuracy, GET /health whether the server is up, and GET
 /openapi.json the description for programs.
@@ -29,12 +30,13 @@ Whoever loads it needs Landfold installed; the packages are in its requirements.
 
 _ONNX = """\
 Write the mean of the folds' networks as one ONNX graph and check it against torch. Its input are normalized windows:
-indices and the scaling by a scene's statistics come before it. Names of channels and classes are in its metadata."""
+indices and the scaling by a scene's statistics come before it. Its output are the probabilities of the classes, for a
+model of pixels those of each pixel at the centre. Names of channels and classes are in its metadata."""
 
 _REGISTER = """\
 Register a model folder in the registry of the MLflow store (MLFLOW_TRACKING_URI, else mlflow.db of this folder).
-The alias moves to it if there is none yet, or if its spatial CV accuracy is higher than the champion's and their 95 %
-intervals do not overlap. Where they overlap, --promote decides; where the accuracy is not higher, the alias stays."""
+The alias moves to it if there is none yet, or if its spatial CV accuracy of patches is higher than the champion's and
+their 95 % intervals do not overlap. Where they overlap, --promote decides; where it is not higher, the alias stays."""
 
 _REGISTER_EPILOG = """\
 Exit code: 0 if the model is registered, with or without the alias; 1 if it is refused.
@@ -144,6 +146,7 @@ def _onnx(options: argparse.Namespace) -> int:
     card = bundle.card
     properties = {name: json.dumps(getattr(card, name), ensure_ascii=False) for name in ("channels", "classes")}
     properties |= {"bundle_digest": bundle.digest, "resolution_m": f"{card.resolution_m:g}"}
+    properties |= {"unit": card.unit, "size_px": str(card.size_px), "core_px": str(card.core_px)}
     named = ("data_digest", "params_digest", "patches_digest", "statistics_digest")
     properties |= {name: getattr(card, name) for name in named}
     difference = write_onnx(bundle.models, options.target, properties=properties)

@@ -47,7 +47,9 @@ def add(commands: Any) -> None:
     option("-m", "--model", metavar="MODEL", type=Path, required=True, help="a model folder such as models/landfold")
     option("-o", "--output", metavar="DIR", type=Path, required=True, help="folder of the maps")
     option("--device", **_DEVICES)
-    option("--stride", metavar="PX", type=int, help="side of a map cell in pixels (default: the model's)")
+    option(
+        "--stride", metavar="PX", type=int, help="side of a map cell in pixels (default: the model's; none for pixels)"
+    )
     option(
         "--layers",
         metavar="NAMES",

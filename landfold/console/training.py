@@ -1,7 +1,7 @@
 """What a training says on the terminal. Stages do not depend on it, so that a change of a message trains nothing."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,7 +35,7 @@ def step_bar(name: str) -> Iterator[Callable[[Any], None]]:
 def step_note(step: Any) -> str:
     """State of a training beside its progress bar."""
     where = f"epoch {step.epoch}/{step.epochs} batch {step.batch}/{step.batches}"
-    return f"{where} loss {step.loss:.3f} {step.rate:.0f} patches/s"
+    return f"{where} loss {step.loss:.3f} {step.rate:.0f} examples/s"
 
 
 def notice(text: str) -> None:
@@ -43,6 +43,21 @@ def notice(text: str) -> None:
     tqdm.write(f"train: {text}", file=sys.stderr)
 
 
-def closing(name: str, patches: int, epochs: int, correct: Sequence[bool]) -> str:
-    """The closing sentence: patches trained on, epochs, and which validation patches are predicted correctly."""
-    return f"{name}: {patches} patches, {epochs} epochs; {sum(correct) / len(correct):.3f} of {len(correct)} right"
+def closing(name: str, examples: int, epochs: int, predictions: Any) -> str:
+    """The closing sentence: what was learned from, epochs, and how much that is held out is predicted correctly.
+
+    Args:
+        name: of the fold.
+        examples: number of training examples.
+        epochs: number of epochs.
+        predictions: `landfold.network.fold.HeldOutPredictions`.
+    """
+    patches, pixels = predictions.validation, predictions.pixels
+    right = (patches["label"] == patches["predicted"]).mean()
+    of_patches = f"{right:.3f} of {len(patches)} held-out patches right"
+    if pixels is None:
+        return f"{name}: {examples} patches, {epochs} epochs; {of_patches}"
+    pixels = pixels[pixels["split"] != "random pixels"]
+    right = pixels["pixels"][pixels["label"] == pixels["predicted"]].sum() / max(1, pixels["pixels"].sum())
+    of_pixels = f"{right:.3f} of {pixels['pixels'].sum()} held-out pixels right"
+    return f"{name}: {examples} pixels, {epochs} epochs; {of_pixels}, {of_patches}"

@@ -159,3 +159,15 @@ def _innermost(model: type[Settings], location: Sequence[Any]) -> tuple[type[Set
             break
         model, field = inner, inner.model_fields.get(str(part))
     return model, field
+
+
+def used_or_null(choice: str, field: str, value: object, used: bool) -> None:
+    """Refuse a field that a choice needs and that is null, or that it has no use for and that is set.
+
+    Raises:
+        ValueError: for pydantic, which names the section.
+    """
+    if used and value is None:
+        raise ValueError(f"{choice} needs {field}; it is null")
+    if not used and value is not None:
+        raise ValueError(f"{choice} has no use for {field}; set it to null")

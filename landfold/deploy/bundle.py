@@ -35,6 +35,7 @@ from landfold.deploy.bundlecard import (
     read_card,
 )
 from landfold.maps.applicability import MOST_PATCHES, Applicability
+from landfold.maps.pixels import predict_cores
 from landfold.network.card import ModelCard
 from landfold.network.model import Classifier, build
 from landfold.patches.features import feature_names
@@ -91,11 +92,20 @@ class Bundle:
         return self.card.classes
 
     def probabilities(self, windows: np.ndarray, batch: int = 256) -> np.ndarray:
-        """Mean over the folds' networks: (n, channel, size_px, size_px) float32 in [0, 1] -> (n, class) float32.
+        """Mean over the folds' networks.
+
+        Args:
+            windows: (n, channel, size_px, size_px) float32 in [0, 1], 0 where there is no data.
+            batch: windows that go through a network of patches at once.
+
+        Returns:
+            (n, class) float32, or (n, class, core_px, core_px) for a model of pixels.
 
         Raises:
             ModelError: if the windows have another shape than the card says.
         """
+        if self.card.unit == "pixel":
+            return predict_cores(self.models, windows)
         return np.stack([model.probabilities(windows, batch) for model in self.models]).mean(axis=0)
 
     def statistics_of(self, reflectance: Mapping[str, np.ndarray]) -> SceneStatistics:
@@ -177,8 +187,9 @@ class _Unallocated(TorchFunctionMode):
     """Layers made in the block have shapes and take no memory; torch.device("meta") is too much for RegNet."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call, with torch.empty, of which layers make their weights, on the device without memory."""
-        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
+        """Call, with what layers make their tensors of on the device without memory."""
+        made = func in (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+        return func(*args, **(kwargs or {}) | ({"device": "meta"} if made else {}))
 
 
 def _classifier(card: ModelCard, path: Path, device: str) -> Classifier:
@@ -263,4 +274,5 @@ def _read_area(path: Path, card: BundleCard) -> Applicability:
         threshold=threshold,
         folds=[],
         ensemble=cKDTree(points),
+        size_px=card.patch_px,
     )

@@ -14,16 +14,16 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from landfold.core.digests import file_sha256
-from landfold.core.settings import Settings, SettingsError, validate
+from landfold.core.settings import Settings, SettingsError, used_or_null, validate
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.settings import ExportSettings
-from landfold.network.card import ModelCard
+from landfold.network.card import ModelCard, window_px
 from landfold.network.errors import ModelError
 from landfold.network.settings import ModelSettings
 from landfold.scenes.normalize import SceneStatistics
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the folder changes so that an older Landfold would misread it."""
 
 CARD = "model.json"
@@ -32,6 +32,10 @@ MAX_CARD_BYTES = 4 * 2**20
 """The card of 5 folds, 16 channels and 8 classes is 9 kB."""
 
 MAX_CHANNELS, MAX_CLASSES, MAX_FOLDS, MAX_SIZE_PX = 256, 65_534, 200, 2048
+
+MAX_FEATURES, MAX_CODED, MAX_HIDDEN = 4096, 2**16, 64
+"""Of a network of kind surroundings: features of a pixel, which a map holds for 128 x 2048 px at once, the numbers that
+they are coded by, and hidden layers; 16 channels, boxes of three sizes and 6 bins are 112 and 672."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -91,7 +95,7 @@ class Score(Settings):
     """A score with its 95 % interval over zones."""
 
     pooled: Finite
-    """over all out-of-fold patches"""
+    """over all that is held out"""
     low: Finite
     """lower end of the interval"""
     high: Finite
@@ -101,7 +105,7 @@ class Score(Settings):
 class BundleCard(Settings):
     """All that is needed to read a scene as in training, to map it, and to judge the map."""
 
-    format: Literal[2]
+    format: Literal[3]
     """version of the folder's layout"""
     name: Name
     """name of the project"""
@@ -122,7 +126,9 @@ class BundleCard(Settings):
     size_px: int = Field(ge=1, le=MAX_SIZE_PX)
     """side of the input window in pixels"""
     core_px: int = Field(ge=1, le=MAX_SIZE_PX)
-    """side of the core that the class describes"""
+    """side of the core in pixels: what a class describes, or whose pixels have a class each"""
+    patch_px: int = Field(ge=1, le=MAX_SIZE_PX)
+    """side of the labelled patches in pixels, of which the area of applicability and ``zoned`` are"""
     resolution_m: float = Field(gt=0, allow_inf_nan=False)
     """pixel size in metres"""
     k: int = Field(ge=1, le=MAX_FOLDS)
@@ -148,7 +154,9 @@ class BundleCard(Settings):
     origin: Origin
     """the scenes trained on"""
     zoned: dict[Name, Score]
-    """scores on zones that the network never saw"""
+    """scores of patches in zones that the network never saw"""
+    zoned_pixels: dict[Name, Score] | None
+    """the same of their labelled pixels; null for a model of patches"""
     applicability: Sha256 | None
     """digest of applicability.safetensors; null: there is none"""
     weights: list[Sha256] = Field(min_length=1, max_length=MAX_FOLDS)
@@ -168,11 +176,32 @@ class BundleCard(Settings):
             raise ValueError(f"colours: {len(self.colours)} for {len(self.classes)} classes")
         if len(self.weights) != len(self.fold_digests):
             raise ValueError(f"weights: {len(self.weights)} for {len(self.fold_digests)} folds")
-        if self.core_px > self.size_px:
-            raise ValueError("core_px: larger than size_px")
         IndexSettings(names=self.indices)
         ProjectSettings(name=self.name, crs=self.crs)
         return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        """Sizes are those of the kind of network, whose work for a pixel is bounded."""
+        model, sizes = self.model, (self.size_px, self.core_px)
+        if model.kind == "classifier" and (self.core_px > self.size_px or self.patch_px != self.size_px):
+            raise ValueError(f"size_px {self.size_px}: expected patch_px, {self.patch_px}, and core_px in it")
+        if sizes != (expected := window_px(model, self)):
+            raise ValueError(f"size_px and core_px are {sizes}; kind {model.kind} has {expected}")
+        used_or_null(f"model.kind: {model.kind}", "export.stride_px", self.export.stride_px, not model.of_pixels)
+        features = len(self.channels) * (1 + 2 * len(model.boxes_px or []))
+        coded, hidden = features * (model.bins or 1), len(model.hidden or [])
+        if features > MAX_FEATURES or coded > MAX_CODED or hidden > MAX_HIDDEN:
+            raise ValueError(
+                f"model: {features} features of a pixel, coded by {coded} numbers, and {hidden} hidden layers; at most "
+                f"{MAX_FEATURES}, {MAX_CODED} and {MAX_HIDDEN}"
+            )
+        return self
+
+    @property
+    def unit(self) -> Literal["patch", "pixel"]:
+        """What gets a class: a patch, and the map's cell at its centre, or each pixel."""
+        return "pixel" if self.model.of_pixels else "patch"
 
     @property
     def rgb(self) -> list[tuple[int, int, int]]:
@@ -182,7 +211,7 @@ class BundleCard(Settings):
     def of_fold(self, fold: int) -> ModelCard:
         """The card of one fold's network, as its training wrote it except for the weights that it started from."""
         common = {name: getattr(self, name) for name in ModelCard.model_fields if name in BundleCard.model_fields}
-        plain = self.model.model_copy(update={"weights": "none"})
+        plain = self.model.model_copy(update={"weights": self.model.weights and "none"})
         return ModelCard.model_construct(**common | {"model": plain}, fold=fold, fold_digest=self.fold_digests[fold])
 
 

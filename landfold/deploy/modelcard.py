@@ -15,19 +15,18 @@ from landfold.scores.sentences import lead_sentence
 TEMPLATE = Path(__file__).with_name("modelcard.md.j2")
 
 WORST = 5
-"""Zones that are named, of those with enough patches to tell."""
+"""Zones that are named, of those with enough patches or pixels to tell."""
 
 SCORES = {"accuracy": "Overall accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Content of metrics/summary.json, scores.json, patches.json and audit.json."""
+    """Content of metrics/summary.json, scores.json and patches.json."""
 
     summary: dict[str, Any]
     scores: dict[str, Any]
     patches: dict[str, Any]
-    audit: dict[str, Any]
 
 
 def write_model_card(
@@ -55,17 +54,30 @@ def write_model_card(
         weights=model_digest(card.weights),
         area=area,
         scores=SCORES,
-        worst=_worst(metrics.scores),
-        lead=lead_sentence(metrics.summary, f"a {metrics.audit['baseline'].replace('_', ' ')} of band statistics"),
+        pixels=(pixels := metrics.scores.get("pixels")),
+        unit="pixels" if pixels else "patches",
+        pixel_gap=_random_less_spatial(pixels) if pixels else {},
+        worst=_worst(metrics.scores, "patches"),
+        worst_pixels=_worst(pixels, "pixels") if pixels else [],
+        lead=lead_sentence(metrics.summary),
         names=STANDARD_NAMES,
     )
     path.write_text(page, encoding="utf-8", newline="\n")
 
 
-def _worst(scores: dict[str, Any]) -> list[dict[str, Any]]:
-    """The zones with the lowest accuracy among those with enough patches."""
-    least = scores["zone_summary"]["least_patches"]
-    zones = [zone for zone in scores["per_zone"] if zone["patches"] >= least]
+def _random_less_spatial(pixels: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """By how much a random split of pixels is too optimistic, by score; empty where it was not measured."""
+    return {
+        row["score"]: {"pooled": row["difference"], "low": row["low"], "high": row["high"]}
+        for row in pixels["comparisons"]
+        if row["comparison"] == "random_pixels"
+    }
+
+
+def _worst(scores: dict[str, Any], unit: str) -> list[dict[str, Any]]:
+    """The zones with the lowest accuracy among those with enough patches or pixels."""
+    least = scores["zone_summary"][f"least_{unit}"]
+    zones = [zone for zone in scores["per_zone"] if zone[unit] >= least]
     return sorted(zones, key=lambda zone: (zone["accuracy"], zone["zone"]))[:WORST]
 
 
@@ -81,7 +93,7 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 def _interval(score: dict[str, float] | None) -> str:
     """A score with its interval, as in 0.713 (0.656 to 0.761)."""
-    if not score:
+    if not score or score["pooled"] is None:
         return "-"
     return f"{_number(score['pooled'])} ({_number(score['low'])} to {_number(score['high'])})"
 

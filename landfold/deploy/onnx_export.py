@@ -1,7 +1,8 @@
 """The ensemble of a model's folds as one ONNX graph, for runtimes without Python or without torch.
 
-The graph takes normalized windows, as `landfold.network.model.Classifier.probabilities` does: indices and the
-scaling by a scene's statistics come before it and are not in it. Softmax and the mean over the folds are.
+The graph takes normalized windows and gives what `landfold.network.model.Classifier.probabilities` gives: indices and
+the scaling by a scene's statistics come before it and are not in it. The features of pixels by their surroundings,
+which all folds share, softmax and the mean over the folds are.
 """
 
 import logging
@@ -18,12 +19,13 @@ from torch import nn
 from landfold.core.errors import LandfoldError
 from landfold.core.files import writing
 from landfold.network.model import Classifier
+from landfold.pixels.surroundings import surroundings
 
 OPSET = 20
 """Version of ONNX's operators; onnxruntime runs it since 1.17."""
 
 TOLERANCE = 1e-4
-"""Largest difference to torch in a probability: rounding gives some 1e-7, a wrong operator far more."""
+"""Largest difference to torch in a probability: rounding gives some 1e-7, of pixels 1e-6, a wrong operator far more."""
 
 BATCHES = (1, 2, 7)
 """Numbers of windows that are compared: a graph with a constant number of windows fails."""
@@ -37,16 +39,28 @@ class OnnxError(LandfoldError):
 
 
 class Ensemble(nn.Module):
-    """The mean of the class probabilities of several networks."""
+    """The mean of the class probabilities of the folds' networks, of windows or of the pixels of their cores."""
 
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        """Take networks in the order of the folds."""
+    def __init__(self, models: Sequence[Classifier]) -> None:
+        """Take classifiers in the order of the folds."""
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList([model.network for model in models])
+        self.card = models[0].card
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """(n, channel, size, size) float32 in [0, 1] to (n, class) float32."""
-        return torch.stack([torch.softmax(network(windows), dim=1) for network in self.networks]).mean(dim=0)
+        """(n, channel, size, size) float32 in [0, 1] to (n, class), or (n, class, core, core), float32."""
+        return torch.stack([torch.softmax(scores, dim=1) for scores in self._scores(windows)]).mean(dim=0)
+
+    def _scores(self, windows: torch.Tensor) -> list[torch.Tensor]:
+        """Class scores by each network."""
+        kind, core, margin = self.card.model.kind, self.card.core_px, self.card.margin_px
+        if kind == "surroundings":
+            features = surroundings(windows, self.card.model.boxes_px)
+            return [network.scores(features) for network in self.networks]
+        scores = [network(windows) for network in self.networks]
+        if kind == "segmentation":
+            return [found[..., margin : margin + core, margin : margin + core] for found in scores]
+        return scores
 
 
 def write_onnx(models: Sequence[Classifier], target: Path, *, properties: Mapping[str, str]) -> float:
@@ -87,7 +101,7 @@ def _graph(models: Sequence[Classifier]) -> onnx.ModelProto:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch about itself
             program = torch.onnx.export(
-                Ensemble([model.network for model in models]).eval(),
+                Ensemble(models).eval(),
                 (example,),
                 dynamo=True,
                 dynamic_shapes={"windows": {0: torch.export.Dim.DYNAMIC}},
@@ -98,7 +112,7 @@ def _graph(models: Sequence[Classifier]) -> onnx.ModelProto:
             )
     except torch.onnx.OnnxExporterError as error:
         raise OnnxError(
-            f"{card.model.backbone}: torch cannot export it to ONNX: {str(error).splitlines()[0]}"
+            f"{card.model.backbone or card.model.kind}: torch cannot export it to ONNX: {str(error).splitlines()[0]}"
         ) from None
     finally:
         logger.setLevel(level)
@@ -119,7 +133,7 @@ def _describe(graph: onnx.ModelProto, properties: Mapping[str, str]) -> None:
 
 
 def check(content: bytes, models: Sequence[Classifier]) -> float:
-    """The largest difference between onnxruntime and torch on random windows.
+    """The largest difference between onnxruntime and torch on random windows, a third of which has no data.
 
     Raises:
         OnnxError: if it is above TOLERANCE.
@@ -129,6 +143,7 @@ def check(content: bytes, models: Sequence[Classifier]) -> float:
     worst = 0.0
     for batch in BATCHES:
         windows = random.random((batch, len(card.channels), card.size_px, card.size_px), dtype=np.float32)
+        windows[:, :, : card.size_px // 3] = 0
         expected = np.mean([model.probabilities(windows) for model in models], axis=0)
         (result,) = session.run(["probabilities"], {"windows": windows})
         if result.shape != expected.shape:

@@ -22,7 +22,7 @@ from landfold.deploy.bundlecard import BundleCard, bundle_digest, read_card
 from landfold.deploy.compatibility import PredictError
 from landfold.deploy.scenejob import PredictOptions, PredictRequest, Progress, SceneJob, metric_crs
 from landfold.maps.export import MAP_ROOMS, MapModels
-from landfold.maps.inference import check_stride
+from landfold.maps.inference import check_cells
 from landfold.maps.settings import ExportSettings
 from landfold.patches.delivery import isolate_file
 from landfold.scenes.sensors import SceneFiles, find_scenes
@@ -86,7 +86,12 @@ def _request(model: Path, target: Path, options: PredictOptions) -> PredictReque
     """Check what is asked for as far as no scene is needed for it, and make the target folder."""
     card = read_card(model)
     export = validate(card.export.model_dump() | options.export, ExportSettings, where="landfold predict")
-    check_stride(card.size_px, export.stride_px)
+    if card.unit == "pixel" and export.stride_px is not None:
+        raise PredictError(
+            f"--stride {export.stride_px} (stride_px): the model maps a scene's own pixels and has no cells of another "
+            "size; leave it out"
+        )
+    check_cells(card, export.stride_px)
     if options.crs:
         metric_crs(options.crs)
     try:

@@ -1,7 +1,8 @@
 """The model registry: a model folder becomes a version of a registered model, and the alias moves on evidence only.
 
 The rule: the alias ``champion`` moves to a new version if its spatial CV accuracy, pooled over all held-out patches, is
-higher than the champion's and their 95 % intervals do not overlap. Where they overlap, or the two were scored on
+higher than the champion's and their 95 % intervals do not overlap. Models of pixels are scored on the patches, too, so
+that they can be compared with models of patches. Where they overlap, or the two were scored on
 different data, nothing shows that the new one is better, and a person decides by ``promote``. A version whose score is
 not higher never takes the alias.
 """
@@ -61,8 +62,9 @@ def judge(new: Candidate, champion: Candidate | None, *, promote: bool = False, 
     Raises:
         RegistryError: data differ without ``other_data``, or a model is to be promoted whose score is not higher.
     """
+    score = f"spatial CV accuracy of patches {new}"
     if champion is None:
-        return Verdict(True, f"spatial CV accuracy {new}; there was no champion")
+        return Verdict(True, f"{score}; there was no champion")
     other = f"version {champion.version}"
     if new.data_digest != champion.data_digest:
         if not other_data:
@@ -73,20 +75,17 @@ def judge(new: Candidate, champion: Candidate | None, *, promote: bool = False, 
             )
         tail = "the alias moves, as you say" if promote else "--promote moves the alias"
         return Verdict(
-            promote, f"spatial CV accuracy {new}, not comparable with {other}, which is of other data; {tail}"
+            promote,
+            f"{score}, not comparable with {other}, which is of other data; {tail}",
         )
     if new.accuracy.pooled <= champion.accuracy.pooled:
         if promote:
-            raise RegistryError(
-                f"spatial CV accuracy {new} is not higher than that of {other}, {champion}: leave --promote out"
-            )
-        return Verdict(False, f"spatial CV accuracy {new} is not higher than that of {other}, {champion}")
+            raise RegistryError(f"{score} is not higher than that of {other}, {champion}: leave --promote out")
+        return Verdict(False, f"{score} is not higher than that of {other}, {champion}")
     if new.accuracy.low > champion.accuracy.high:
-        return Verdict(True, f"spatial CV accuracy {new} is higher than that of {other}, {champion}")
+        return Verdict(True, f"{score} is higher than that of {other}, {champion}")
     tail = "the alias moves, as you say" if promote else "--promote moves the alias all the same"
-    return Verdict(
-        promote, f"spatial CV accuracy {new} is not distinguishable from that of {other}, {champion}; {tail}"
-    )
+    return Verdict(promote, f"{score} is not distinguishable from that of {other}, {champion}; {tail}")
 
 
 def register(
@@ -245,9 +244,12 @@ def _as_global(uri: str) -> Iterator[None]:
 def _tags(model: Path, card: BundleCard, parent: Any, root: Path) -> dict[str, str]:
     """Digests and scores by which a version is compared, and the commit."""
     tags = {"bundle_digest": bundle_digest(model), "data_digest": card.data_digest, "params_digest": card.params_digest}
+    tags["unit"] = card.unit
     for metric in ("accuracy", "macro_f1"):
         if metric in card.zoned:
             tags |= {f"{metric}_{end}": str(getattr(card.zoned[metric], end)) for end in ("pooled", "low", "high")}
+        if metric in (card.zoned_pixels or {}):
+            tags[f"pixel_{metric}_pooled"] = str(card.zoned_pixels[metric].pooled)
     known = parent.data.tags if parent else {}
     commit = known.get(COMMIT) or origin(root, "landfold register").get(COMMIT)
     return {f"{PREFIX}{key}": value for key, value in tags.items()} | ({COMMIT: commit} if commit else {})

@@ -3,7 +3,7 @@
 - fold_I.parquet and random_I.parquet, of a spatial and of a random fold: ``patch``, ``zone`` and ``side``, the role
   (train, validation, buffer or test) of every patch;
 - patches.parquet: ``patch`` and the zone and fold of each repeat;
-- zones.gpkg, for a GIS: a layer ``zones``, ``zones_1``, ... for each repeat;
+- zones.gpkg, for a GIS: a layer ``zones``, ``zones_1``, ... for each repeat, and ``test_region`` where there is one;
 - index.json: the folds, and a digest of each list, by which a model that was trained on another list is known.
 """
 
@@ -20,6 +20,7 @@ from landfold.folds.split import ROLES, TEST, FoldError, Split
 
 if TYPE_CHECKING:
     import geopandas
+    import shapely
 
 KINDS = ("fold", "random")
 """Names of the lists: of spatial folds, and of the random ones that they are compared with."""
@@ -50,9 +51,11 @@ def column(name: str, repeat: int) -> str:
     return f"{name}_{repeat}" if repeat else name
 
 
-def write_folds(folder: Path, folds: CrossValidationFolds) -> None:
+def write_folds(folder: Path, folds: CrossValidationFolds, test_region: "shapely.Geometry | None" = None) -> None:
     """Write all lists and their index into an empty folder; equal folds are equal bytes."""
-    from landfold.geo.vector import write_geopackage  # training reads lists, and needs no GeoPackages
+    import geopandas  # library code reads lists, and needs no GeoPackages
+
+    from landfold.geo.vector import write_geopackage
 
     table = folds.table
     columns = [column(name, repeat) for repeat in range(len(folds.zones)) for name in ("zone", "fold")]
@@ -64,7 +67,10 @@ def write_folds(folder: Path, folds: CrossValidationFolds) -> None:
             zone = table[column("zone", fold // folds.k)]
             pandas.DataFrame({"patch": table["patch"], "zone": zone, "side": split.roles}).to_parquet(path, index=False)
             digests[kind][str(fold)] = digest(path)
-    write_geopackage(folder / "zones.gpkg", {column("zones", i): zones for i, zones in enumerate(folds.zones)})
+    layers = {column("zones", i): zones for i, zones in enumerate(folds.zones)}
+    if test_region is not None:
+        layers["test_region"] = geopandas.GeoDataFrame(geometry=[test_region], crs=folds.zones[0].crs)
+    write_geopackage(folder / "zones.gpkg", layers)
     index = {"k": folds.k, "repeats": len(folds.zones), "folds": list(range(len(folds.spatial)))}
     write_json(folder / "index.json", index | {"digests": digests["fold"], "random_digests": digests["random"]})
 
@@ -92,9 +98,28 @@ def read_fold_list(path: Path, patches: Sequence[str] | pandas.Series) -> pandas
     return table
 
 
+def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
+    """The table of patches with the ``zone`` and ``side`` (train, validation, buffer or test) of one fold.
+
+    Raises:
+        FoldError: the list of the fold is absent or not of these patches.
+    """
+    table = pandas.read_parquet(patches)
+    fold = read_fold_list(sides, table["patch"])
+    return table.assign(zone=fold["zone"], side=fold["side"])
+
+
 def read_assignment(folder: Path) -> pandas.DataFrame:
     """Columns ``patch`` and the zone and fold of every repeat (see `column`), as the zones stage made them."""
     return pandas.read_parquet(folder / "patches.parquet")
+
+
+def read_test_region(folder: Path) -> "shapely.Geometry | None":
+    """The test region in the project's CRS; None where there is none."""
+    from landfold.geo.vector import layers, read_layer
+
+    path = folder / "zones.gpkg"
+    return read_layer(path, "test_region", setting="layer").geometry[0] if "test_region" in layers(path) else None
 
 
 def read_split(path: Path, patches: Sequence[str] | pandas.Series) -> Split:

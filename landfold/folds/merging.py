@@ -93,16 +93,19 @@ def written_zones(
     patches: pandas.DataFrame,
     names: pandas.Series,
     polygons: geopandas.GeoDataFrame | None = None,
+    *,
+    repeat: int = 0,
 ) -> Zones:
-    """The rule by which the zones stage has named the first repeat's zones, merged ones among them.
+    """The rule by which the zones stage has named the zones of a repeat, merged ones among them.
 
     Args:
         settings: section ``zones``.
         patches: data/patches.parquet.
-        names: the zone of each patch in the first repeat.
-        polygons: the layer ``zones`` of the folds' zones.gpkg, which serves for kind polygons.
+        names: the zone of each patch in that repeat.
+        polygons: the repeat's layer of the folds' zones.gpkg, which serves for kind polygons.
+        repeat: number of the repeat, from 0.
     """
-    zones = make_zones(settings, patches, polygons)
+    zones = make_zones(settings, patches, polygons, repeat=repeat)
     if settings.overlaps == "buffer":
         return zones
     return MergedZones(zones, dict(zip(zones.of(patches), names, strict=True)))

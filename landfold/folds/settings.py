@@ -1,11 +1,11 @@
 """Section ``zones`` of params.yaml."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from landfold.core.settings import Box, Point, Settings
+from landfold.core.settings import Box, Point, Settings, used_or_null
 
 
 def _below_raw(path: str) -> str:
@@ -80,8 +80,8 @@ class ZoneSettings(Settings):
     @model_validator(mode="after")
     def _fields_of_the_kind(self) -> "ZoneSettings":
         for field in ("block_size_m", "origin_m", "clusters", "file", "attribute"):
-            _used_or_null(f"kind: {self.kind}", field, getattr(self, field), field in self.USES[self.kind])
-        _used_or_null(f"assignment: {self.assignment}", "tries", self.tries, self.assignment == "balanced")
+            used_or_null(f"kind: {self.kind}", field, getattr(self, field), field in self.USES[self.kind])
+        used_or_null(f"assignment: {self.assignment}", "tries", self.tries, self.assignment == "balanced")
         return self
 
     @model_validator(mode="after")
@@ -91,10 +91,3 @@ class ZoneSettings(Settings):
             if not (x_min < x_max and y_min < y_max):
                 raise ValueError(f"test_region must be [x_min, y_min, x_max, y_max], found {list(self.test_region)}")
         return self
-
-
-def _used_or_null(choice: str, field: str, value: Any, used: bool) -> None:
-    if used and value is None:
-        raise ValueError(f"{choice} needs {field}; it is null")
-    if not used and value is not None:
-        raise ValueError(f"{choice} has no use for {field}; set it to null")

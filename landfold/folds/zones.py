@@ -66,7 +66,7 @@ class Blocks(Zones):
         """Zone names of points, (point,) object."""
         east = np.floor((np.asarray(x) - self.origin_m[0]) / self.block_size_m).astype(np.int64)
         north = np.floor((np.asarray(y) - self.origin_m[1]) / self.block_size_m).astype(np.int64)
-        return np.array([f"E{e}N{n}" for e, n in zip(east, north, strict=True)], dtype=object)
+        return _named("E{}N{}", east, north)
 
     def polygon(self, zone: str) -> shapely.Polygon:
         """The square."""
@@ -96,7 +96,7 @@ class Hexagons(Zones):
         steps = [(column - corner_q - q, row - corner_r - r) for q, r in corners]
         nearest = np.argmin([dq * dq + dq * dr + dr * dr for dq, dr in steps], axis=0)
         q, r = (np.stack([corner_q, corner_r]) + np.array(corners).T[:, nearest]).astype(np.int64)
-        return np.array([f"Q{a}R{b}" for a, b in zip(q, r, strict=True)], dtype=object)
+        return _named("Q{}R{}", q, r)
 
     def polygon(self, zone: str) -> shapely.Polygon:
         """The hexagon."""
@@ -105,6 +105,13 @@ class Hexagons(Zones):
         y = self.origin_m[1] + r * ROW_HEIGHT * self.block_size_m
         angles, radius = np.deg2rad(30 + 60 * np.arange(6)), self.block_size_m / np.sqrt(3)
         return shapely.Polygon(np.column_stack([x + radius * np.cos(angles), y + radius * np.sin(angles)]))
+
+
+def _named(pattern: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Names with two numbers each, (point,) object; each distinct name is formatted once: a map has 10^8 points."""
+    pairs, place = np.unique(first * 2**32 + second, return_inverse=True)
+    names = [pattern.format((pair + 2**31) >> 32, (pair + 2**31) % 2**32 - 2**31) for pair in pairs.tolist()]
+    return np.array(names, dtype=object)[place]
 
 
 @dataclass(frozen=True)
@@ -286,19 +293,27 @@ def read_polygon_zones(settings: ZoneSettings, raw: Path, crs: CRS) -> geopandas
     return geopandas.GeoDataFrame({"zone": values.astype(str)}, geometry=table.geometry.to_numpy(), crs=crs)
 
 
+def test_region(settings: ZoneSettings, raw: Path, crs: CRS) -> shapely.Geometry | None:
+    """The ground of ``zones.test_region`` in ``crs``; None where it is null.
+
+    Raises:
+        ZoneError: a file that is absent or unusable.
+    """
+    if settings.test_region is None or isinstance(settings.test_region, tuple):
+        return settings.test_region and shapely.box(*settings.test_region)
+    table = _read_polygons(raw / settings.test_region, "zones.test_region", crs)
+    return shapely.union_all(table.geometry.to_numpy())
+
+
 def in_test_region(patches: geopandas.GeoDataFrame, settings: ZoneSettings, raw: Path, crs: CRS) -> np.ndarray:
     """Which patches share ground with ``zones.test_region``, (patch,) bool; none where it is null.
 
     Raises:
         ZoneError: a file that is absent or unusable, a region without a patch, or one with all of them.
     """
-    if settings.test_region is None:
+    region = test_region(settings, raw, crs)
+    if region is None:
         return np.zeros(len(patches), dtype=bool)
-    if isinstance(settings.test_region, tuple):
-        region = shapely.box(*settings.test_region)
-    else:
-        table = _read_polygons(raw / settings.test_region, "zones.test_region", crs)
-        region = shapely.union_all(table.geometry.to_numpy())
     inside = shares_region(patches.geometry.to_numpy(), region)
     if not inside.any() or inside.all():
         bounds, ground = (", ".join(f"{part:.0f}" for part in box) for box in (region.bounds, patches.total_bounds))

@@ -3,6 +3,7 @@
 What is written has bytes that depend on its content alone.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,19 +130,38 @@ def _unreadable(path: Path, error: Exception) -> VectorError:
 
 
 def write_geopackage(
-    path: Path, layers: dict[str, geopandas.GeoDataFrame], *, geometry_type: str | None = None
+    path: Path,
+    layers: dict[str, geopandas.GeoDataFrame],
+    *,
+    geometry_type: str | None = None,
+    styles: Mapping[str, str] | None = None,
 ) -> None:
     """Write one GeoPackage with a layer for each entry; ``path`` appears only when it is whole.
 
-    ``geometry_type`` is that of all layers. By default each layer's features decide, which an empty layer lacks.
+    Args:
+        path: the file.
+        layers: name to features.
+        geometry_type: of all layers. By default each layer's features decide, which an empty layer lacks.
+        styles: layer to the QML that QGIS opens it with, in the table ``layer_styles``.
     """
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _TIMESTAMP})
     try:
         with writing(path) as temporary:
             for name, table in layers.items():
                 _write(temporary, name, table, "GPKG", geometry_type=geometry_type)
+            if styles:
+                pyogrio.write_dataframe(_layer_styles(styles), temporary, layer="layer_styles", driver="GPKG", FID="id")
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+
+
+def _layer_styles(styles: Mapping[str, str]) -> pandas.DataFrame:
+    """The table in which QGIS looks for the styles of layers whose geometry column has GDAL's default name."""
+    names = list(styles)
+    fixed = {"f_table_catalog": "", "f_table_schema": "", "f_table_name": names, "f_geometry_column": "geom"}
+    style = {"styleName": names, "styleQML": list(styles.values()), "styleSLD": "", "useAsDefault": True}
+    about = {"description": "", "owner": "", "ui": "", "update_time": pandas.Timestamp(_TIMESTAMP)}
+    return pandas.DataFrame(fixed | style | about)
 
 
 def write_flatgeobuf(path: Path, layer: str, table: geopandas.GeoDataFrame, *, geometry_type: str) -> None:

@@ -38,12 +38,13 @@ class RasterWriter:
         if valid is not None:
             self.dataset.write_mask(valid, window=window)
 
-    def describe_classes(self, names: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> None:
+    def describe_classes(self, names: dict[int, str], colours: dict[int, tuple[int, int, int]] | None = None) -> None:
         """Name the classes in the tags CLASS_1, ...; call it before `write`.
 
-        A raster of bytes gets a colour table too. Wider numbers get none: many viewers read no table of 65,536 colours.
+        With ``colours`` a raster of bytes gets a colour table too. Wider numbers get none: many viewers read no table
+        of 65,536 colours.
         """
-        if self.dataset.dtypes[0] == "uint8":
+        if colours is not None and self.dataset.dtypes[0] == "uint8":
             self.dataset.write_colormap(1, {number: (*colour, 255) for number, colour in colours.items()})
         self.dataset.update_tags(1, **{f"CLASS_{number}": name for number, name in names.items()})
 
@@ -77,7 +78,7 @@ def create(
         _named_write_errors(path),
         writing(path) as temporary,
         rasterio.Env(**GDAL_OPTIONS),
-        rasterio.open(temporary, "w", **_profile(grid, len(names), dtype), nodata=nodata) as dataset,
+        rasterio.open(temporary, "w+", **_profile(grid, len(names), dtype), nodata=nodata) as dataset,
     ):
         dataset.descriptions = tuple(names)
         if radiometry:

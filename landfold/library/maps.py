@@ -21,7 +21,8 @@ def load_classifier(folder: Path | str, *, device: str = "auto") -> Bundle:
 
     Returns:
         ``classes`` and ``card`` describe it; ``probabilities`` takes windows, (n, channel, y, x), that
-        ``channels_of`` has made of reflectance.
+        ``channels_of`` has made of reflectance, and gives (n, class), or of a model of pixels (``card.unit``)
+        (n, class, row, column), the pixels at their centres.
 
     Raises:
         BundleError: the folder is incomplete or not what its card says.
@@ -49,7 +50,7 @@ def predict(
         scenes: scenes or folders of scenes.
         model: what `load_classifier` gave, or a model folder.
         folder: where the maps go.
-        stride_px: side of a map cell in pixels; None: the model's.
+        stride_px: side of a map cell in pixels; None: the model's. A model of pixels has no cells.
         layers: of margin, entropy and probabilities, what is written beside class and confidence; None: the model's.
         crs: metric CRS to warp the scenes into; None: they keep theirs.
         area: (x_min, y_min, x_max, y_max) in the CRS of the map: only this ground is read.
@@ -62,7 +63,8 @@ def predict(
         For each scene its name, whether it was mapped now or earlier, and the record of its map.
 
     Raises:
-        PredictError: scenes that could not be mapped, with the reasons, after all others were.
+        PredictError: scenes that could not be mapped, with the reasons, after all others were; or a stride for a model
+            of pixels.
     """
     changes: dict[str, Any] = {} if stride_px is None else {"stride_px": stride_px}
     if layers is not None:

@@ -27,7 +27,9 @@ from scipy.spatial.distance import pdist
 
 from landfold.core.errors import LandfoldError
 from landfold.folds.lists import read_fold_list
+from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
+from landfold.maps.inference import map_grid
 from landfold.patches.features import cell_features, patch_features
 
 METHOD = "area of applicability, Meyer and Pebesma 2021, doi:10.1111/2041-210X.13650"
@@ -64,6 +66,7 @@ class Applicability:
         threshold: the largest index inside the area.
         folds: the patches that each fold trains on.
         ensemble: the training patches of all folds.
+        size_px: side of the patches.
     """
 
     names: list[str]
@@ -77,9 +80,12 @@ class Applicability:
     threshold: float
     folds: list[cKDTree]
     ensemble: cKDTree
+    size_px: int
 
     @classmethod
-    def of(cls, features: pandas.DataFrame, labels: np.ndarray, sides: Sequence[pandas.Series]) -> "Applicability":
+    def of(
+        cls, features: pandas.DataFrame, labels: np.ndarray, sides: Sequence[pandas.Series], *, size_px: int
+    ) -> "Applicability":
         """Learn the area of applicability from the training patches.
 
         Args:
@@ -87,6 +93,7 @@ class Applicability:
             labels: class of every patch, in the same order.
             sides: for each fold ``train`` or another word for the patches, with their ids as index; a patch
                 that no fold trains on is not used.
+            size_px: side of the patches in pixels.
 
         Raises:
             ApplicabilityError: fewer than two training patches, one without a valid pixel, a fold that
@@ -117,6 +124,7 @@ class Applicability:
             threshold=float(np.float32(upper_whisker(training))),
             folds=trees,
             ensemble=cKDTree(points),
+            size_px=size_px,
         )
 
     @classmethod
@@ -132,7 +140,8 @@ class Applicability:
         table = pandas.read_parquet(patches)
         lists = [read_fold_list(folds / f"fold_{fold}.parquet", table["patch"]) for fold in range(k)]
         sides = [fold.set_index("patch")["side"] for fold in lists]
-        return cls.of(patch_features(table, normalized), table["label"].to_numpy(), sides)
+        features, size_px = patch_features(table, normalized), int(table["size_px"].iloc[0])
+        return cls.of(features, table["label"].to_numpy(), sides, size_px=size_px)
 
     def dissimilarity(self, values: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:
         """The dissimilarity index of windows: (window,) float32, NaN where a feature is.
@@ -192,28 +201,60 @@ def map_dissimilarity(
     folds: Callable[[Window], np.ndarray],
     data: Callable[[Window], np.ndarray],
     *,
-    size_px: int,
     stride_px: int,
+    cell_px: int,
 ) -> Iterator[DissimilarityStrip]:
-    """The dissimilarity of the window of every cell of a map, some rows of cells at a time.
+    """The dissimilarity of the ground of every cell of a map, some rows of cells at a time.
+
+    It is that of the window of `Applicability.size_px` pixels around the block of pixels that the cell lies in.
 
     Args:
         raster: the normalized scene.
         area: what `Applicability.of` learned.
         folds: gives for a window of the map the fold that held out the zone of each cell, (row, column); -1: none.
         data: gives for a window of the map which cells have a class, (row, column) bool.
-        size_px: side of the windows.
-        stride_px: side of a cell in pixels of the scene.
+        stride_px: side of a block in pixels of the scene.
+        cell_px: side of a cell of the map, by which blocks are divisible.
     """
-    for window, values in cell_features(raster, size_px=size_px, stride_px=stride_px):
+    cells = stride_px // cell_px
+    for block, values in cell_features(raster, size_px=area.size_px, stride_px=stride_px):
+        window = _cells_of(block, cells, map_grid(raster.grid, cell_px))
         here, fold = data(window), folds(window)
-        out_of_fold, ensemble = (np.full(here.shape, np.nan, dtype=np.float32) for _ in range(2))
-        values, fold = values[here], fold[here]
-        to_all = area.dissimilarity(values)
-        to_fold = to_all.copy()
-        to_fold[fold >= 0] = area.dissimilarity(values[fold >= 0], fold[fold >= 0])
-        out_of_fold[here], ensemble[here] = to_fold, to_all
+        with_data = _any_in_blocks(here, cells)
+        to_all = _of_blocks(area, values, with_data, -1)
+        ensemble = np.where(here, _to_cells(to_all, cells, here.shape), np.float32(np.nan))
+        out_of_fold = ensemble.copy()
+        for number in np.unique(fold[here & (fold >= 0)]):
+            own = here & (fold == number)
+            index = _of_blocks(area, values, _any_in_blocks(own, cells), int(number))
+            out_of_fold[own] = _to_cells(index, cells, here.shape)[own]
         yield DissimilarityStrip(window, out_of_fold, ensemble)
+
+
+def _cells_of(block: Window, cells: int, grid: Grid) -> Window:
+    """The cells of a map in a window of blocks of ``cells`` x ``cells`` each."""
+    top, left = block.row_off * cells, block.col_off * cells
+    bottom = min(top + block.height * cells, grid.height)
+    right = min(left + block.width * cells, grid.width)
+    return Window(left, top, right - left, bottom - top)
+
+
+def _of_blocks(area: Applicability, values: np.ndarray, chosen: np.ndarray, fold: int) -> np.ndarray:
+    """The index of the chosen blocks, (row, column) float32, NaN elsewhere."""
+    index = np.full(chosen.shape, np.nan, dtype=np.float32)
+    index[chosen] = area.dissimilarity(values[chosen], np.full(int(chosen.sum()), fold))
+    return index
+
+
+def _to_cells(blocks: np.ndarray, cells: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The value of its block for each cell."""
+    return blocks.repeat(cells, axis=0).repeat(cells, axis=1)[: shape[0], : shape[1]]
+
+
+def _any_in_blocks(cells: np.ndarray, side: int) -> np.ndarray:
+    """Whether any cell of each block is true."""
+    padded = np.pad(cells, [(0, -length % side) for length in cells.shape])
+    return padded.reshape(padded.shape[0] // side, side, -1, side).any(axis=(1, 3))
 
 
 def upper_whisker(indices: np.ndarray) -> float:

@@ -2,8 +2,9 @@
 
 The tags of every raster say what it was made from: ``MODEL_SHA256`` and ``STATISTICS_SHA256`` (of the scene's
 statistics), ``PARAMS_SHA256`` of the settings that decide its numbers, with those of the network and its training,
-``CODE_SHA256`` of the code, and ``LANDFOLD_VERSION``. The git commit is in no file: DVC hashes the files, and the
-commit itself holds those hashes. The digest of the code stands for it, and dvc.lock connects both.
+``CODE_SHA256`` of the code, and ``LANDFOLD_VERSION``; a class raster has ``SIEVE_PX`` too. The git commit is in no
+file: DVC hashes the files, and the commit itself holds those hashes. The digest of the code stands for it, and dvc.lock
+connects both.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,18 +22,24 @@ from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import METHOD, Applicability, map_dissimilarity
 from landfold.maps.classmap import NO_CLASS
-from landfold.maps.files import MapFiles
-from landfold.maps.inference import WindowClassifier, map_grid, predict_windows
+from landfold.maps.files import MapFiles, write_labels
+from landfold.maps.inference import WindowClassifier, map_grid, predict_scene
 from landfold.maps.polygons import write_polygons
 from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
 from landfold.network.card import ModelCard
 
-MAP_ROOMS = ("core", "geo", "patches", "folds", "network", "maps")
+MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
-NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid"}
+NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid", "sieve_px"}
 """Settings that decide the numbers in a raster; the others say which files there are."""
+
+
+PIXEL_BLOCK_PX = 4
+"""Side of the blocks of pixels whose dissimilarity is that of one window around them, in a map of pixels: neighbouring
+windows of 16 px have almost the same statistics, and the search takes 16 times less. It is 3 for windows of an odd
+side, which then have their centres on those of blocks."""
 
 
 class ExportError(LandfoldError):
@@ -47,6 +54,7 @@ class NormalizedScene:
         name: files begin with it; also the identifier of the STAC item.
         raster: open, channels in the order of the models' cards.
         statistics_sha256: digest of the statistics that normalized it.
+        labels: raster of its reference labels; None: there is none, or it is not wanted.
         acquired: date (YYYY-MM-DD) or RFC 3339 time; None if unknown, and then there is no STAC item.
     """
 
@@ -54,6 +62,7 @@ class NormalizedScene:
     raster: Raster
     statistics_sha256: str
     acquired: str | None = None
+    labels: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -141,13 +150,15 @@ def write_scene_map(
         {"MODEL_SHA256": models.sha256, "STATISTICS_SHA256": scene.statistics_sha256}, settings, models.card
     )
     grid = map_grid(scene.raster.grid, settings.stride_px)
-    main = MapFiles(folder / scene.name, grid, models.legend, settings.layers, tags)
+    main = MapFiles(folder / scene.name, grid, models.legend, settings.layers, settings.sieve_px, tags)
     maps = [main, replace(main, stem=folder / f"{scene.name}_ensemble")] if models.held_out else [main]
     cells = _write_predictions(maps, scene.raster, models, settings, progress)
     outside = _write_applicability(maps, scene.raster, models, settings) if models.area else [None]
-    files = [path for part in maps for path in part.write_styles()]
-    files += write_polygons(main.path("class"), main.path("confidence"), folder, scene.name, settings.polygons)
+    files = [path for part in maps for path in part.write_styles(models.area and models.area.threshold)]
+    files += write_polygons(*map(main.path, ("class", "confidence")), main.stem, settings.polygons, models.legend)
     files += [path for part in maps for path in part.rasters(with_applicability=models.area is not None)]
+    if scene.labels:
+        files += write_labels(folder / f"{scene.name}_labels.tif", scene.labels, models.legend, tags)
     if scene.acquired:
         acquired = [scene.acquired]
         files.append(write_item(folder, scene.name, files, acquired=acquired, classes=models.legend, lineage=tags))
@@ -178,13 +189,7 @@ def _write_predictions(
         The number of cells with data.
     """
     grid, cells = maps[0].grid, 0
-    strips = predict_windows(
-        raster,
-        models.classifiers,
-        settings.stride_px,
-        offsets=settings.offsets,
-        flips_and_rotations=settings.flips_and_rotations,
-    )
+    strips = predict_scene(raster, models.classifiers, settings)
     extra = [["padded"], ["disagreement"]] if models.held_out else [["padded", "disagreement"]]
     with ExitStack() as stack:
         writers = [stack.enter_context(part.open(*bands)) for part, bands in zip(maps, extra, strict=True)]
@@ -236,7 +241,8 @@ def _write_applicability(
         bands = ["dissimilarity", "applicable"]
         writers = [stack.enter_context(part.create_float("applicability", bands, **tags)) for part in maps]
         data = lambda window: classes.read_raw(window)[0] != NO_CLASS  # noqa: E731
-        sizes = {"size_px": models.card.size_px, "stride_px": settings.stride_px}
+        block_px = min(PIXEL_BLOCK_PX - area.size_px % 2, area.size_px)
+        sizes = {"stride_px": settings.stride_px or block_px, "cell_px": settings.stride_px or 1}
         for strip in map_dissimilarity(raster, area, folds, data, **sizes):
             cells += int(np.isfinite(strip.out_of_fold).sum())
             for i, (writer, values) in enumerate(zip(writers, (strip.out_of_fold, strip.ensemble), strict=False)):

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rasterio.features import sieve
 from rasterio.windows import Window
 from scipy.special import entr
 
 from landfold.geo.bands import Radiometry
 from landfold.geo.grid import Grid
+from landfold.geo.raster import Raster
 from landfold.geo.writer import RasterWriter, create_cog
 from landfold.maps.classmap import NO_CLASS
-from landfold.maps.style import write_class_styles, write_share_style
+from landfold.maps.style import write_class_styles, write_dissimilarity_style, write_share_style
 
 MOST_BYTES = 254
 """Up to so many classes are bytes; beyond, 255 would be a class, which many tools take for nodata."""
@@ -24,6 +26,12 @@ PERCENT = Radiometry(0.01, 0)
 float32, and half a percent is less than any calibration is good for."""
 
 NO_PERCENT = 255
+
+STEPS = 4096
+"""Confidence and the other measures are stored in steps of 1/4096: float32 of few digits takes about half the space."""
+
+SIEVE_TAG = "SIEVE_PX"
+"""Tag of a class raster: groups of fewer cells than this were merged into their neighbours; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class MapFiles:
         grid: the map's, one pixel a cell.
         legend: name to red, green and blue (0 to 255) of every class, in the order of the models' outputs.
         layers: setting ``export.layers``.
+        sieve_px: setting ``export.sieve_px``.
         tags: of every raster.
     """
 
@@ -42,6 +51,7 @@ class MapFiles:
     grid: Grid
     legend: Mapping[str, tuple[int, int, int]]
     layers: Sequence[str]
+    sieve_px: int
     tags: Mapping[str, str]
 
     def path(self, part: str) -> Path:
@@ -50,13 +60,16 @@ class MapFiles:
 
     @contextmanager
     def open(self, *extra: str) -> Iterator["MapWriter"]:
-        """Write class, confidence with the bands ``extra``, and the other layers; COGs at the end of the block."""
+        """Write class, confidence with the bands ``extra``, and the other layers; COGs at the end of the block.
+
+        The class raster alone is sieved, when all of it is there; its tag SIEVE_PX tells.
+        """
         dtype = "uint8" if len(self.legend) <= MOST_BYTES else "uint16"
         bands = ["confidence", *extra, *(name for name in ("margin", "entropy") if name in self.layers)]
         with ExitStack() as stack:
-            classes = stack.enter_context(
-                self._create("class", ["class"], dtype=dtype, nodata=NO_CLASS, overview_resampling="mode")
-            )
+            options = {"dtype": dtype, "nodata": NO_CLASS, "overview_resampling": "mode"}
+            tags = {SIEVE_TAG: str(self.sieve_px)}
+            classes = stack.enter_context(self._create("class", ["class"], tags, **options))
             classes.describe_classes(dict(enumerate(self.legend, 1)), dict(enumerate(self.legend.values(), 1)))
             confidence = stack.enter_context(self.create_float("confidence", bands))
             percent = None
@@ -66,6 +79,8 @@ class MapFiles:
                     self._create("probabilities", list(self.legend), overview_resampling="average", **options)
                 )
             yield MapWriter(classes, confidence, percent, bands)
+            if self.sieve_px > 1:
+                _sieve(classes, self.sieve_px)
 
     def create_float(self, part: str, bands: list[str], **tags: str) -> AbstractContextManager[RasterWriter]:
         """A raster of float32 bands, NaN where there is no data, with more tags."""
@@ -76,9 +91,12 @@ class MapFiles:
     ) -> AbstractContextManager[RasterWriter]:
         return create_cog(self.path(part), self.grid, bands, tags={**self.tags, **(tags or {})}, **options)
 
-    def write_styles(self) -> list[Path]:
-        """Write the styles of class and confidence; their paths are returned."""
-        return [*write_class_styles(self.path("class"), self.legend), write_share_style(self.path("confidence"))]
+    def write_styles(self, threshold: float | None) -> list[Path]:
+        """Write the styles of class and confidence, and with the ``threshold`` of applicability; gives the files."""
+        written = [*write_class_styles(self.path("class"), self.legend), write_share_style(self.path("confidence"))]
+        if threshold is not None:
+            written.append(write_dissimilarity_style(self.path("applicability"), threshold))
+        return written
 
     def rasters(self, *, with_applicability: bool) -> list[Path]:
         """All rasters of a finished map."""
@@ -108,10 +126,44 @@ class MapWriter:
         self.classes.write(window, number[None].astype(self.classes.dataset.dtypes[0]))
         layers = [probabilities.max(axis=2), *extra]
         layers += [_MEASURES[name](probabilities) for name in self.bands[len(layers) :]]
-        self.confidence.write(window, np.where(data, np.stack(layers), np.nan).astype(np.float32))
+        steps = np.rint(np.stack(layers) * STEPS) / STEPS
+        self.confidence.write(window, np.where(data, steps, np.nan).astype(np.float32))
         if self.percent:
             percent = np.where(data[..., None], np.rint(100 * probabilities), NO_PERCENT)
             self.percent.write(window, np.moveaxis(percent, 2, 0).astype(np.uint8))
+
+
+def _sieve(classes: RasterWriter, least_cells: int) -> None:
+    """Give groups of fewer cells than ``least_cells`` the class of their largest neighbour, as GDAL's sieve does.
+
+    Cells without a class are neighbours of none and stay as they are. Held are three arrays of the raster, and GDAL's
+    table of its groups: 1 GB for 10980 x 10980 cells in 9 million groups.
+    """
+    values = classes.dataset.read(1)
+    sieved = sieve(values, least_cells, mask=values != NO_CLASS)
+    classes.write(Window(0, 0, values.shape[1], values.shape[0]), sieved[None])
+
+
+def write_labels(
+    path: Path, labels: Path, legend: Mapping[str, tuple[int, int, int]], tags: Mapping[str, str]
+) -> list[Path]:
+    """Write the reference labels of a scene in the colours of its map, to look at beside it: a COG with its styles.
+
+    Args:
+        path: of the new raster, which ends in .tif.
+        labels: the class numbers that the patches stage wrote, 0 where there is no label.
+        legend: name to red, green and blue (0 to 255) of every class.
+        tags: of the raster.
+
+    Returns:
+        The files.
+    """
+    options = {"dtype": "uint8", "nodata": NO_CLASS, "overview_resampling": "mode", "tags": tags}
+    with Raster.open(labels) as source, create_cog(path, source.grid, ["class"], **options) as target:
+        target.describe_classes(dict(enumerate(legend, 1)), dict(enumerate(legend.values(), 1)))
+        for window in source.grid.blocks():
+            target.write(window, source.read_raw(window))
+    return [path, *write_class_styles(path, legend)]
 
 
 def margin(probabilities: np.ndarray) -> np.ndarray:

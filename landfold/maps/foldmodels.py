@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import geopandas
 import numpy as np
 import pandas
-import shapely
 from rasterio.crs import CRS
 
 from landfold.core.files import read_json
@@ -16,6 +14,7 @@ from landfold.geo.grid import Grid
 from landfold.network.card import ModelCard
 from landfold.network.errors import ModelError
 from landfold.network.model import Classifier
+from landfold.pixels.ground import zones_at
 
 
 def read_fold_cards(models: Path, folds: Path) -> list[ModelCard]:
@@ -62,9 +61,5 @@ def fold_of_cells(
         zone_of: gives the zone at x and y in that CRS.
         fold_of_zone: the fold that holds out each zone.
     """
-    columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
-    t = grid.transform
-    x, y = t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
-    centres = geopandas.GeoSeries(shapely.points(x.ravel(), y.ravel()), crs=grid.crs).to_crs(crs)
-    zones = pandas.Series(zone_of(centres.x.to_numpy(), centres.y.to_numpy()))
+    zones = pandas.Series(zones_at(grid, crs, zone_of).ravel())
     return zones.map(fold_of_zone).fillna(-1).to_numpy(np.int64).reshape(grid.shape)

@@ -19,6 +19,7 @@ from rasterio.windows import Window
 from landfold.core.errors import LandfoldError
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
+from landfold.maps.settings import ExportSettings
 from landfold.network.card import ModelCard
 
 STRIP_CELLS, STRIP_PX = 8, 128
@@ -59,10 +60,26 @@ class MapStrip:
     padded: np.ndarray
 
 
-def map_grid(scene: Grid, stride_px: int) -> Grid:
-    """The grid of the map; its last row and column may reach beyond the scene by less than a cell."""
+def map_grid(scene: Grid, stride_px: int | None) -> Grid:
+    """The grid of the map, the scene's own for None; its last row and column may reach out by less than a cell."""
+    stride_px = stride_px or 1
     rows, columns = ceil(scene.height / stride_px), ceil(scene.width / stride_px)
     return scene.cells(offset_px=0, stride_px=stride_px, rows=rows, columns=columns)
+
+
+def check_cells(card: ModelCard, stride_px: int | None) -> None:
+    """Refuse a stride that a model of pixels has no use for, or at which windows cannot be centred on cells.
+
+    Raises:
+        InferenceError: see above.
+    """
+    if card.model.of_pixels:
+        if stride_px is not None:
+            raise InferenceError(
+                f"export.stride_px is {stride_px}, but the model maps the scene's own pixels: set it to null"
+            )
+        return
+    check_stride(card.size_px, stride_px)
 
 
 def check_stride(size_px: int, stride_px: int) -> None:
@@ -95,6 +112,28 @@ def shifts_px(stride_px: int, offsets: int) -> list[int]:
     return [(1 if part > 0 else -1) * ((abs(part) + offsets) // (2 * offsets)) for part in parts]
 
 
+def predict_scene(
+    raster: Raster, classifiers: Sequence[WindowClassifier], settings: ExportSettings
+) -> Iterator[MapStrip]:
+    """The probabilities of a normalized scene by every model, part by part: of its pixels or of cells.
+
+    Raises:
+        InferenceError: see `check_cells`, `predict_pixels` and `predict_windows`.
+    """
+    check_cells(classifiers[0].card, settings.stride_px)
+    if classifiers[0].card.model.of_pixels:
+        from landfold.maps.pixels import predict_pixels  # torch, which mapping mapped scenes again does not need
+
+        return predict_pixels(raster, classifiers, flips_and_rotations=settings.flips_and_rotations)
+    return predict_windows(
+        raster,
+        classifiers,
+        settings.stride_px,
+        offsets=settings.offsets,
+        flips_and_rotations=settings.flips_and_rotations,
+    )
+
+
 def predict_windows(
     raster: Raster,
     models: Sequence[WindowClassifier],
@@ -116,7 +155,7 @@ def predict_windows(
         InferenceError: the scene's channels are not those that a model was trained on, models differ, or
             windows cannot be centred on cells.
     """
-    _check_models(raster, models)
+    check_models(raster, models)
     size_px = models[0].card.size_px
     check_stride(size_px, stride_px)
     layout = _Layout(size_px, stride_px, shifts_px(stride_px, offsets))
@@ -172,7 +211,13 @@ def _predict_part(
     return MapStrip(cells, total / np.float32(count), valid, (missing / count).astype(np.float32))
 
 
-def _check_models(raster: Raster, models: Sequence[WindowClassifier]) -> None:
+def check_models(raster: Raster, models: Sequence[WindowClassifier]) -> None:
+    """Refuse models that do not fit the scene or each other.
+
+    Raises:
+        InferenceError: the scene's channels are not those that a model was trained on, or models differ in classes or
+            windows.
+    """
     card = models[0].card
     for other in (model.card for model in models):
         if list(raster.names) != other.channels:
@@ -180,7 +225,7 @@ def _check_models(raster: Raster, models: Sequence[WindowClassifier]) -> None:
                 f"{raster.dataset.name}: channels {', '.join(raster.names)}; "
                 f"the model of fold {other.fold} expects {', '.join(other.channels)}"
             )
-        if (other.classes, other.size_px) != (card.classes, card.size_px):
+        if (other.classes, other.size_px, other.core_px) != (card.classes, card.size_px, card.core_px):
             raise InferenceError(
                 f"the models of folds {card.fold} and {other.fold} differ in classes or size_px; run dvc repro"
             )

@@ -21,6 +21,7 @@ from landfold.geo.lattice import bounds_in, cells_under, lattice_over, shared_la
 from landfold.geo.raster import Raster
 from landfold.geo.writer import create_cog
 from landfold.maps.classmap import NO_CLASS
+from landfold.maps.files import SIEVE_TAG
 from landfold.maps.stac import write_item
 from landfold.maps.style import write_class_styles, write_share_style
 
@@ -77,9 +78,11 @@ def write_mosaic(
             [stack.enter_context(Raster.open(folder / f"{scene}_{part}.tif")) for part in PARTS] for scene in scenes
         ]
         grid, dtype = _mosaic_grid([pair[0].grid for pair in maps], crs, cell_m), maps[0][0].dataset.dtypes[0]
+        sieved = {SIEVE_TAG: maps[0][0].dataset.tags()[SIEVE_TAG]}
         classes = stack.enter_context(
-            create_cog(rasters[0], grid, ["class"], dtype=dtype, nodata=NO_CLASS, tags=tags, overview_resampling="mode")
-        )
+            create_cog(rasters[0], grid, ["class"], dtype=dtype, nodata=NO_CLASS, tags=tags | sieved,
+                       overview_resampling="mode")
+        )  # fmt: skip
         classes.describe_classes(dict(enumerate(legend, 1)), dict(enumerate(legend.values(), 1)))
         confidence = stack.enter_context(
             create_cog(rasters[1], grid, ["confidence"], dtype="float32", nodata=np.nan, tags=tags,

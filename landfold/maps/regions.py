@@ -21,7 +21,7 @@ class Runs:
     Attributes:
         height: rows of the raster.
         width: columns of the raster.
-        starts: (run,) int64, the position of a run's first cell, counted along the rows.
+        starts: (run,) the position of a run's first cell, counted along the rows; int32 where that is enough.
         numbers: (run,) the class of its cells, or NO_CLASS.
     """
 
@@ -31,16 +31,17 @@ class Runs:
     numbers: np.ndarray
 
     @classmethod
-    def of(cls, strips: Iterable[np.ndarray], width: int) -> "Runs":
+    def of(cls, strips: Iterable[np.ndarray], height: int, width: int) -> "Runs":
         """The runs of a raster that comes in strips of whole rows, (y, x) whole numbers each."""
-        starts, numbers, position = [np.empty(0, np.int64)], [], 0
+        starts, numbers, position = [], [], 0
+        whole = np.int32 if height * width <= np.iinfo(np.int32).max else np.int64
         for strip in strips:
             first = np.ones(strip.shape, dtype=bool)
             first[:, 1:] = strip[:, 1:] != strip[:, :-1]
-            starts.append(np.flatnonzero(first) + position)
+            starts.append((np.flatnonzero(first) + position).astype(whole))
             numbers.append(strip[first])
             position += strip.size
-        return cls(position // width, width, np.concatenate(starts), np.concatenate(numbers))
+        return cls(height, width, np.concatenate(starts), np.concatenate(numbers))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -52,16 +53,20 @@ class Runs:
         return slice(*np.searchsorted(self.starts, [first * self.width, last * self.width]))
 
     def side_by_side(self) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs of runs that follow each other in a row: left and right, (pair) int64 each."""
-        right = np.flatnonzero(self.starts % self.width)
+        """All pairs of runs that follow each other in a row: left and right, (pair) each."""
+        right = np.flatnonzero(self.starts % self.width).astype(self.starts.dtype)
         return right - 1, right
 
     def one_above_other(self) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs of runs in successive rows that share a column: upper and lower, (pair) int64 each."""
+        """All pairs of runs in successive rows that share a column: upper and lower, (pair) each."""
         # Two runs first meet where one of them begins: the lower one, or the upper one, seen a row further down.
         upper_begins = self.starts[self.starts < (self.height - 1) * self.width] + self.width
         meet = _sorted_unique(np.concatenate([self.starts[self.starts >= self.width], upper_begins]))
-        return tuple(np.searchsorted(self.starts, cells, side="right") - 1 for cells in (meet - self.width, meet))
+        return self._at(meet - self.width), self._at(meet)
+
+    def _at(self, cells: np.ndarray) -> np.ndarray:
+        """The run of each cell, cells by their position."""
+        return (np.searchsorted(self.starts, cells, side="right") - 1).astype(self.starts.dtype)
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,9 @@ def find_regions(runs: Runs, least_cells: int = 1) -> Regions:
     region = _connected(len(runs.starts), upper[equal], lower[equal])
     numbers, cells = runs.numbers[_first_members(region)], np.bincount(region, weights=runs.lengths).astype(np.int64)
     if least_cells > 1:
-        left, right = runs.side_by_side()
-        pairs = region[np.concatenate([upper[~equal], left])], region[np.concatenate([lower[~equal], right])]
+        beside = zip((upper[~equal], lower[~equal]), runs.side_by_side(), strict=True)
+        pairs = _distinct(*(region[np.concatenate(sides)] for sides in beside), numbers)
+        del upper, lower, equal
         merged_into, numbers, cells = _merge(numbers, cells, pairs, least_cells)
         region = merged_into[region]
     named = numbers != NO_CLASS
@@ -103,13 +109,12 @@ def find_regions(runs: Runs, least_cells: int = 1) -> Regions:
 def _merge(
     numbers: np.ndarray, cells: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], least_cells: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Merge small regions into their neighbours.
+    """Merge small regions into their neighbours; ``pairs`` are all of neighbours, each once.
 
     Returns:
         For each region which of the remaining ones it is part of; numbers and cells of the remaining ones.
     """
     merged_into = np.arange(len(numbers))
-    pairs = _distinct(*pairs, numbers)
     while True:
         one, other = np.concatenate(pairs), np.concatenate(pairs[::-1])
         small = cells[one] < least_cells
@@ -137,13 +142,18 @@ def _distinct(one: np.ndarray, other: np.ndarray, numbers: np.ndarray) -> tuple[
     """Each pair of two regions with a class once."""
     named = (numbers[one] != NO_CLASS) & (numbers[other] != NO_CLASS)
     low, high = np.minimum(one, other)[named].astype(np.int64), np.maximum(one, other)[named]
-    return np.divmod(_sorted_unique(low * len(numbers) + high), len(numbers))
+    low *= len(numbers)
+    low += high
+    low, high = np.divmod(_sorted_unique(low), len(numbers))
+    return low.astype(one.dtype), high.astype(one.dtype)
 
 
 def _sorted_unique(values: np.ndarray) -> np.ndarray:
-    """The result of numpy.unique, whose hashing takes five times as long on millions of different numbers."""
-    values = np.sort(values, kind="stable")
-    return values[np.diff(values, prepend=-1) > 0]
+    """The result of numpy.unique, whose hashing takes five times as long on millions of numbers; sorts in place."""
+    values.sort(kind="stable")
+    first = np.ones(len(values), dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=first[1:])
+    return values[first]
 
 
 def _connected(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:

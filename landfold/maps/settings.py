@@ -14,6 +14,9 @@ class PolygonSettings(Settings):
     """files of polygons: gpkg and flatgeobuf in the scene's CRS, geojson in WGS 84; []: none"""
     min_area_m2: float = Field(ge=0, le=1e15)
     """smallest mapping unit, square metres: a smaller region is merged into its largest neighbour; 0: none is"""
+    simplify_m: float = Field(ge=0, le=1e6)
+    """edges have fewer corners: those that span less than the square of so many metres go; neighbours still fit, and
+    areas add up; 0: edges follow the map's cells"""
 
     @field_validator("formats")
     @classmethod
@@ -26,7 +29,7 @@ class PolygonSettings(Settings):
 class ExportSettings(Settings):
     """Section ``export`` of params.yaml."""
 
-    stride_px: int = Field(ge=1, le=100_000)
+    stride_px: int | None = Field(ge=1, le=100_000)
     """side of a map cell in pixels of the scene; even if patches.size_px is even, odd if it is odd"""
     offsets: int = Field(ge=1, le=100)
     """n: n x n windows in each cell, spread about its centre, whose probabilities are averaged; 1: one, centred"""
@@ -34,6 +37,8 @@ class ExportSettings(Settings):
     """test-time augmentation: whether to average over the eight flips and rotations (D4) of each window"""
     min_valid: float = Field(ge=0, le=1)
     """a cell with a smaller share of valid pixels is nodata"""
+    sieve_px: int = Field(ge=0, le=1_000_000)
+    """groups of fewer map cells of one class, side by side, take the class of their largest neighbour; 0: none do"""
     layers: list[Literal["margin", "entropy", "probabilities"]]
     """layers beside class and confidence: bands margin and entropy, a raster of all classes' probabilities"""
     applicability: bool

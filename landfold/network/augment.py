@@ -45,20 +45,24 @@ class AugmentationParams:
         return AugmentationParams(*(None if drawn is None else drawn[rows] for drawn in vars(self).values()))
 
 
-def augment(windows: torch.Tensor, params: AugmentationParams) -> torch.Tensor:
-    """Augmented copy of windows (n, channel, y, x)."""
+def augment(
+    windows: torch.Tensor, target: torch.Tensor, params: AugmentationParams
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Augmented copies of windows (n, channel, y, x) and of their classes; those of pixels turn with them."""
     device = windows.device
     if params.symmetries is not None:
-        windows = flip_rotate(windows, params.symmetries.to(device))
+        symmetries = params.symmetries.to(device)
+        windows = flip_rotate(windows, symmetries)
+        target = flip_rotate(target, symmetries) if target.ndim == 3 else target
     if params.gains is not None and params.offsets is not None:
         windows = jitter(windows, params.gains.to(device), params.offsets.to(device))
     if params.dropped is not None:
         windows = windows.masked_fill(params.dropped.to(device)[:, :, None, None], 0)
-    return windows
+    return windows, target
 
 
 def flip_rotate(windows: torch.Tensor, symmetries: torch.Tensor) -> torch.Tensor:
-    """Apply one of the eight symmetries of the square (the group D4) to each of the windows (n, channel, y, x).
+    """Apply one of the eight symmetries of the square (the group D4) to each of the windows (n, ..., y, x).
 
     A symmetry from 0 to 7 is symmetry % 4 rotations by 90 degrees, after a horizontal flip from 4 on.
     """

@@ -6,6 +6,10 @@ from typing import Any
 from landfold.core.files import write_json
 from landfold.core.settings import Settings
 from landfold.network.settings import ModelSettings
+from landfold.patches.settings import PatchSettings
+
+PIXELS_PX = 64
+"""Side of the squares of pixels that a network of surroundings predicts at once where it is served."""
 
 
 class ModelCard(Settings):
@@ -24,7 +28,7 @@ class ModelCard(Settings):
     size_px: int
     """side of the input window in pixels"""
     core_px: int
-    """side of the core, the area that the class describes, in pixels"""
+    """side of the core in pixels: what the class of a patch describes, or whose pixels are predicted"""
     resolution_m: float
     """pixel size in metres"""
     k: int
@@ -40,6 +44,20 @@ class ModelCard(Settings):
     train: dict[str, Any]
     """section ``train`` of params.yaml"""
 
+    @property
+    def margin_px(self) -> int:
+        """Pixels between the edge of the window and its core."""
+        return (self.size_px - self.core_px) // 2
+
     def save(self, folder: Path) -> None:
         """Write model.json into an existing folder."""
         write_json(folder / "model.json", self.model_dump())
+
+
+def window_px(model: ModelSettings, patches: PatchSettings) -> tuple[int, int]:
+    """Side of the network's windows, and of their cores, in pixels."""
+    if model.kind == "classifier":
+        return patches.size_px, patches.core_px
+    if model.kind == "segmentation":
+        return model.window_px, model.window_px // 2
+    return PIXELS_PX + 2 * (max(model.boxes_px, default=1) // 2), PIXELS_PX

@@ -1,12 +1,12 @@
-"""Patches as arrays, in memory or memory-mapped from a temporary file, and batches of them."""
+"""Patches as arrays, in memory or memory-mapped from a temporary file, and batches of examples."""
 
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import inf, prod
 from pathlib import Path
 
@@ -16,21 +16,12 @@ import torch
 from lightning_fabric import Fabric
 from rasterio.windows import Window
 
-from landfold.folds.lists import read_fold_list
 from landfold.geo.windows import scenes_of
 from landfold.network.distributed import all_gather
 from landfold.network.errors import DatasetError
 
-
-def read_fold(patches: Path, sides: Path) -> pandas.DataFrame:
-    """The table of patches with the ``zone`` and ``side`` (train, validation, buffer or test) of one fold.
-
-    Raises:
-        FoldError: the list of the fold is absent or not of these patches.
-    """
-    table = pandas.read_parquet(patches)
-    fold = read_fold_list(sides, table["patch"])
-    return table.assign(zone=fold["zone"], side=fold["side"])
+IGNORED = -100
+"""The class of a pixel that counts neither in the loss nor in a score: torch's own number for that."""
 
 
 def load_windows(
@@ -65,7 +56,7 @@ def load_windows(
         if not channels:
             channels = list(raster.names)
             size = int(places["size_px"].iloc[0])
-            windows = _allocate((len(places), len(channels), size, size), cache_gb, scratch, file)
+            windows = allocate((len(places), len(channels), size, size), cache_gb, scratch, file)
         for place in part.sort_values(["row", "column"]).itertuples():
             window = Window(place.column, place.row, place.size_px, place.size_px)
             windows[place.Index] = raster.read_raw(window)
@@ -74,8 +65,21 @@ def load_windows(
     return windows, channels
 
 
-def _allocate(shape: tuple[int, ...], cache_gb: float, scratch: Path | None, file: Path | None) -> np.ndarray:
-    """An array to fill, in memory or in a file."""
+def allocate(
+    shape: tuple[int, ...], cache_gb: float, scratch: Path | None, file: Path | None = None, *, what: str = "patches"
+) -> np.ndarray:
+    """An array of float32 to fill, in memory or in a file; see `load_windows`.
+
+    Args:
+        shape: of the array.
+        cache_gb: an array of more GB is memory-mapped from a file without a name.
+        scratch: folder for that file.
+        file: map this file in any case.
+        what: what it holds, for the message.
+
+    Raises:
+        DatasetError: memory runs out.
+    """
     size_gb = 4 * prod(shape) / 1e9
     if file is not None or size_gb > cache_gb:
         if scratch is not None:
@@ -87,7 +91,7 @@ def _allocate(shape: tuple[int, ...], cache_gb: float, scratch: Path | None, fil
         return np.empty(shape, dtype=np.float32)
     except MemoryError:
         raise DatasetError(
-            f"the patches take {size_gb:.1f} GB, which is more than the free memory; lower machine.cache_gb "
+            f"the {what} take {size_gb:.1f} GB, which is more than the free memory; lower machine.cache_gb "
             f"({cache_gb:g}) so that they are memory-mapped"
         ) from None
 
@@ -116,50 +120,52 @@ def shared_windows(
     yield windows, channels
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Some of the windows with their classes; a window is copied only into its batch."""
+class Examples(ABC):
+    """What a network learns from or is scored on, in batches."""
 
-    windows: np.ndarray
-    """(patch, channel, y, x) float32 of all patches"""
-    labels: np.ndarray
-    """(patch,) int64, class numbers of all patches"""
-    chosen: np.ndarray
-    """(n,) int64, positions of these examples among the patches"""
-
-    @classmethod
-    def of(cls, windows: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None) -> "Examples":
-        """Those where ``mask`` (patch,) is true, or all."""
-        return cls(windows, labels, np.arange(len(labels)) if mask is None else np.flatnonzero(mask))
+    targets: np.ndarray
+    """(n,) int64, the class of each example; of a window of pixels that of the pixel for which it is drawn"""
 
     def __len__(self) -> int:
         """Number of examples."""
-        return len(self.chosen)
+        return len(self.targets)
 
-    @property
-    def targets(self) -> np.ndarray:
-        """Class numbers of the examples, (n,) int64."""
-        return self.labels[self.chosen]
+    def views(self, order: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+        """What an epoch gathers of the examples at some positions, (n, ...) int64; by default the positions.
+
+        Args:
+            order: (n,) int64, positions.
+            random: generator, for examples that are not the same in every epoch.
+        """
+        del random
+        return order
+
+    @abstractmethod
+    def gather(self, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The input of the network and the classes of some examples.
+
+        Args:
+            part: (n,) int64, positions, or some of what `views` gives.
+
+        Returns:
+            (n, ...) float32, and (n,) or for windows of pixels (n, y, x) int64, `IGNORED` where there is no class.
+        """
 
     def batches(
         self, parts: Sequence[torch.Tensor], device: torch.device
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Windows and class numbers of each part, on the device.
+        """Input and classes of each part, on the device.
 
-        A thread copies the next part while the caller works on this one; with memory-mapped windows it waits for the
+        A thread gathers the next part while the caller works on this one; with memory-mapped windows it waits for the
         disk.
 
         Args:
             parts: int64 positions within these examples.
             device: where the batches go.
         """
-        pin = device.type == "cuda"
-        windows = torch.from_numpy(self.windows)
-        chosen, targets = torch.from_numpy(self.chosen), torch.from_numpy(self.targets)
 
-        def gather(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            batch, target = windows[chosen[part]], targets[part]
-            return (batch.pin_memory(), target.pin_memory()) if pin else (batch, target)
+        def gather(part: torch.Tensor) -> list[torch.Tensor]:
+            return [tensor.pin_memory() if device.type == "cuda" else tensor for tensor in self.gather(part)]
 
         with ThreadPoolExecutor(1) as thread:
             ahead = deque(thread.submit(gather, part) for part in parts[:1])
@@ -167,3 +173,24 @@ class Examples:
                 batch, target = ahead.popleft().result()
                 ahead.extend(thread.submit(gather, part) for part in parts[number + 1 : number + 2])
                 yield batch.to(device, non_blocking=True), target.to(device, non_blocking=True)
+
+
+class ArrayExamples(Examples):
+    """Some rows of an array with a class each; a row is copied only into its batch."""
+
+    def __init__(self, values: np.ndarray, labels: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Those where ``mask`` is true, or all.
+
+        Args:
+            values: (n, channel, y, x) windows or (n, feature) float32.
+            labels: (n,) or (n, y, x) int64, class numbers.
+            mask: (n,) bool.
+        """
+        self._values = torch.from_numpy(values)
+        self._chosen = torch.arange(len(labels)) if mask is None else torch.from_numpy(np.flatnonzero(mask))
+        self.targets = labels if mask is None else labels[mask]
+        self._targets = torch.from_numpy(self.targets)
+
+    def gather(self, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows and class numbers."""
+        return self._values[self._chosen[part]], self._targets[part]

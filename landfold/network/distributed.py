@@ -38,6 +38,7 @@ def launch(settings: TrainSettings, device: str, *, fold: int) -> Fabric:
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
+    torch.set_num_threads(1)  # more would change the last digits; cores are used by folds side by side
     torch.manual_seed(settings.seed + fold)
     # Buffers are not sent around with every batch: GPUs share the statistics of batch normalization anyway
     strategy = DDPStrategy(broadcast_buffers=False) if devices * settings.nodes > 1 else "auto"

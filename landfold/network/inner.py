@@ -1,5 +1,7 @@
 """An inner split of the training zones, for early stopping: the validation fold never chooses an epoch."""
 
+import warnings
+
 import numpy as np
 import pandas
 import shapely
@@ -40,7 +42,9 @@ def inner_split(table: pandas.DataFrame, train: np.ndarray, *, parts: int, seed:
     parts = min(parts, int(np.unique(labels, return_counts=True)[1].max()))
     splitter = StratifiedGroupKFold(max(parts, 2), shuffle=True, random_state=seed)
     folds = np.full(len(own), 1, dtype=np.int64)
-    folds[next(splitter.split(zones, labels, zones))[1]] = 0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # the zones stage has told
+        folds[next(splitter.split(zones, labels, zones))[1]] = 0
     if not (folds == 0).any():
         raise TrainingError(
             f"train.early_stopping: {count} training zones of very unequal size leave the inner part empty; "

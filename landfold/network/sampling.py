@@ -1,38 +1,40 @@
-"""Which patches an epoch shows, in which order, and in how many batches."""
+"""Which examples an epoch shows, in which order, and in how many batches."""
 
 from math import ceil
 
 import torch
 
 
-def batch_count(patches: int, batch_size: int, processes: int = 1) -> int:
+def batch_count(examples: int, batch_size: int, processes: int = 1) -> int:
     """Number of batches in an epoch.
 
-    Batches are of equal size, give or take one patch: a last batch of a single patch would fail in batch
-    normalization. Each process gets at least one patch of every batch.
+    Batches are of equal size, give or take one example: a last batch of a single one would fail in batch
+    normalization. Each process gets at least one example of every batch.
     """
-    return min(ceil(patches / batch_size), patches // max(2, processes))
+    return min(ceil(examples / batch_size), examples // max(2, processes))
 
 
-def epoch_order(labels: torch.Tensor, sampling: str, random: torch.Generator) -> torch.Tensor:
-    """Patches that one epoch shows, in order.
+def epoch_order(labels: torch.Tensor, sampling: str, size: int | None, random: torch.Generator) -> torch.Tensor:
+    """Examples that one epoch shows, in order.
 
     Args:
-        labels: (patch,) int64, the class of each training patch.
-        sampling: ``shuffled``: each patch once; ``balanced``: as many draws with replacement, all classes that occur
+        labels: (example,) int64, the class of each training example.
+        sampling: ``shuffled``: each at most once; ``balanced``: draws with replacement, all classes that occur
             equally likely.
+        size: how many; None, or more than there are: as many as there are.
         random: generator of the order.
 
     Returns:
-        (patch,) int64, positions in ``labels``.
+        (n,) int64, positions in ``labels``.
     """
+    size = min(size or len(labels), len(labels))
     if sampling == "shuffled":
-        return torch.randperm(len(labels), generator=random)
-    # torch.multinomial takes at most 2 ** 24 patches
+        return torch.randperm(len(labels), generator=random)[:size]
+    # torch.multinomial takes at most 2 ** 24 examples
     by_class = torch.argsort(labels, stable=True)
     counts = torch.bincount(labels)
     starts = counts.cumsum(0) - counts
     present = counts.nonzero().ravel()
-    drawn = present[torch.randint(len(present), (len(labels),), generator=random)]
-    within = (torch.rand(len(labels), generator=random, dtype=torch.float64) * counts[drawn]).long()
+    drawn = present[torch.randint(len(present), (size,), generator=random)]
+    within = (torch.rand(size, generator=random, dtype=torch.float64) * counts[drawn]).long()
     return by_class[starts[drawn] + within]

@@ -1,11 +1,11 @@
 """Sections ``model``, ``train`` and ``machine`` of params.yaml."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from landfold.core.errors import did_you_mean
-from landfold.core.settings import Settings
+from landfold.core.settings import Settings, used_or_null
 
 RESNETS = {
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"),
@@ -21,22 +21,45 @@ _FAMILIES = """
     swin_{b,s,t} swin_v2_{b,s,t} vgg{11,11_bn,13,13_bn,16,16_bn,19,19_bn} vit_b_{16,32} vit_h_14 vit_l_{16,32}
 """
 
-CLASSIFIERS = RESNETS | {
-    start + end
-    for family in _FAMILIES.split()
-    for start, _, ends in [family.rstrip("}").partition("{")]
-    for end in ends.split(",")
-}
+_ENCODER_FAMILIES = """
+    densenet{121,161,169,201} dpn{68,68b,92,98,107,131} efficientnet-b{0,1,2,3,4,5,6,7} inceptionresnetv2 inceptionv4
+    mit_b{0,1,2,3,4,5} mobilenet_v2 resnet{18,34,50,101,152} resnext50_32x4d resnext101_32x{4d,8d,16d,32d,48d}
+    se_resnet{50,101,152} se_resnext50_32x4d se_resnext101_32x4d senet154 vgg{11,11_bn,13,13_bn,16,16_bn,19,19_bn}
+    xception
+"""
+
+
+def _names(families: str) -> set[str]:
+    """The names that a list such as ``vgg{11,13}`` stands for."""
+    parts = [family.rstrip("}").partition("{") for family in families.split()]
+    return {start + end for start, _, ends in parts for end in ends.split(",")}
+
+
+CLASSIFIERS = RESNETS | _names(_FAMILIES)
 """Names of all classifiers of torchvision, so that settings are checked without importing it; a test compares them."""
+
+ENCODERS = _names(_ENCODER_FAMILIES)
+"""Encoders of segmentation-models-pytorch, but for those that it gives up (timm-...) and for MobileOne, which has two
+first convolutions; a test compares them."""
+
+TIMM = "tu-"
+"""How the names of encoders begin that segmentation-models-pytorch takes from timm."""
+
+DECODERS = {"unet": 1, "unetplusplus": 2, "manet": 1, "linknet": 1, "fpn": 3, "deeplabv3plus": 3}
+"""Decoders of segmentation-models-pytorch that take small windows, and the least depth of the encoder for each."""
 
 
 class TrainSettings(Settings):
     """Section ``train`` of params.yaml."""
 
     epochs: int = Field(ge=1, le=1_000_000)
-    """passes over the training patches"""
+    """how many epochs"""
+    epoch_size: int | None = Field(ge=2, le=10**12)
+    """patches, pixels or windows that an epoch shows, drawn at random; null: all patches or pixels, once"""
+    max_pixels: int | None = Field(ge=2, le=10**10)
+    """labels.unit pixel: a training learns from at most so many labelled pixels, drawn at random; null in unit patch"""
     batch_size: int = Field(ge=2, le=1_000_000)
-    """patches in one step, over all processes; lower it when memory runs out"""
+    """patches, pixels or windows in one step, over all processes; lower it when memory runs out"""
     learning_rate: float = Field(gt=0, le=100)
     """highest learning rate of AdamW"""
     weight_decay: float = Field(ge=0, le=100)
@@ -112,15 +135,43 @@ class MachineSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Section ``model`` of params.yaml. A field that the backbone does not use is null, so that none is ignored."""
+    """Section ``model`` of params.yaml. A field that the kind does not use is null, so that none is ignored."""
 
-    backbone: str
-    """torchvision's name of a classifier, such as resnet18"""
-    weights: str = Field(min_length=1)
-    """none: random; imagenet: torchvision's; else the path of a checkpoint (.pth or .safetensors)"""
-    partial_weights: bool
+    USES: ClassVar[dict[str, set[str]]] = {
+        "surroundings": {"boxes_px", "bins", "hidden", "noise"},
+        "segmentation": {"backbone", "decoder", "depth", "window_px", "weights", "partial_weights", "stem"},
+        "classifier": {"backbone", "weights", "partial_weights", "stem"},
+    }
+    """kind: the fields that it needs; a ResNet as a classifier needs RESNET_FIELDS, too"""
+
+    RESNET_FIELDS: ClassVar[tuple[str, ...]] = ("kernel_px", "stride_px", "pooling", "blocks")
+
+    kind: Literal["surroundings", "segmentation", "classifier"]
+    """surroundings: each pixel by its channels and their means and deviations around it; segmentation: encoder and
+    decoder; classifier: one class for a patch"""
+    dropout: float = Field(ge=0, lt=1)
+    """share of features dropped while training: after each hidden layer, or before the last layer"""
+    boxes_px: list[Annotated[int, Field(ge=3, le=255)]] | None
+    """surroundings: sides of the boxes around each pixel, odd, rising"""
+    bins: int | None = Field(ge=1, le=64)
+    """surroundings: each feature is coded piecewise linearly between so many quantiles of the training pixels"""
+    hidden: list[Annotated[int, Field(ge=1, le=65_536)]] | None
+    """surroundings: sizes of the hidden layers"""
+    noise: float | None = Field(ge=0, le=10)
+    """surroundings: Gaussian noise on the features while training, in their standard deviations"""
+    backbone: str | None
+    """classifier: torchvision's name, such as resnet18; segmentation: an encoder, also timm's after tu-"""
+    decoder: str | None
+    """segmentation: the decoder: unet, unetplusplus, manet, linknet, fpn or deeplabv3plus"""
+    depth: int | None = Field(ge=1, le=5)
+    """segmentation: how often the encoder halves the resolution"""
+    window_px: int | None = Field(ge=2, le=4096)
+    """segmentation: side of the windows that are learned from; the map takes their central halves"""
+    weights: str | None = Field(min_length=1)
+    """none: random; imagenet: torchvision's or the encoder's; else the path of a checkpoint (.pth or .safetensors)"""
+    partial_weights: bool | None
     """whether weights that lack layers of the network or have others are used as far as they fit, or refused"""
-    stem: Literal["averaged", "by_name"]
+    stem: Literal["averaged", "by_name"] | None
     """how pretrained RGB kernels fill the first convolution: their mean in every channel, or R, G and B
     kernels at those bands and the mean elsewhere; both scaled by 3/C"""
     kernel_px: Literal[3, 7] | None
@@ -131,29 +182,73 @@ class ModelSettings(Settings):
     """ResNets: halve the resolution after the first convolution, as torchvision does"""
     blocks: int | None = Field(ge=1, le=4)
     """ResNets: groups of residual blocks; 4 is torchvision's, fewer suit small windows and few patches"""
-    dropout: float = Field(ge=0, lt=1)
-    """share of features dropped before the last layer while training"""
 
-    @field_validator("backbone")
-    @classmethod
-    def _is_a_classifier(cls, name: str) -> str:
-        if name not in CLASSIFIERS:
-            hint = did_you_mean(name, CLASSIFIERS) or "; resnet18, resnet34 and resnet50 are three"
-            raise ValueError(f"torchvision has no classifier of this name{hint}")
-        return name
+    @property
+    def of_pixels(self) -> bool:
+        """Whether it gives each pixel a class, and not a patch."""
+        return self.kind != "classifier"
 
     @model_validator(mode="after")
-    def _fields_of_the_backbone(self) -> Self:
-        used = self.backbone in RESNETS
-        for field in ("kernel_px", "stride_px", "pooling", "blocks"):
-            if used and getattr(self, field) is None:
-                raise ValueError(f"backbone: {self.backbone} needs {field}, which is null")
-            if not used and getattr(self, field) is not None:
-                raise ValueError(f"backbone: {self.backbone} has no use for {field}: set it to null")
+    def _backbone_is_known(self) -> Self:
+        if self.kind == "classifier" and self.backbone is not None and self.backbone not in CLASSIFIERS:
+            hint = did_you_mean(self.backbone, CLASSIFIERS) or "; resnet18, resnet34 and resnet50 are three"
+            raise ValueError(f"backbone: torchvision has no classifier '{self.backbone}'{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _fields_of_the_kind(self) -> Self:
+        used = self.USES[self.kind]
+        for field in sorted(set().union(*self.USES.values())):
+            used_or_null(f"kind: {self.kind}", field, getattr(self, field), field in used)
+        resnet = self.kind == "classifier" and self.backbone in RESNETS
+        for field in self.RESNET_FIELDS:
+            what = f"backbone: {self.backbone}" if self.kind == "classifier" else f"kind: {self.kind}"
+            used_or_null(what, field, getattr(self, field), resnet)
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_and_decoder_are_known(self) -> Self:
+        if self.kind != "segmentation":
+            return self
+        if self.backbone not in ENCODERS and not self.backbone.startswith(TIMM):
+            hint = did_you_mean(self.backbone, ENCODERS) or "; resnet18, resnet34 and tu-convnext_tiny are three"
+            raise ValueError(f"backbone: segmentation-models-pytorch has no encoder '{self.backbone}'{hint}")
+        if self.decoder not in DECODERS:
+            hint = did_you_mean(self.decoder, DECODERS) or f"; known are {', '.join(DECODERS)}"
+            raise ValueError(f"decoder: no decoder is called '{self.decoder}'{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _depth_fits_decoder_and_window(self) -> Self:
+        if self.kind != "segmentation":
+            return self
+        least = DECODERS[self.decoder]
+        if self.depth < least:
+            raise ValueError(f"decoder: {self.decoder} needs a depth of at least {least}: set model.depth to it")
+        step = max(2**self.depth, 4)
+        if self.window_px < 2 ** (self.depth + 1):
+            raise ValueError(
+                f"window_px: {self.window_px} px halved {self.depth} times leaves no 2 x 2 px to learn from: set "
+                f"model.window_px to at least {2 ** (self.depth + 1)}"
+                + (f" or model.depth to at most {self.window_px.bit_length() - 2}" if self.window_px >= 4 else "")
+            )
+        if self.window_px % step:
+            low = self.window_px // step * step
+            raise ValueError(
+                f"window_px: {self.window_px} is no multiple of {step}, as depth {self.depth} needs: set "
+                f"model.window_px to {low} or {low + step}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _boxes_are_odd_and_rising(self) -> Self:
+        boxes = self.boxes_px or []
+        if any(side % 2 == 0 for side in boxes) or boxes != sorted(set(boxes)):
+            raise ValueError(f"boxes_px: expected odd sides in rising order, such as [3, 7, 15], found {boxes}")
         return self
 
     @model_validator(mode="after")
     def _kernels_fit_weights(self) -> Self:
-        if self.weights == "imagenet" and self.kernel_px not in (7, None):
+        if self.kind == "classifier" and self.weights == "imagenet" and self.kernel_px not in (7, None):
             raise ValueError("ImageNet weights have kernels of 7 px: set model.kernel_px to 7 or model.weights to none")
         return self

@@ -17,7 +17,7 @@ from landfold.network.checkpoints import Checkpoint
 from landfold.network.dataset import Examples
 from landfold.network.distributed import all_gather, all_reduce_sum, broadcast_buffers, sync_batch_norm
 from landfold.network.errors import TrainingError
-from landfold.network.loss import PatchLoss, count_correct
+from landfold.network.loss import ClassLoss, count_correct, rows
 from landfold.network.memory import explain_oom
 from landfold.network.sampling import batch_count, epoch_order
 from landfold.network.schedule import learning_rate
@@ -62,8 +62,8 @@ def fit(
         callbacks: called after steps and epochs; those before ``resume`` are reported again.
 
     Returns:
-        One row for each epoch: epoch (from 1), learning_rate, train_loss and train_accuracy (of augmented patches,
-        while learning), inner_loss and inner_accuracy if there are inner examples, validation_loss and
+        One row for each epoch: epoch (from 1), learning_rate, train_loss and train_accuracy (of augmented
+        examples, while learning), inner_loss and inner_accuracy if there are inner examples, validation_loss and
         validation_accuracy.
 
     Raises:
@@ -71,7 +71,7 @@ def fit(
     """
     least = max(2, fabric.world_size)
     if len(data.train) < least:
-        raise TrainingError(f"fold {data.fold}: {len(data.train)} training patches; at least {least} are needed")
+        raise TrainingError(f"fold {data.fold}: {len(data.train)} training examples; at least {least} are needed")
     callbacks = callbacks or TrainingCallbacks()
     run = _TrainingRun(network, data, settings, fabric, checkpoint or Checkpoint(None))
     if resume is not None:
@@ -103,7 +103,7 @@ class _TrainingRun:
         self.model, self.optimizer = fabric.setup(compiled, self.adamw)
         self.averaged = averaged_model(network, settings) if settings.average != "none" else None
         self.labels = torch.from_numpy(data.train.targets)
-        self.loss = PatchLoss(data.train.targets, data.classes, settings, fabric)
+        self.loss = ClassLoss(data.train.targets, data.classes, settings, fabric)
         self.random = torch.Generator().manual_seed(settings.seed + data.fold)
         if fabric.global_rank:  # or all processes would drop the same features
             torch.manual_seed(settings.seed + data.fold + 1_000_003 * fabric.global_rank)
@@ -129,11 +129,13 @@ class _TrainingRun:
 
     def train_epoch(self, callbacks: TrainingCallbacks) -> Row:
         """Learn from each batch of an epoch."""
-        settings, fabric, epoch, count = self.settings, self.fabric, self.epoch, len(self.data.train)
-        batches = batch_count(count, settings.batch_size, fabric.world_size)
-        order = epoch_order(self.labels, settings.sampling, self.random).tensor_split(batches)
+        settings, fabric, epoch = self.settings, self.fabric, self.epoch
+        order = epoch_order(self.labels, settings.sampling, settings.epoch_size, self.random)
+        batches = batch_count(len(order), settings.batch_size, fabric.world_size)
+        order = self.data.train.views(order, self.random).tensor_split(batches)
         self.model.train()
-        loss_sum, correct, seen, rate, start = 0.0, 0.0, 0, settings.learning_rate, time.perf_counter()
+        loss_sum, correct, counted, seen = 0.0, 0.0, 0.0, 0
+        rate, start = settings.learning_rate, time.perf_counter()
         shares = [_share(len(batch), fabric) for batch in order]
         own = [batch[share] for batch, share in zip(order, shares, strict=True)]
         for step, (windows, target) in enumerate(self.data.train.batches(own, fabric.device)):
@@ -142,8 +144,10 @@ class _TrainingRun:
                 group["lr"] = rate
             size = len(order[step])
             params = AugmentationParams.draw(settings, size, windows.shape[1], self.random).subset(shares[step])
-            loss, right = self._step(augment(windows, params), target, order[step])
-            loss_sum, correct, seen = loss_sum + loss * size, correct + right, seen + size
+            windows, target = augment(windows, target, params)
+            loss, right, of = self._step(windows, target)
+            loss_sum, seen = loss_sum + loss * size, seen + size
+            correct, counted = correct + right, counted + of
             fraction = (epoch - 1 + (step + 1) / batches) / settings.epochs
             speed = seen / (time.perf_counter() - start)
             callbacks.on_step(Step(fraction, epoch, settings.epochs, step + 1, batches, loss, speed))
@@ -153,16 +157,16 @@ class _TrainingRun:
         return {
             "epoch": epoch,
             "learning_rate": rate,
-            "train_loss": loss_sum / count,
-            "train_accuracy": correct / count,
+            "train_loss": loss_sum / seen,
+            "train_accuracy": correct / counted,
         }
 
-    def _step(self, windows: torch.Tensor, target: torch.Tensor, batch: torch.Tensor) -> tuple[float, float]:
-        """Learn from this process's part of a batch; the mean loss and the number correct in the whole batch."""
+    def _step(self, windows: torch.Tensor, target: torch.Tensor) -> tuple[float, float, float]:
+        """Learn from this process's part of a batch; of all of it the mean loss, and how many are right of how many."""
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(windows.contiguous(memory_format=torch.channels_last))
-        loss = self.loss(logits, target, batch)
-        mean, correct = all_reduce_sum(self.fabric, loss.item(), count_correct(logits, target))
+        logits = self._scores(windows)
+        loss = self.loss(logits, target)
+        mean, correct, counted = all_reduce_sum(self.fabric, loss.item(), *count_correct(logits, target))
         if not isfinite(mean):
             raise self._divergence(f"the loss is {mean}")
         self.fabric.backward(loss * self.fabric.world_size)  # DDP takes the mean of the gradients
@@ -173,7 +177,18 @@ class _TrainingRun:
         self.optimizer.step()
         if self.settings.average == "ema":
             self.averaged.update_parameters(self.network)
-        return mean, correct
+        return mean, correct, counted
+
+    def _scores(self, windows: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.model(_channels_last(windows))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                f"fold {self.data.fold}: a process has a single example of a batch, whose features of 1 x 1 px "
+                "cannot be normalized; raise train.batch_size or lower train.devices"
+            ) from None
 
     def _check_weights(self) -> None:
         for name, tensor in self.network.state_dict().items():
@@ -205,15 +220,15 @@ class _TrainingRun:
         broadcast_buffers(fabric, network)
         batches = torch.arange(len(examples)).split(self.settings.batch_size) if len(examples) else ()
         own = batches[fabric.global_rank :: fabric.world_size]
-        loss, correct = 0.0, 0
+        loss, correct, counted = 0.0, 0, 0
         with torch.inference_mode(), fabric.autocast():
             for windows, target in examples.batches(own, fabric.device):
-                logits = network(windows.contiguous(memory_format=torch.channels_last)).float()
-                loss += float(nn.functional.cross_entropy(logits, target, reduction="sum"))
-                correct += count_correct(logits, target)
-        loss, correct = all_reduce_sum(fabric, loss, correct)
-        count = max(len(examples), 1)
-        return {f"{name}_loss": loss / count, f"{name}_accuracy": correct / count}
+                logits = network(_channels_last(windows)).float()
+                loss += float(nn.functional.cross_entropy(*rows(logits, target), reduction="sum"))
+                right, of = count_correct(logits, target)
+                correct, counted = correct + right, counted + of
+        loss, correct, counted = all_reduce_sum(fabric, loss, correct, counted)
+        return {f"{name}_loss": loss / max(counted, 1), f"{name}_accuracy": correct / max(counted, 1)}
 
     def end_epoch(self, row: Row) -> None:
         """Add the epoch to the history and save the state."""
@@ -256,7 +271,12 @@ class _TrainingRun:
         self.network.load_state_dict(self.best["state"] if self.best else self.weights_in_use.state_dict())
 
 
+def _channels_last(values: torch.Tensor) -> torch.Tensor:
+    """Windows with their channels side by side, which convolutions are faster on; rows of features as they are."""
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+
+
 def _share(size: int, fabric: Fabric) -> slice:
-    """The part of a batch that this process learns from; parts differ by one patch at most."""
+    """The part of a batch that this process learns from; parts differ by one example at most."""
     low, high = (size * rank // fabric.world_size for rank in (fabric.global_rank, fabric.global_rank + 1))
     return slice(low, high)

@@ -35,18 +35,20 @@ class PatchError(LandfoldError):
 class ScenePatches:
     """Patches of one scene, and how many windows there were and were dropped for each reason.
 
-    A scene smaller than a window counts as one window, dropped for being small: it is not padded.
+    A scene smaller than a window counts as one window, dropped for being small: it is not padded. ``pixels`` has the
+    counts of `landfold.patches.pixels.write_label_raster`, where each pixel of the scene has a label.
     """
 
     table: geopandas.GeoDataFrame
     windows: int
     dropped: dict[str, int]
+    pixels: dict[str, Any] | None = None
 
     def to_arrow(self) -> bytes:
-        """An Arrow stream with the counts in its metadata, from which `concat_patches` gives equal values."""
+        """An Arrow stream with the counts in its metadata, see `read_counts` and `concat_patches`."""
         columns = {name: column.to_numpy() for name, column in self.table.items()}
         columns["geometry"] = shapely.to_wkb(columns["geometry"])
-        counts = json.dumps({"windows": self.windows, "dropped": self.dropped})
+        counts = json.dumps({"windows": self.windows, "dropped": self.dropped, "pixels": self.pixels})
         table = pyarrow.table(columns).replace_schema_metadata({"counts": counts})
         stream = pyarrow.BufferOutputStream()
         options = pyarrow.ipc.IpcWriteOptions(compression="zstd")
@@ -127,8 +129,14 @@ def _cut_row(
     return (np.full(keep.sum(), row), columns[keep], majority, purity[keep], valid_px[keep] / size**2, values), dropped
 
 
+def read_counts(stream: bytes) -> dict[str, Any]:
+    """The fields of a `ScenePatches` but its table, from its Arrow stream."""
+    with pyarrow.ipc.open_stream(stream) as reader:
+        return json.loads(reader.schema.metadata[b"counts"])
+
+
 def concat_patches(streams: Mapping[str, bytes], project_crs: CRS) -> tuple[ScenePatches, list[str]]:
-    """The patches of all scenes as if of one, and the names of scenes smaller than a window.
+    """The patches of all scenes as if of one, without ``pixels``, and the names of scenes smaller than a window.
 
     The tables become one before pandas sees them, which for thousands of tiles is far faster.
 
@@ -137,7 +145,7 @@ def concat_patches(streams: Mapping[str, bytes], project_crs: CRS) -> tuple[Scen
         project_crs: CRS of their footprints.
     """
     tables = [pyarrow.ipc.open_stream(stream).read_all() for stream in streams.values()]
-    counts = [json.loads(table.schema.metadata[b"counts"]) for table in tables]
+    counts = [read_counts(stream) for stream in streams.values()]
     small = [scene for scene, count in zip(streams, counts, strict=True) if count["dropped"]["small"]]
     whole = pyarrow.concat_tables(
         [table.replace_schema_metadata() for table in tables if len(table)] or tables[:1], promote_options="default"
@@ -207,19 +215,28 @@ def _footprints(grid: Grid, row: np.ndarray, column: np.ndarray, size: int) -> n
     return shapely.polygons(np.stack(grid.transform @ (x, y), axis=-1))
 
 
+def classes_without_patch(table: geopandas.GeoDataFrame, names: list[str]) -> list[str]:
+    """The classes that no patch has.
+
+    Raises:
+        PatchError: there is no patch at all.
+    """
+    if len(table) == 0:
+        raise PatchError(
+            "no patch is left: every scene is smaller than patches.size_px, no label lies in a patch's core, "
+            "or patches.min_purity or patches.max_invalid is too strict"
+        )
+    present = set(table["label"])
+    return [name for name in names if name not in present]
+
+
 def check_classes(table: geopandas.GeoDataFrame, names: list[str]) -> None:
     """Refuse a table in which a class has no patch.
 
     Raises:
         PatchError: naming the classes.
     """
-    counts = table["label"].value_counts()
-    absent = [name for name in names if name not in counts]
-    if len(table) == 0:
-        raise PatchError(
-            "no patch is left: every scene is smaller than patches.size_px, no label lies in a patch's core, "
-            "or patches.min_purity or patches.max_invalid is too strict"
-        )
+    absent = classes_without_patch(table, names)
     if absent:
         raise PatchError(
             f"no patch of class {', '.join(absent)}: lower patches.min_purity, merge the class with another, "

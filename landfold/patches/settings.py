@@ -48,6 +48,9 @@ class LabelSettings(Settings):
 
     kind: Literal["polygons", "points", "raster", "table", "folder"]
     """what the labels are"""
+    unit: Literal["patch", "pixel"]
+    """what has a label: each patch, the class of its core; or each pixel of a scene, which polygons, points and
+    rasters can tell"""
     attribute: str | None
     """polygons, points: attribute that holds their class"""
     layer: str | None
@@ -81,6 +84,15 @@ class LabelSettings(Settings):
                 raise ValueError(f"kind: {self.kind} needs {field}; it is null")
             if field not in uses and value is not None:
                 raise ValueError(f"kind: {self.kind} has no use for {field}; set it to null")
+        return self
+
+    @model_validator(mode="after")
+    def _pixels_differ(self) -> "LabelSettings":
+        if self.unit == "pixel" and self.kind in ("table", "folder"):
+            raise ValueError(
+                f"kind: {self.kind} has one class for a whole scene and none for each pixel; set unit to patch, or "
+                "bring polygons, points or a raster"
+            )
         return self
 
     @property

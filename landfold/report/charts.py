@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from landfold.report.figures import HELD_OUT, INK, SPLITS, TRAINING, chart, styled
+from landfold.report.figures import HELD_OUT, INK, PIXEL_SPLITS, SPLITS, TRAINING, chart, styled
 
 BINS = 8
 """Of distance in `accuracy_by_distance`, at quantiles."""
@@ -40,17 +40,18 @@ def training_curves(history: pandas.DataFrame, score: str) -> Figure:
 
 @styled
 def reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy of the patches by the confidence of their predictions, before and after temperature scaling.
+    """Accuracy of patches, before and after temperature scaling, or of pixels by the confidence of their predictions.
 
-    ``bins`` are rows of ``calibration.reliability`` of metrics/scores.json; areas are numbers of patches.
+    ``bins`` are rows of a ``calibration.reliability`` of metrics/scores.json; those of pixels lack ``scaled``. Areas
+    are numbers of patches or pixels.
     """
     figure, (axes,) = chart(height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":", label="perfect calibration")
     table = pandas.DataFrame(bins)
-    for scaled, label, colour, marker, style in (
-        (False, "uncalibrated", TRAINING, "s", "--"),
-        (True, "temperature scaled", HELD_OUT, "o", "-"),
-    ):
+    states = [(False, "uncalibrated", TRAINING, "s", "--"), (True, "temperature scaled", HELD_OUT, "o", "-")]
+    if "scaled" not in table:
+        table, states = table.assign(scaled=False), [(False, "pixels", HELD_OUT, "o", "-")]
+    for scaled, label, colour, marker, style in states:
         rows = table[table["scaled"].astype(bool) == scaled]
         axes.plot(rows["confidence"], rows["accuracy"], style, color=colour, linewidth=1.2)
         _bubbles(axes, rows["confidence"], rows["accuracy"], rows["count"], rows["count"].sum(), color=colour,
@@ -61,20 +62,23 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @styled
-def zone_accuracies(rows: Sequence[Mapping[str, Any]], *, median: float, pooled: float) -> Figure:
-    """Accuracy of every zone, from the worst to the best; ``rows`` are ``per_zone`` of metrics/scores.json."""
+def zone_accuracies(rows: Sequence[Mapping[str, Any]], *, median: float, pooled: float, of: str = "patches") -> Figure:
+    """Accuracy of every zone, from the worst to the best.
+
+    ``rows`` are a ``per_zone`` of metrics/scores.json; ``of`` is what they count, patches or pixels.
+    """
     figure, (axes,) = chart(width=6.4)
     zones = pandas.DataFrame(rows).sort_values(["accuracy", "zone"])
-    axes.axhline(pooled, color=HELD_OUT, linewidth=1.4, label=f"all patches: {pooled:.2f}")
+    axes.axhline(pooled, color=HELD_OUT, linewidth=1.4, label=f"all {of}: {pooled:.2f}")
     axes.axhline(median, color=INK, linewidth=1, linestyle=":", label=f"median zone: {median:.2f}")
-    count = zones["patches"]
+    count = zones[of]
     _bubbles(axes, np.arange(1, len(zones) + 1), zones["accuracy"], count, count.max(), color=HELD_OUT, alpha=0.7,
              clip_on=False)  # fmt: skip
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(
         xlim=(0.2, len(zones) + 0.8),
         ylim=(0, 1),
-        xlabel=f"zones, from the worst to the best; areas are patches, {count.min()} to {count.max()}",
+        xlabel=f"zones, from the worst to the best; areas are {of}, {count.min()} to {count.max()}",
         ylabel="accuracy",
     )
     axes.legend(loc="lower right")
@@ -82,27 +86,43 @@ def zone_accuracies(rows: Sequence[Mapping[str, Any]], *, median: float, pooled:
 
 
 @styled
-def gap_bars(comparisons: Mapping[str, Mapping[str, Any]]) -> Figure:
+def gap_bars(
+    comparisons: Mapping[str, Mapping[str, Any]], pixels: Mapping[str, Mapping[str, Any]] | None = None
+) -> Figure:
     """Scores under random and under spatial CV with their intervals, and the difference in words.
 
-    ``comparisons`` are results of `landfold.scores.intervals.compare_splits`, by the name of what was scored.
+    Args:
+        comparisons: results of `landfold.scores.intervals.compare_splits`, by the name of what was scored.
+        pixels: ``splits`` of the pixels of metrics/scores.json, and the ``gap`` of random pixels; drawn first.
     """
-    figure, panels = chart(width=5 * len(comparisons), height=4.2, columns=len(comparisons))
-    for axes, (title, scores) in zip(panels, comparisons.items(), strict=True):
-        names, place = list(scores["gap"]), np.arange(len(scores["gap"]))
-        for shift, (split, (label, colour, _)) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
-            value, low, high = (
-                np.array([scores[split][name][key] for name in names]) for key in ("pooled", "low", "high")
-            )
-            around = np.stack([np.maximum(value - low, 0), np.maximum(high - value, 0)])
-            axes.bar(place + shift, value, 0.36, yerr=around, capsize=4, color=colour, label=label)
-        axes.set_xticks(place, [_gap_label(name, scores["gap"][name]) for name in names])
-        axes.grid(visible=False, axis="x")
-        axes.set(ylim=(0, 1), title=title)
-    panels[0].set_ylabel("score, and its 95 % interval over zones")
-    panels[0].legend(loc="upper right")
-    figure.suptitle("Optimistic bias of random CV: random less spatial CV, below each score")
+    panels = [(title, SPLITS, scores) for title, scores in comparisons.items()]
+    if pixels:
+        panels.insert(0, ("network, labelled pixels", PIXEL_SPLITS, pixels))
+    figure, places = chart(width=5 * len(panels), height=4.2, columns=len(panels))
+    explained = None
+    for axes, (title, splits, scores) in zip(places, panels, strict=True):
+        _split_bars(axes, splits, scores)
+        axes.set(ylim=(0, 1.15 if pixels else 1), title=title)  # room for a legend in one line
+        if splits is not explained:
+            axes.legend(loc="upper right", ncols=len(splits) if pixels else 1)
+        explained = splits
+    places[0].set_ylabel("score, and its 95 % interval over zones")
+    difference = "random less spatial CV (pixels: random pixels less zones)" if pixels else "random less spatial CV"
+    figure.suptitle(f"Optimistic bias of random CV: {difference}, below each score")
     return figure
+
+
+def _split_bars(axes: Axes, splits: Mapping[str, tuple[str, str, str]], scores: Mapping[str, Any]) -> None:
+    """A group of bars for each score, one bar a split."""
+    names, width = list(scores["gap"]), 0.8 / len(splits)
+    place = np.arange(len(names))
+    for i, (split, (label, colour, _)) in enumerate(splits.items()):
+        value, low, high = (np.array([scores[split][name][key] for name in names]) for key in ("pooled", "low", "high"))
+        around = np.stack([np.maximum(value - low, 0), np.maximum(high - value, 0)])
+        shift = (i - (len(splits) - 1) / 2) * width
+        axes.bar(place + shift, value, 0.9 * width, yerr=around, capsize=4, color=colour, label=label)
+    axes.set_xticks(place, [_gap_label(name, scores["gap"][name]) for name in names])
+    axes.grid(visible=False, axis="x")
 
 
 def _gap_label(score: str, gap: Mapping[str, float]) -> str:

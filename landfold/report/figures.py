@@ -18,6 +18,13 @@ SPLITS = {"random": ("random CV", "#d55e00", "s"), "zoned": ("spatial CV", HELD_
 """Label, colour and marker of the two kinds of folds. The colours are of Okabe and Ito's palette
 (https://jfly.uni-koeln.de/color/), told apart by every kind of colour vision."""
 
+PIXEL_SPLITS = {
+    "random_pixels": ("random pixels", "#e69f00", "D"),
+    "random_patches": ("random patches", *SPLITS["random"][1:]),
+    "zones": ("zones", *SPLITS["zoned"][1:]),
+}
+"""The same of the ways to split labelled pixels, of the same palette: what is held out is a pixel, patch or zone."""
+
 INK = "#333b43"
 
 styled = matplotlib.rc_context(

@@ -50,6 +50,13 @@ DROPPED = {
 }
 """Why windows are dropped, in metrics/patches.json."""
 
+PIXEL_SPLITS = {
+    "zones": ("spatial CV", "zoned"),
+    "random_patches": ("random patches", "random"),
+    "random_pixels": ("random pixels", "random"),
+}
+"""Label and kind of the ways to split labelled pixels."""
+
 SCORES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1"}
 
 
@@ -78,12 +85,14 @@ def page(result: ReportData, figures: Mapping[str, bytes], colours: Sequence[tup
     classes = result.scores["classes"]
     return environment.get_template(TEMPLATE.name).render(
         r=result,
+        **_shown(result),
         title=str(result.params["project"]["name"]),
         swatch={name: f"#{r:02x}{g:02x}{b:02x}" for name, (r, g, b) in zip(classes, colours, strict=True)},
         score_names=SCORES,
+        headlines=_headlines(result),
         sentences=_sentences(result),
         strips=_strips(result),
-        confusion=_confusion(result.scores["confusion"]),
+        confusion=_confusion(_shown(result)["shown"]["confusion"]),
         shares=len(classes) <= MANY_CLASSES,
         images={name: _address(content) for name, content in figures.items()},
         last_epoch=_last_epoch(result),
@@ -138,23 +147,61 @@ def _luminance(colour: str) -> float:
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
+def _shown(result: ReportData) -> dict[str, Any]:
+    """Whose classes, folds, zones and calibration the page shows: of pixels where the network is one of pixels.
+
+    ``unit`` is what their tables count, ``number`` how many there are.
+    """
+    scores = result.scores
+    if "pixels" in scores:
+        return {"shown": scores["pixels"], "unit": "pixels", "number": scores["pixels"]["count"]}
+    return {"shown": scores, "unit": "patches", "number": scores["patches"]}
+
+
+def _headlines(result: ReportData) -> list[tuple[str, dict[str, Any]]]:
+    """The scores at the head of the page: what each is, and the score."""
+    summary, names = result.summary, ("accuracy", "macro_f1")
+    if "pixels" not in summary:
+        return [(SCORES[name], summary["zoned"][name]) for name in names]
+    return [(f"{SCORES[name]} of pixels", summary["pixels"][name]) for name in names] + [
+        (f"{SCORES[name]} of patches", summary["zoned"][name]) for name in names
+    ]
+
+
+def _meaning(summary: Mapping[str, Any]) -> str:
+    """The accuracy in words; of a network of pixels what a pixel and a patch score are, too."""
+
+    def of_100(accuracy: Mapping[str, float], what: str) -> str:
+        return (
+            f"{100 * accuracy['pooled']:.0f} of 100 {what} correctly; for other zones of this kind, "
+            f"{100 * accuracy['low']:.0f} to {100 * accuracy['high']:.0f}."
+        )
+
+    text, patches = "Under spatial cross-validation (CV) the network classifies ", summary["zoned"]["accuracy"]
+    if "pixels" not in summary:
+        return text + of_100(patches, "patches")
+    return (
+        f"{text}{of_100(summary['pixels']['accuracy'], 'labelled pixels')} A patch is a small square with the class of "
+        "most of its core, and is predicted by the mean over the pixels there: of these it classifies "
+        f"{100 * patches['pooled']:.0f} of 100 correctly. The map is one of pixels."
+    )
+
+
 def _sentences(result: ReportData) -> dict[str, str]:
     """What the numbers mean, in words."""
-    accuracy, audit = result.summary["zoned"]["accuracy"], result.audit
-    meaning = (
-        f"Under spatial cross-validation (CV) the network classifies {100 * accuracy['pooled']:.0f} of 100 patches "
-        f"correctly; for other zones of this kind, {100 * accuracy['low']:.0f} to {100 * accuracy['high']:.0f}."
-    )
+    audit = result.audit
     optimism = optimism_sentence(result.summary, digits=2)
     if not optimism:
         optimism = "The network was not trained under random folds (audit.network: false). "
         optimism += optimism_sentence(audit, "band statistics alone", digits=2)
-    kind, reached = audit["baseline"].replace("_", " "), rounded_text(audit["zoned"]["accuracy"]["pooled"], 2)
-    baseline = f"a {kind} on the mean and spread of each channel, which reaches {reached}"
+    over = None
+    if "over_baseline" not in result.summary.get("pixels", {}):
+        kind, reached = audit["baseline"].replace("_", " "), rounded_text(audit["zoned"]["accuracy"]["pooled"], 2)
+        over = f"a {kind} on the mean and spread of each channel, which reaches {reached}"
     return {
-        "meaning": meaning,
+        "meaning": _meaning(result.summary),
         "optimism": f"{optimism}.",
-        "lead": f"{lead_sentence(result.summary, baseline, digits=2)}.",
+        "lead": f"{lead_sentence(result.summary, over, digits=2)}.",
         "applicability": _of_applicability(result),
         "distances": _of_distances(audit),
         "range": _of_range(audit["autocorrelation"]),
@@ -207,11 +254,16 @@ def _strips(result: ReportData) -> list[dict[str, Any]]:
     """The scores of the headline on one scale: label, kind, and the accuracy with its interval."""
     summary, audit = result.summary, result.audit
     baseline = f"Band statistics ({audit['baseline'].replace('_', ' ')})"
-    rows = [("Network, spatial CV", "zoned", summary["zoned"])]
+    splits = result.scores.get("pixels", {}).get("splits", {})
+    rows = [(f"Pixels, {label}", kind, splits[name]) for name, (label, kind) in PIXEL_SPLITS.items() if name in splits]
+    if "baseline" in result.scores.get("pixels", {}):
+        rows.append(("Pixels, gradient boosting, spatial CV", "other", result.scores["pixels"]["baseline"]))
+    network = "Patches" if rows else "Network"
+    rows.append((f"{network}, spatial CV", "zoned", summary["zoned"]))
     if "test" in summary:
-        rows.append(("Network, test region", "zoned", summary["test"]))
+        rows.append((f"{network}, test region", "zoned", summary["test"]))
     if "random" in summary:
-        rows.append(("Network, random CV", "random", summary["random"]))
+        rows.append((f"{network}, random CV", "random", summary["random"]))
     rows.append((f"{baseline}, spatial CV", "other", audit["zoned"]))
     rows.append(("Coordinates alone, spatial CV", "other", audit["coordinates"]["zoned"]))
     return [{"label": label, "kind": kind} | scores["accuracy"] for label, kind, scores in rows]

@@ -75,11 +75,17 @@ def _map(sources: Sources, colours: ColourSettings) -> Figure:
 
 
 def _gap(sources: Sources, _: ColourSettings) -> Figure:
-    """Of what was scored under both kinds of folds: the network, if it was, and the audit's two classifiers."""
+    """Of what was scored under both kinds of folds: the network, if it was, and the audit's two classifiers.
+
+    Pixels take the place of the bare coordinates, which the page tells in words.
+    """
     summary, audit = (_metrics(sources, name) for name in ("summary", "audit"))
+    baseline = {f"band statistics ({audit['baseline'].replace('_', ' ')})": audit}
+    if "gap" in summary.get("pixels", {}):
+        splits = _metrics(sources, "scores")["pixels"]["splits"]
+        return gap_bars({"network, patches": summary} | baseline, splits | {"gap": summary["pixels"]["gap"]})
     network = {"network": summary} if "gap" in summary else {}
-    baseline = f"band statistics ({audit['baseline'].replace('_', ' ')})"
-    return gap_bars(network | {baseline: audit, "coordinates alone": audit["coordinates"]})
+    return gap_bars(network | baseline | {"coordinates alone": audit["coordinates"]})
 
 
 def _audit_distances(sources: Sources, _: ColourSettings) -> Figure:
@@ -108,13 +114,16 @@ def _curves(sources: Sources, *, score: str) -> Figure:
 
 
 def _reliability(sources: Sources) -> Figure:
-    return reliability_diagram(_metrics(sources, "scores")["calibration"]["reliability"])
+    scores = _metrics(sources, "scores")
+    return reliability_diagram(scores.get("pixels", scores)["calibration"]["reliability"])
 
 
 def _zones(sources: Sources) -> Figure:
     scores = _metrics(sources, "scores")
+    of = "pixels" if "pixels" in scores else "patches"
+    scores = scores.get("pixels", scores)
     median, pooled = scores["zone_summary"]["median_accuracy"], scores["headline"]["accuracy"]["pooled"]
-    return zone_accuracies(scores["per_zone"], median=median, pooled=pooled)
+    return zone_accuracies(scores["per_zone"], of=of, median=median, pooled=pooled)
 
 
 def _metrics(sources: Sources, name: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from landfold.folds.lists import FoldIndex, column, read_assignment, read_index,
 from landfold.folds.split import TEST
 from landfold.scores.calibration import Scaling, cross_fit
 from landfold.scores.metrics import confusions
+from landfold.scores.sentences import BAND_STATISTICS, PIXEL_BASELINE
 
 SUM_TOLERANCE = 0.01
 """How far the probabilities of a patch may add up to other than 1: as much as half precision rounds."""
@@ -22,6 +23,10 @@ SUM_TOLERANCE = 0.01
 
 class EvaluationError(LandfoldError):
     """Folds that are missing, stale, or do not fit together."""
+
+
+OF_PIXELS = "pixel_baseline_patches.parquet"
+"""In data/audit: what the baseline of pixels says of patches."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +37,20 @@ class OutOfFoldPredictions:
         classes: their names, in the order of the model cards.
         table: ``patch``, ``x``, ``y``, ``geometry``, ``zone`` (of the first repeat), ``repeat``, ``fold``, ``label``,
             ``predicted`` and ``p_CLASS`` for every class, repeat by repeat in the order of data/patches.parquet;
-            ``predicted_baseline``, the audit's classifier of band statistics under the same folds; ``distance_m``,
+            ``predicted_baseline``, the audit's classifier under the same folds; ``distance_m``,
             metres to the nearest training patch; and ``predicted_random``, where the network was trained under the
             random folds, too.
         history: the training curves of all folds, with a column ``fold``.
         test: the same columns as far as they apply, of the patches of the test region, predicted by the mean of all
             folds; empty where there is no such region.
+        baseline: what the baseline is.
     """
 
     classes: list[str]
     table: geopandas.GeoDataFrame
     history: pandas.DataFrame
     test: pandas.DataFrame
+    baseline: str = BAND_STATISTICS
 
     def confusion(self) -> np.ndarray:
         """Counts over all patches and repeats, (class, class) int64."""
@@ -99,6 +106,11 @@ class FoldModels:
     folder: Path
     index: FoldIndex
     kind: str
+
+    @property
+    def trained(self) -> bool:
+        """Whether there are networks; random folds have none with ``audit.network: false``."""
+        return not (self.folder / f"fold_{self.index.folds[0]}/off.json").is_file()
 
     def file(self, fold: int, name: str) -> Path:
         """A file of a fold, which must be there."""
@@ -179,6 +191,11 @@ def _fault_of_labels(table: pandas.DataFrame, expected: pandas.DataFrame, fold: 
             f"fold {fold} is stale: {len(changed)} patches had another label when it was trained (such as "
             f"{changed['patch'].iloc[0]}, then {changed['label'].iloc[0]})"
         )
+    return fault_of_classes(table, fold, classes)
+
+
+def fault_of_classes(table: pandas.DataFrame, fold: int, classes: list[str]) -> str:
+    """What is wrong with the columns ``label`` and ``predicted`` of a fold; "" where all of them are classes."""
     unknown = sorted((set(table["label"]) | set(table["predicted"])) - set(classes))
     if not unknown:
         return ""
@@ -208,7 +225,8 @@ def read_predictions(models: Path, random: Path, folds: Path, patches: Path, bas
         random: the same under the random ones; folders with a file off.json where these were not trained.
         folds: data/folds/kK.
         patches: data/patches.parquet.
-        baseline: data/audit/baseline.parquet.
+        baseline: data/audit, with baseline.parquet, and pixel_baseline_patches.parquet where there is a baseline of
+            pixels.
 
     Raises:
         EvaluationError: a fold that is missing, was trained on other labels, does not predict exactly its
@@ -229,19 +247,22 @@ def read_predictions(models: Path, random: Path, folds: Path, patches: Path, bas
             "others; run `dvc repro --force zones`"
         )
     table = table.merge(_baseline(baseline, table), on=["patch", "repeat"], validate="one_to_one")
-    if not (random / f"fold_{index.folds[0]}/off.json").is_file():
-        predictions = _random_predictions(FoldModels(random, index, "random"), table, classes)
+    random_models = FoldModels(random, index, "random")
+    if random_models.trained:
+        predictions = _random_predictions(random_models, table, classes)
         table = table.merge(predictions, on=["patch", "repeat"], how="left", validate="one_to_one")
     history = pandas.concat(
         [pandas.read_csv(spatial.file(fold, "history.csv")).assign(fold=fold) for fold in index.folds],
         ignore_index=True,
     )
     history = history[["fold", *history.columns.drop("fold")]]
-    return OutOfFoldPredictions(classes, table, history, spatial.test(test, classes))
+    name = PIXEL_BASELINE if (baseline / OF_PIXELS).is_file() else BAND_STATISTICS
+    return OutOfFoldPredictions(classes, table, history, spatial.test(test, classes), name)
 
 
-def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
+def _baseline(folder: Path, table: pandas.DataFrame) -> pandas.DataFrame:
     """Columns patch, repeat, predicted_baseline and distance_m, for every row of the table."""
+    path = folder / "baseline.parquet"
     baseline = pandas.read_parquet(path)
     rows = ["patch", "repeat", "fold", "label"]
     own, audited = (set(part[rows].itertuples(index=False, name=None)) for part in (table, baseline))
@@ -251,7 +272,14 @@ def _baseline(path: Path, table: pandas.DataFrame) -> pandas.DataFrame:
             "patches, folds or labels; run `dvc repro audit`"
         )
     names = {"predicted_zoned": "predicted_baseline", "zoned_m": "distance_m"}
-    return baseline[["patch", "repeat", *names]].rename(columns=names)
+    baseline = baseline[["patch", "repeat", "fold", *names]].rename(columns=names)
+    if (folder / OF_PIXELS).is_file():
+        of_pixels = pandas.read_parquet(folder / OF_PIXELS)
+        baseline = baseline.drop(columns="predicted_baseline").merge(of_pixels, on=["patch", "fold"], how="left")
+        baseline = baseline.rename(columns={"predicted": "predicted_baseline"})
+        if baseline["predicted_baseline"].isna().any():
+            raise EvaluationError(f"{folder / OF_PIXELS}: lacks patches of {path}; run `dvc repro audit`")
+    return baseline.drop(columns="fold")
 
 
 def _random_predictions(models: FoldModels, table: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:

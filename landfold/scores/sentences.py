@@ -2,11 +2,17 @@
 
 A score is ``{"pooled", "low", "high"}``; a result is a dictionary of scores by name under ``zoned`` (spatial CV) and,
 where they were measured, ``random`` (random CV) and ``gap`` (random less zoned): metrics/summary.json of the network,
-metrics/audit.json of band statistics. A sentence of what a result lacks is "". No sentence ends with a full stop.
+metrics/audit.json of band statistics. Of a network of pixels the summary has ``pixels``, too: their ``count``, scores,
+``random`` (a random split of pixels) and ``gap``. A sentence of what a result lacks is "". No sentence ends with a full
+stop.
 """
 
 from collections.abc import Mapping
 from typing import Any
+
+BAND_STATISTICS = "band statistics alone"
+PIXEL_BASELINE = "gradient boosting on pixels and their surroundings"
+"""What the network is compared with: the audit's classifiers of patches and of pixels."""
 
 
 def rounded_text(value: float, digits: int = 3, *, signed: bool = False) -> str:
@@ -21,20 +27,39 @@ def with_interval(score: Mapping[str, float], digits: int = 3, *, signed: bool =
 
 
 def accuracy_sentence(summary: Mapping[str, Any], digits: int = 3) -> str:
-    """Accuracy and macro F1 under spatial CV, and on how many patches."""
-    scores = summary.get("zoned", {})
+    """Accuracy and macro F1 under spatial CV, and on how many patches; of a network of pixels on these first."""
+    parts = []
+    if "pixels" in summary:
+        parts.append(f"{_scores_text(summary['pixels'], digits)} on {summary['pixels']['count']} labelled pixels")
+    if scores := _scores_text(summary.get("zoned", {}), digits):
+        parts.append(scores + (f" on {summary['patches']} patches" if "patches" in summary else ""))
+    return f"Spatial CV: {'; '.join(parts)}" if parts else ""
+
+
+def _scores_text(scores: Mapping[str, Any], digits: int) -> str:
     names = {"accuracy": "accuracy", "macro_f1": "macro F1"}
-    values = [f"{label} {with_interval(scores[name], digits)}" for name, label in names.items() if name in scores]
-    patches = f" on {summary['patches']} patches" if "patches" in summary else ""
-    return f"Spatial CV: {', '.join(values)}{patches}" if values else ""
+    return ", ".join(
+        f"{label} {with_interval(scores[name], digits)}" for name, label in names.items() if name in scores
+    )
 
 
 def optimism_sentence(result: Mapping[str, Any], of: str = "the network", digits: int = 3) -> str:
-    """By how much random CV is too optimistic of what ``of`` names."""
+    """By how much random CV is too optimistic of what ``of`` names.
+
+    Of a network of pixels it is the split that is made most often, of pixels at random.
+    """
+    if "gap" in result.get("pixels", {}):
+        pixels = result["pixels"]
+        return _bias("A random split of pixels", of, (pixels, pixels["random"], pixels["gap"]), digits)
     if "gap" not in result:
         return ""
-    spatial, random, gap = (result[part]["accuracy"] for part in ("zoned", "random", "gap"))
-    text = f"Random CV gives {of} an accuracy of {rounded_text(random['pooled'], digits)}, spatial CV "
+    return _bias("Random CV", of, (result["zoned"], result["random"], result["gap"]), digits)
+
+
+def _bias(split: str, of: str, scores: tuple[Mapping[str, Any], ...], digits: int) -> str:
+    """The accuracy under a random split, the spatial one, and the verdict on their difference, in this order."""
+    spatial, random, gap = (part["accuracy"] for part in scores)
+    text = f"{split} gives {of} an accuracy of {rounded_text(random['pooled'], digits)}, spatial CV "
     text += rounded_text(spatial["pooled"], digits)
     if gap["low"] > 0:
         return f"{text}: an optimistic bias of {with_interval(gap, digits)}"
@@ -42,11 +67,21 @@ def optimism_sentence(result: Mapping[str, Any], of: str = "the network", digits
     return f"{text}: {verdict}, {with_interval(gap, digits, signed=True)}"
 
 
-def lead_sentence(summary: Mapping[str, Any], over: str = "band statistics alone", digits: int = 3) -> str:
-    """How much more accurate the network is than a classifier of band statistics, which ``over`` names."""
+def lead_sentence(summary: Mapping[str, Any], over: str | None = None, digits: int = 3) -> str:
+    """How much more accurate the network is than its baseline, of pixels where both are of pixels.
+
+    Args:
+        summary: metrics/summary.json.
+        over: the baseline in words; what it is by default.
+        digits: of the numbers.
+    """
     if "over_baseline" not in summary:
         return ""
-    difference = summary["over_baseline"]["accuracy"]
+    pixels = summary.get("pixels", {})
+    of_pixels = "over_baseline" in pixels
+    over = over or (PIXEL_BASELINE if of_pixels else BAND_STATISTICS)
+    difference = (pixels if of_pixels else summary)["over_baseline"]["accuracy"]
     better, worse = difference["low"] > 0, difference["high"] < 0
     verdict = "is better than" if better else "is worse than" if worse else "is not clearly better than"
-    return f"The network {verdict} {over}: {with_interval(difference, digits, signed=True)} in accuracy"
+    text = f"The network {verdict} {over}: {with_interval(difference, digits, signed=True)} in accuracy"
+    return f"{text} of {'pixels' if of_pixels else 'patches'}" if pixels else text

@@ -6,6 +6,7 @@ With repeats a score is pooled within each repeat and then averaged; counts are 
 ``confusion`` and ``calibration.reliability``, which count every repeat.
 
 ``classes``: their names, in the order of all tables.
+``baseline``: what the network is compared with: its ``name`` in words, and its headline scores on the same patches.
 ``patches``, ``zones``, ``repeats``: numbers; ``zones`` are those of the first repeat, which are resampled.
 ``headline``: score name (accuracy, balanced_accuracy, macro_f1) to ``{"pooled", "low", "high"}``.
 ``pooled``: plain numbers: weighted_f1, top2, log_loss, brier, ece, quantity_disagreement, allocation_disagreement.
@@ -21,19 +22,41 @@ repeat, and the mean distance of its patches to the nearest training patch, metr
 ``least_patches`` or more, or of all zones where there is none so large; the median is over all zones.
 ``comparisons``: a list, one a pair and headline score, of ``{"comparison", "of", "against", "score", "of_value",
 "against_value", "difference", "low", "high"}``: difference is of_value less against_value, paired over the resamples.
-``comparison`` is over_baseline (of network, against baseline: band statistics) and, where the network was trained
+``comparison`` is over_baseline (of network, against baseline) and, where the network was trained
 under the random folds, too, gap (of random, against zoned: the network under random and under spatial folds).
 ``calibration``: ``bins`` (number of bins of equal width of the confidence), ``clip`` (least probability in a
 logarithm), ``before`` and ``after`` temperature scaling ``{"log_loss", "brier", "ece"}``, ``temperatures``, a list of
 ``{"fold", "temperature", "fitted_on" (patches), "log_loss_before", "log_loss_after"}``, and ``reliability``, a list
 of ``{"scaled", "bin", "low", "high", "count", "confidence", "accuracy"}``, bins without a patch left out.
 ``warnings``: sentences, empty where there is nothing to warn of.
+
+``pixels``, of a network of pixels alone: scores of the labelled pixels of held-out zones, each by the fold that did not
+train on its zone. All else is of patches, whose probabilities are the mean over the pixels of their core, so that both
+kinds of network are compared on the same patches. Counts and zones are those of the first repeat, except in
+``confusion`` and ``reliability``; with repeats the ends of an interval are averaged, too, since their zones differ.
+``pixels.count``, ``pixels.zones``: numbers.
+``pixels.headline``, ``pixels.confusion``, ``pixels.per_class``: as those of patches; a class's support are its pixels.
+``pixels.per_fold``: a list of ``{"fold", "repeat", "pixels", "accuracy", "balanced_accuracy", "macro_f1"}``.
+``pixels.per_zone``: a list, by name, of ``{"zone", "fold", "pixels", "accuracy", "distance_m"}``: the distance is that
+of the patches of the zone.
+``pixels.zone_summary``: ``{"worst", "median_accuracy", "least_pixels"}``, as that of patches.
+``pixels.boundary``, ``pixels.interior``: ``{"pixels"}`` and the headline scores of the pixels with another label, or
+none, among their eight neighbours, and of the others; null scores where there is no such pixel.
+``pixels.calibration``: ``bins``, ``ece`` and ``reliability``, a list of ``{"bin", "low", "high", "count", "confidence",
+"accuracy"}``, bins [low, high) without a pixel left out; the confidence is their mean, before any scaling.
+``pixels.splits``: zones (the score above) and, where the network was trained under the random folds, too,
+random_patches (the labelled pixels in patches that were held out at random) and random_pixels (a random tenth of the
+pixels to learn from, set aside: a random split of pixels), each ``{"pixels"}`` and the headline scores. All are of the
+same zones. Patches hold fewer boundaries than the zones: random_patches is weighted to the zones' number of pixels of
+each class at a boundary and inside.
+``pixels.baseline``: headline scores of the baseline of pixels, where there is one.
+``pixels.comparisons``: as those of patches: over_baseline where there is a baseline of pixels; random_patches and
+random_pixels, each against zones.
 """
 
 from typing import Any
 
 import numpy as np
-import pandas
 
 from landfold.scores.calibration import BINS, CLIP, brier, calibration_error, log_loss, top_accuracy
 from landfold.scores.intervals import FEW_ZONES, headline_scores
@@ -46,9 +69,11 @@ from landfold.scores.metrics import (
     rounded,
     weighted_f1,
 )
+from landfold.scores.pixel_scores import pixel_scores, pixel_summary
+from landfold.scores.pixels import HeldOutPixels
 from landfold.scores.predictions import OutOfFoldPredictions
 from landfold.scores.settings import EvaluateSettings
-from landfold.scores.tables import class_scores, comparisons, defined, reliability_table, zone_scores
+from landfold.scores.tables import class_scores, comparisons, defined, reliability_table, zone_scores, zone_summary
 
 LEAST_PATCHES = 10
 """A zone with fewer patches is not called the worst: by chance alone some of those have nothing right."""
@@ -61,9 +86,12 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: 
     over repeats), ``low`` and ``high`` (its zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the
     population's standard deviation: these are all the folds there are). The others are plain numbers; ``ece_scaled``
     is the expected calibration error after temperature scaling. ``over_baseline`` is the network's score less that of
-    band statistics on the same patches, paired (their scores are in metrics/audit.json). ``random`` and ``gap``
+    its baseline on the same patches, paired. ``random`` and ``gap``
     (random less zoned, paired) are there where the network was trained under the random folds, too; ``test`` where
-    there is a test region. `dvc exp show` gives a column to every number here: all else is in metrics/scores.json.
+    there is a test region. ``pixels``, of a network of pixels, has their number (``count``), ``accuracy`` and
+    ``macro_f1`` under spatial CV and, where it was trained under the random folds, too, those that a random split of
+    pixels gives (``random``) and their ``gap`` (random less spatial, paired). `dvc exp show` gives a column to every
+    number here: all else is in metrics/scores.json.
 
     Args:
         pool: the predictions.
@@ -86,16 +114,28 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: 
     if len(pool.test):
         counts = pool.confusions_of_test()
         summary["test"] = headline_scores(counts, settings) | {"patches": len(pool.test), "zones": len(counts)}
+    if "pixels" in tables:
+        summary["pixels"] = pixel_summary(tables["pixels"])
     return summary
 
 
-def score_tables(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> dict[str, Any]:
-    """What metrics/scores.json holds: see the module's docstring."""
+def score_tables(
+    pool: OutOfFoldPredictions, settings: EvaluateSettings, pixels: HeldOutPixels | None = None
+) -> dict[str, Any]:
+    """What metrics/scores.json holds: see the module's docstring; ``pixels`` are those of a network of pixels."""
+    tables = _patch_tables(pool, settings)
+    if pixels is not None:
+        tables["pixels"] = pixel_scores(pixels, zone_scores(pool), settings)
+    return tables
+
+
+def _patch_tables(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> dict[str, Any]:
     zones = pool.zone_confusions()
     by_repeat = zones.sum(axis=0)
     by_zone = zone_scores(pool)
     return {
         "classes": pool.classes,
+        "baseline": {"name": pool.baseline} | headline_scores(pool.zone_confusions("predicted_baseline"), settings),
         "patches": len(pool.table) // len(by_repeat),
         "zones": len(zones),
         "repeats": len(by_repeat),
@@ -106,7 +146,7 @@ def score_tables(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> dict
         "per_class": class_scores(zones, pool.classes, settings),
         "per_fold": _per_fold(pool),
         "per_zone": by_zone.to_dict("records"),
-        "zone_summary": _zone_summary(by_zone),
+        "zone_summary": zone_summary(by_zone, "patches", LEAST_PATCHES),
         "comparisons": comparisons(pool, settings),
         "calibration": _calibration(pool),
         "warnings": _warnings(pool),
@@ -166,18 +206,6 @@ def _per_fold(pool: OutOfFoldPredictions) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _zone_summary(by_zone: pandas.DataFrame) -> dict[str, Any]:
-    large = by_zone[by_zone["patches"] >= LEAST_PATCHES]
-    ranked = (large if len(large) else by_zone).sort_values(
-        ["accuracy", "patches", "zone"], ascending=[True, False, True]
-    )
-    return {
-        "worst": ranked[:1].to_dict("records")[0],
-        "median_accuracy": rounded(by_zone["accuracy"].median()),
-        "least_patches": LEAST_PATCHES,
-    }
 
 
 def _calibration(pool: OutOfFoldPredictions) -> dict[str, Any]:

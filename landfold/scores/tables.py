@@ -1,5 +1,6 @@
 """Tables of out-of-fold predictions: by pair of classes, class, zone, comparison and bin of confidence."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas
 
 from landfold.scores.calibration import reliability
 from landfold.scores.intervals import compare, interval, resampled_scores
-from landfold.scores.metrics import HEADLINE, Score, f1, precision, predicted, ratio, recall, rounded, support
+from landfold.scores.metrics import Score, f1, precision, predicted, ratio, recall, rounded, support
 from landfold.scores.predictions import OutOfFoldPredictions
 from landfold.scores.settings import EvaluateSettings
 
@@ -92,21 +93,62 @@ def zone_scores(pool: OutOfFoldPredictions) -> pandas.DataFrame:
     ).reset_index()
 
 
+def zone_summary(by_zone: pandas.DataFrame, of: str, least: int) -> dict[str, Any]:
+    """The worst zone and the median; see ``zone_summary`` in `landfold.scores.summary`.
+
+    Args:
+        by_zone: columns ``zone``, ``accuracy`` and that of the counts.
+        of: what is counted: patches or pixels.
+        least: a zone with fewer of them is not called the worst where there are larger ones.
+    """
+    large = by_zone[by_zone[of] >= least]
+    ranked = (large if len(large) else by_zone).sort_values(["accuracy", of, "zone"], ascending=[True, False, True])
+    return {
+        "worst": ranked[:1].to_dict("records")[0],
+        "median_accuracy": rounded(by_zone["accuracy"].median()),
+        f"least_{of}": least,
+    }
+
+
+def comparison_rows(
+    comparison: str, of: str, against: str, scores: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of ``comparisons`` in `landfold.scores.summary`, one a headline score.
+
+    Args:
+        comparison: name of the pair.
+        of: name of the second.
+        against: name of the first, which is subtracted.
+        scores: of the first and the second, and their differences, as `landfold.scores.intervals.compare` gives them.
+    """
+    first, second, differences = scores
+    return [
+        {
+            "comparison": comparison,
+            "of": of,
+            "against": against,
+            "score": name,
+            "of_value": second[name]["pooled"],
+            "against_value": first[name]["pooled"],
+            "difference": difference["pooled"],
+            "low": difference["low"],
+            "high": difference["high"],
+        }
+        for name, difference in differences.items()
+    ]
+
+
 def comparisons(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> list[dict[str, Any]]:
     """Paired differences, one row a pair and headline score: see ``comparisons`` in `landfold.scores.summary`."""
     spatial = pool.zone_confusions()
     pairs = [("over_baseline", "network", "baseline", pool.zone_confusions("predicted_baseline"), spatial)]
     if "predicted_random" in pool.table:
         pairs.append(("gap", "random", "zoned", spatial, pool.zone_confusions("predicted_random")))
-    rows = []
-    for comparison, of, against, first, second in pairs:
-        before, after, difference = compare(first, second, settings)
-        for name in HEADLINE:
-            row = {"comparison": comparison, "of": of, "against": against, "score": name}
-            row |= {"of_value": after[name]["pooled"], "against_value": before[name]["pooled"]}
-            row |= {"difference" if end == "pooled" else end: value for end, value in difference[name].items()}
-            rows.append(row)
-    return rows
+    return [
+        row
+        for comparison, of, against, first, second in pairs
+        for row in comparison_rows(comparison, of, against, compare(first, second, settings))
+    ]
 
 
 def reliability_table(pool: OutOfFoldPredictions) -> pandas.DataFrame:
@@ -117,3 +159,21 @@ def reliability_table(pool: OutOfFoldPredictions) -> pandas.DataFrame:
     ]
     whole = pandas.concat(parts, ignore_index=True).round(4)
     return whole[["scaled", *whole.columns.drop("scaled")]]
+
+
+def plot_tables(scores: Mapping[str, Any]) -> dict[str, pandas.DataFrame]:
+    """What `dvc plots` draws, by the name of its file: of pixels where the network is one of pixels, else of patches.
+
+    The comparisons are all there are, those of patches first. ``scores`` are those of metrics/scores.json.
+    """
+    shown = scores.get("pixels", scores)
+    reliability = pandas.DataFrame(shown["calibration"]["reliability"])
+    if "scaled" not in reliability:  # pixels are not scaled
+        reliability.insert(0, "scaled", value=False)
+    return {
+        "confusion": confusion_table(np.array(shown["confusion"]), scores["classes"]),
+        "per_class": class_table(shown["per_class"]),
+        "reliability": reliability,
+        "zones": pandas.DataFrame(shown["per_zone"]),
+        "comparisons": pandas.DataFrame(scores["comparisons"] + scores.get("pixels", {}).get("comparisons", [])),
+    }

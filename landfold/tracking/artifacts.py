@@ -61,7 +61,14 @@ def _smallest(files: list[Path], limit_bytes: float) -> tuple[list[Path], list[P
 
 
 def _tables(scores: Mapping[str, Any]) -> dict[str, str]:
-    """The tables of metrics/scores.json by name, as CSV, which MLflow's page shows as tables."""
+    """The tables of metrics/scores.json by name, as CSV, which MLflow's page shows as tables; those of pixels apart."""
+    return _tables_of(scores) | {
+        f"pixels_{name}": text
+        for name, text in _tables_of({"classes": scores.get("classes")} | scores.get("pixels", {})).items()
+    }
+
+
+def _tables_of(scores: Mapping[str, Any]) -> dict[str, str]:
     rows = {
         name: [_flat(row) for row in scores[name]] for name in ("per_class", "per_zone", "per_fold") if scores.get(name)
     }
@@ -84,7 +91,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {name if part == "pooled" else f"{name}_{part}": value[part] for part in parts}
         else:
             flat[name] = value
-    first = [name for name in ("class", "zone", "fold", "repeat", "support", "patches") if name in flat]
+    first = [name for name in ("class", "zone", "fold", "repeat", "support", "patches", "pixels") if name in flat]
     return {name: flat[name] for name in [*first, *(name for name in flat if name not in first)]}
 
 

@@ -95,7 +95,7 @@ def _complete(store: Store, result: TrackedResult) -> Completion:
             done = replace(done, restored=done.restored + 1)
     if not whole:
         _fill(store, parent, result)
-    add_view(store)
+    add_view(store, pixels="pixels" in result.summary)
     useless = [run for run in unattached if is_stale(run, result.workspace)] + orphaned
     for run in useless:
         store.delete(run.id)

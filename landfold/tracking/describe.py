@@ -24,14 +24,20 @@ def metrics(result: TrackedResult) -> dict[str, float]:
 
 
 def fold_metrics(result: TrackedResult, fold: int) -> dict[str, float]:
-    """The final scores of one fold, such as ``zoned.accuracy``; the parent's end with ``.pooled`` or ``.mean``."""
-    row = {name: value for name, value in _fold_row(result, fold).items() if name not in ("fold", "repeat")}
+    """The final scores of one fold, such as ``zoned.accuracy``; the parent's end with ``.pooled`` or ``.mean``.
+
+    Of a network of pixels there are ``pixels.accuracy`` and so on, too, and their number ``pixels.count``.
+    """
+    row = {name: value for name, value in _fold_row(result.scores, fold).items() if name not in ("fold", "repeat")}
     plain = ("patches", "temperature")
-    return numbers({name if name in plain else f"zoned.{name}": value for name, value in row.items()})
+    values = {name if name in plain else f"zoned.{name}": value for name, value in row.items()}
+    of_pixels = _fold_row(result.scores.get("pixels", {}), fold)
+    names = {"pixels": "count"} | {name: name for name in HEADLINES}
+    return numbers(values | {f"pixels.{name}": of_pixels[key] for key, name in names.items() if key in of_pixels})
 
 
-def _fold_row(result: TrackedResult, fold: int) -> Mapping[str, Any]:
-    return next((row for row in result.scores.get("per_fold", []) if row.get("fold") == fold), {})
+def _fold_row(scores: Mapping[str, Any], fold: int) -> Mapping[str, Any]:
+    return next((row for row in scores.get("per_fold", []) if row.get("fold") == fold), {})
 
 
 def tags(result: TrackedResult) -> dict[str, str]:
@@ -124,12 +130,16 @@ def _headline(result: TrackedResult) -> str:
 
 def _table(result: TrackedResult) -> str:
     """The headline scores as a markdown table, narrow enough for MLflow's page; empty rows are left out."""
+    pixels = result.summary.get("pixels", {})
     lines = {
+        "pixels, spatial folds (95 %)": [_pooled(result.summary, "pixels", name) for name in HEADLINES],
+        "pixels, random minus spatial": [_pooled(pixels, "gap", name) for name in HEADLINES],
+        "pixels, spatial folds minus baseline": [_pooled(pixels, "over_baseline", name) for name in HEADLINES],
         "spatial folds, pooled (95 %)": [_pooled(result.summary, "zoned", name) for name in HEADLINES],
         "spatial folds, mean ± sd": [_spread(result.summary, name) for name in HEADLINES],
         "random folds": [_pooled(result.summary, "random", name) for name in HEADLINES],
         "random minus spatial folds": [_pooled(result.summary, "gap", name) for name in HEADLINES],
-        "spatial folds minus band statistics": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
+        "spatial folds minus baseline": [_pooled(result.summary, "over_baseline", name) for name in HEADLINES],
     }
     lines = {title: cells for title, cells in lines.items() if any(cells)}
     if not lines:
@@ -154,9 +164,10 @@ def _spread(summary: Mapping[str, Any], name: str) -> str:
 def _facts(result: TrackedResult) -> list[str]:
     zones, facts = result.params.get("zones", {}), []
     if "patches" in result.summary:
+        pixels = f"{result.summary['pixels']['count']} labelled pixels, " if "pixels" in result.summary else ""
         split = ", ".join(str(zones[name]) for name in ("kind", "assignment") if name in zones)
         facts.append(
-            f"{result.summary['patches']} patches in {result.summary.get('zones')} zones, "
+            f"{pixels}{result.summary['patches']} patches in {result.summary.get('zones')} zones, "
             f"{len(result.folds)} folds ({split}), buffer {zones.get('buffer_m')} m."
         )
     worst = result.scores.get("zone_summary", {}).get("worst")
@@ -175,7 +186,7 @@ def _made_from(result: TrackedResult, of_run: Mapping[str, str]) -> str:
 
 
 def _fold_note(result: TrackedResult, fold: int) -> str:
-    row = _fold_row(result, fold)
+    row = _fold_row(result.scores, fold)
     text = f"Fold {fold} of {len(result.folds)}: trained on patches of other zones, scored on patches of its own."
     if "accuracy" in row:
         text += f" {row.get('patches')} patches, accuracy {row['accuracy']:.3f}"

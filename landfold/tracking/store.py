@@ -20,7 +20,8 @@ DATASET_CONTEXT = "mlflow.data.context"
 EXPERIMENT_TAGS = {
     "mlflow.note.content": (
         "One run for each result of the pipeline; the runs of its folds are nested below it. What counts is "
-        "`zoned.accuracy.pooled` with its interval, `low` to `high`; compare where `landfold.data_digest` is equal."
+        "`pixels.accuracy.pooled` with its interval, `low` to `high` (networks of patches: `zoned.accuracy.pooled`); "
+        "compare where `landfold.data_digest` is equal."
     ),
 }
 

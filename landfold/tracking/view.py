@@ -29,6 +29,14 @@ COLUMNS = {
 }
 """Columns beside a run's name, from left to right, and their widths in pixels."""
 
+OF_PIXELS = {
+    "metrics.`pixels.accuracy.pooled`": 165,
+    "metrics.`pixels.macro_f1.pooled`": 167,
+    "metrics.`pixels.gap.accuracy.pooled`": 180,
+    "metrics.`pixels.accuracy`": 120,  # of a fold
+}
+"""Columns before these where the network is one of pixels."""
+
 CURVES = "Folds by epoch"
 
 CHARTS = {
@@ -41,11 +49,22 @@ CHARTS = {
 }
 """Sections of charts and their metrics; the page puts all other metrics into a section below."""
 
+PIXEL_CHARTS = {
+    "Results by pixel": ("pixels.accuracy.pooled", "pixels.macro_f1.pooled", "pixels.gap.accuracy.pooled"),
+    "Folds by pixel": ("pixels.accuracy", "pixels.macro_f1"),
+}
+"""Those before them where the network is one of pixels."""
 
-def add_view(store: Store) -> None:
-    """Save the view in the experiment, unless it is there: the user may have changed it."""
+
+def add_view(store: Store, *, pixels: bool) -> None:
+    """Save the view in the experiment, unless it is there: the user may have changed it.
+
+    Args:
+        store: of the experiment.
+        pixels: whether the results are of networks of pixels.
+    """
     if VIEW not in store.client.get_experiment(store.experiment_id).tags:
-        store.client.set_experiment_tag(store.experiment_id, VIEW, _view("Review", _state()))
+        store.client.set_experiment_tag(store.experiment_id, VIEW, _view("Review", state(pixels=pixels)))
 
 
 def _view(name: str, state: Mapping[str, Any]) -> str:
@@ -53,17 +72,18 @@ def _view(name: str, state: Mapping[str, Any]) -> str:
     return json.dumps({"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{packed}"})
 
 
-def _state() -> dict[str, Any]:
+def state(*, pixels: bool) -> dict[str, Any]:
     """The state in the page's own names; everything else is as by default."""
-    order = ["attributes.`Run Name`", "runDateAndNestInfo", *COLUMNS, "duration"]
+    columns, charts = (OF_PIXELS | COLUMNS, PIXEL_CHARTS | CHARTS) if pixels else (COLUMNS, CHARTS)
+    order = ["attributes.`Run Name`", "runDateAndNestInfo", *columns, "duration"]
     return {
         "orderByKey": "attributes.start_time",  # in another order the page does not nest folds below their result
         "orderByAsc": False,
-        "selectedColumns": list(COLUMNS),
+        "selectedColumns": list(columns),
         "columnOrder": order,
-        "columnWidths": {"attributes.`Run Name`": 150, "runDateAndNestInfo": 130} | COLUMNS,
-        "compareRunSections": [_section(name) for name in CHARTS],
-        "compareRunCharts": [_chart(section, metric) for section, metrics in CHARTS.items() for metric in metrics],
+        "columnWidths": {"attributes.`Run Name`": 150, "runDateAndNestInfo": 130} | columns,
+        "compareRunSections": [_section(name) for name in charts],
+        "compareRunCharts": [_chart(section, metric) for section, metrics in charts.items() for metric in metrics],
         "isAccordionReordered": True,
         "runsHiddenMode": "FIRST_20_RUNS",
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},

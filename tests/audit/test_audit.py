@@ -15,7 +15,9 @@ from landfold.folds.split import FoldError, Split, random_split, split_fold
 from landfold.scores.settings import EvaluateSettings
 from tests.factories import CRS_UTM33
 
-SETTINGS = AuditSettings(baseline="random_forest", trees=8, prediction_points=50, bootstrap=200, seed=0, network=False)
+SETTINGS = AuditSettings(
+    baseline="random_forest", pixels=0, trees=8, prediction_points=50, bootstrap=200, seed=0, network=False
+)
 
 
 def an_audit(range_m=None, **distances):

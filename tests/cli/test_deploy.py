@@ -17,11 +17,14 @@ assert not {"torch", "mlflow", "sklearn", "matplotlib"} & set(sys.modules)
 
 def test_refusals_come_before_torch_is_loaded(tmp_path):
     make_bundle(tmp_path / "model")
+    make_bundle(tmp_path / "pixels", kind="surroundings")
     commands = [
         "predict x -m nowhere -o maps",
         "predict x -m model -o maps",
         "predict x -m model -o maps --stride 7",
         "predict . -m model -o maps",
+        "predict x -m pixels -o maps --stride 8",
+        "predict . -m pixels -o maps",
         f"serve -m nowhere --port {free_port()}",
         "serve -m model --port 99999",
         "onnx -m nowhere -o a.onnx",
@@ -35,5 +38,6 @@ def test_refusals_come_before_torch_is_loaded(tmp_path):
     assert done.stderr.count("nowhere: no such folder; expected a model folder such as models/landfold\n") == 5
     assert ".: no scene found" in done.stderr
     assert "choose a stride of at most 8 that is even" in done.stderr
+    assert "--stride 8 (stride_px): the model maps a scene's own pixels" in done.stderr
     assert "--name 'a/b': expected letters" in done.stderr
     assert "model: exists and is no MLflow model; name a new folder" in done.stderr

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -17,10 +18,14 @@ import stages.ingest
 import stages.patches
 from landfold.cli.inspection import InspectionError, inspect
 from landfold.cli.inspection.commented_yaml import commented, yaml_text
+from landfold.cli.inspection.networks import NETWORKS
 from landfold.cli.inspection.presentation import report_data, show
 from landfold.cli.inspection.scene_settings import EUROSAT
 from landfold.core import settings
 from landfold.geo.settings import ProjectSettings
+from landfold.maps.settings import ExportSettings
+from landfold.network.settings import ModelSettings, TrainSettings
+from landfold.params import Params
 from landfold.patches.labels import LabelSettings
 from landfold.scenes.ingest import check_scene
 from landfold.scenes.settings import IngestSettings
@@ -39,9 +44,18 @@ from tests.factories import (
     write_labels,
     write_params,
 )
+from tests.kinds import switched
 from tests.products import LANDSAT_NAME, write_landsat, write_safe, zipped
 
-MODELS = {"project": ProjectSettings, "ingest": IngestSettings, "labels": LabelSettings}
+MODELS = {
+    "project": ProjectSettings,
+    "ingest": IngestSettings,
+    "labels": LabelSettings,
+    "model": ModelSettings,
+    "train": TrainSettings,
+    "export": ExportSettings,
+}
+REPOSITORY = Path(__file__).parents[2] / "params.yaml"
 
 
 def stack(path, *, bands=4, names=None, crs=CRS_UTM33, resolution_m=10.0, shape=(24, 30), x_px=0, y_px=0, **profile):
@@ -87,6 +101,50 @@ def assert_loads(found):
     return pasted
 
 
+def test_the_network_that_is_proposed_is_that_of_the_repository_and_of_the_documents(tmp_path):
+    sections = tuple(NETWORKS["pixel"])
+    assert NETWORKS["pixel"] == {name: settings.read(REPOSITORY)[name] for name in sections}
+    assert NETWORKS["patch"] == {name: switched("classifier", tmp_path)[name] for name in sections}
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"),
+    [("polygons", "pixel"), ("points", "pixel"), ("raster", "pixel"), ("table", "patch"), ("folder", "patch")],
+)
+def test_what_is_pasted_goes_together(tmp_path, kind, unit):
+    if kind == "folder":
+        tiles(tmp_path / "data/raw/scenes", names=("blue", "green", "red", "nir"))
+    else:
+        small_scene(tmp_path / "data/raw/scenes")
+    labels = tmp_path / "data/raw/labels"
+    labels.mkdir(exist_ok=True)
+    if kind == "polygons":
+        halves(labels / "labels.gpkg")
+    elif kind == "points":
+        points = [
+            ("crop", shapely.Point(ORIGIN_X + 200, ORIGIN_Y - 400)),
+            ("lake", shapely.Point(ORIGIN_X + 900, ORIGIN_Y - 400)),
+        ]
+        write_labels(labels / "labels.gpkg", points)
+    elif kind == "raster":
+        write_band(labels / "classes.tif", make_grid(), np.where(centres(make_grid())[0] < 600, 3, 7).astype("uint8"))
+    elif kind == "table":
+        (labels / "classes.csv").write_text("file,class\nT33UUU_20170216T102101,wood\nabsent,lake\n")
+    found = inspect(tmp_path / "data/raw")
+    pasted = assert_loads(found)
+    assert (pasted["labels"]["kind"], pasted["labels"]["unit"]) == (kind, unit)
+    whole = settings.read(REPOSITORY) | pasted | {"indices": {"names": []}}
+    assert settings.validate(whole, Params, where="params.yaml:").model.of_pixels == (unit == "pixel")
+    # settings that go together already are not proposed again
+    for name, content, proposed in (
+        ("whole", whole, False),
+        ("other", params() if unit == "pixel" else settings.read(REPOSITORY), True),
+    ):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        assert ("model" in inspect(tmp_path / "data/raw", path).proposal.sections) == proposed
+
+
 def paste(folder, found, **patches):
     """params.yaml of a project with the proposed sections in place of its own."""
     content = params(**patches) | assert_loads(found)
@@ -106,8 +164,8 @@ def test_band_files_and_polygons_run_with_the_pasted_section(tmp_path, stage):
     assert pasted["ingest"]["bands"] == ["B", "G", "R", "N"]
     assert (pasted["ingest"]["crs_policy"], pasted["ingest"]["resolution_m"]) == ("error", 10)
     assert pasted["labels"] | {"classes": None} == {
-        **{"kind": "polygons", "attribute": "kind", "layer": None, "invalid": "refuse", "resampling": None},
-        **{"classes": None, "exclude": [], "zone_attribute": None},
+        **{"kind": "polygons", "unit": "pixel", "attribute": "kind", "layer": None, "invalid": "refuse"},
+        **{"resampling": None, "classes": None, "exclude": [], "zone_attribute": None},
     }
     assert pasted["labels"]["classes"] == {"crop": ["crop"], "lake": ["lake"]}
     assert list(pasted["colours"]) == ["crop", "lake"]

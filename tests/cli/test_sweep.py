@@ -80,9 +80,9 @@ def test_rounding_never_leaves_the_range():
 
 
 def test_names_are_references_that_git_takes_and_differ():
-    texts = ["indices.names=[],[NDVI,NDWI],[NDVI]", "model.stride_px=1,2", "patches.stride_px=8"]
+    texts = ["indices.names=[],[NDVI,NDWI],[NDVI]", "train.seed=1,2", "audit.seed=8"]
     names = {experiment.name for experiment in draw_experiments(PARAMS, texts, count=6)}
-    assert "names--NDVI-_model.stride_px-2_patches.stride_px-8" in names
+    assert "names--NDVI-_train.seed-2_audit.seed-8" in names
     for name in names:
         assert subprocess.run(["git", "check-ref-format", f"refs/exps/{name}"]).returncode == 0
 

@@ -1,4 +1,7 @@
-"""docs/your-data.md is true: every example's files are made, its settings pasted, and what is printed compared."""
+"""docs/your-data.md is true: every example's files are made, its settings pasted, and what is printed compared.
+
+Each goes on to its map, with networks of pixels and of patches where its labels allow both.
+"""
 
 import re
 from collections.abc import Callable
@@ -17,12 +20,21 @@ import stages.ingest
 import stages.normalize
 import stages.patches
 from landfold.geo.grid import Grid
-from tests import factories, products
+from tests import factories, in_process, products
+from tests.kinds import switched
 from tests.server import Server
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/your-data.md"
 SCENE_STAGES = (stages.ingest, stages.indices, stages.normalize, stages.patches)
+SMALL: dict[str, dict[str, Any]] = {
+    "zones": {"k": 2, "folds": [0, 1], "block_size_m": 240, "assignment": "group", "buffer_m": 0},
+    "audit": {"pixels": 200, "trees": 5, "prediction_points": 20, "bootstrap": 20, "network": False},
+    "train": {"epochs": 1},
+    "evaluate": {"bootstrap": 20},
+    "track": {"enabled": False},
+}
+"""What the examples need to be folded, and to be trained in no time."""
 
 
 class Example(NamedTuple):
@@ -31,6 +43,11 @@ class Example(NamedTuple):
     texts: dict[str, str]
     changes: dict[str, dict[str, Any]]
     printed: list[str]
+
+    @property
+    def units(self) -> list[str]:
+        """What can have a label: patches, and pixels unless a label is one of a whole scene."""
+        return ["patch"] if self.changes["labels"]["kind"] in ("table", "folder") else ["pixel", "patch"]
 
 
 def examples() -> list[Example]:
@@ -64,14 +81,14 @@ def halves(path: Path, values: tuple[str, str] = ("crop", "lake"), *, to: str | 
     factories.write_labels(path, list(zip(values, (west, east), strict=True)), to=to)
 
 
-def stack(path: Path, grid: Grid, count: int, names: list[str] | None = None) -> None:
-    """A file of many bands whose numbers tell their place."""
+def stack(path: Path, grid: Grid, count: int, names: list[str] | None = None, *, slope: int = 3) -> None:
+    """A file of many bands whose numbers tell their place, and rise by ``slope`` from column to column."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns, rows = np.meshgrid(np.arange(grid.width), np.arange(grid.height))
     profile = {"driver": "GTiff", "dtype": "uint16", "count": count, "height": grid.height, "width": grid.width}
     with rasterio.open(path, "w", **profile, crs=grid.crs, transform=grid.transform) as dataset:
         for i in range(1, count + 1):
-            dataset.write((1000 * i + 3 * columns + 5 * rows).astype("uint16"), i)
+            dataset.write((1000 * i + slope * columns + 5 * rows).astype("uint16"), i)
         if names:
             dataset.descriptions = names
 
@@ -130,14 +147,16 @@ def two_zones(raw: Path) -> None:
 def tiles(raw: Path) -> None:
     for i, name in enumerate(["Forest/Forest_1", "Forest/Forest_2", "SeaLake/SeaLake_1", "SeaLake/SeaLake_2"]):
         crs = rasterio.crs.CRS.from_epsg(32631 + i)
-        stack(raw / f"scenes/{name}.tif", factories.make_grid(64, 64, crs=crs, x_px=100 * i), 13)
+        stack(raw / f"scenes/{name}.tif", factories.make_grid(64, 64, crs=crs, x_px=100 * i), 13, slope=2 * i)
 
 
 def table_of_tiles(raw: Path) -> None:
-    for i in (1, 2, 3):
-        stack(raw / f"scenes/tile_{i}.tif", factories.make_grid(64, 64, x_px=100 * i), 4)
+    for i in range(1, 6):
+        stack(raw / f"scenes/tile_{i}.tif", factories.make_grid(64, 64, x_px=100 * i), 4, slope=2 * i)
     (raw / "labels").mkdir()
-    (raw / "labels/classes.csv").write_text("file,class\ntile_1.tif,wood\ntile_2.tif,water\ntile_3,unclear\n")
+    (raw / "labels/classes.csv").write_text(
+        "file,class\ntile_1.tif,wood\ntile_2.tif,water\ntile_3,wood\ntile_4,water\ntile_5,unclear\n"
+    )
 
 
 def far_away(raw: Path) -> None:
@@ -157,7 +176,7 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def prepare(example: Example, folder: Path, server: Server) -> None:
+def prepare(example: Example, folder: Path, server: Server, unit: str) -> None:
     """The delivery and params.yaml of an example; example.org is a server here, with files of four bands."""
     BUILDERS[example.title](folder / "data/raw")
     products_far_away(server)
@@ -166,12 +185,18 @@ def prepare(example: Example, folder: Path, server: Server) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace("https://example.org/", server.url("")), encoding="utf-8")
     content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    for section, values in example.changes.items():
+    if unit == "patch":
+        content = switched("classifier", folder)
+    change(content, example.changes)
+    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def change(content: dict[str, Any], changes: dict[str, dict[str, Any]]) -> None:
+    for section, values in changes.items():
         assert set(values) <= set(content[section]), section
         for name, value in values.items():
             own = content[section][name]
             content[section][name] = own | value if name == "masks" else value
-    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def products_far_away(server: Server) -> None:
@@ -185,8 +210,31 @@ def test_every_example_is_run():
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.title)
 def test_an_example_is_true(example: Example, tmp_path: Path, stage: Callable[..., str], server: Server) -> None:
-    prepare(example, tmp_path, server)
+    prepare(example, tmp_path, server, example.units[0])
     delivered = [p.relative_to(tmp_path).as_posix() for p in (tmp_path / "data/raw").rglob("*") if p.is_file()]
     assert sorted(delivered) == example.files
     printed = "".join(stage(module) for module in SCENE_STAGES)
     assert re.sub(r" \(\d+\.\d s\)$", "", printed, flags=re.MULTILINE).splitlines() == example.printed
+
+
+@pytest.mark.parametrize(
+    ("example", "unit"),
+    [(example, unit) for example in examples() for unit in example.units],
+    ids=lambda part: part if isinstance(part, str) else part.title,
+)
+def test_an_example_runs_to_its_map(
+    example: Example, unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    prepare(example, tmp_path, server, unit)
+    monkeypatch.chdir(tmp_path)
+    content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    change(content, SMALL)
+    if unit == "pixel":
+        content["train"] |= {"epoch_size": 512, "max_pixels": 1000}
+    Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    params = in_process.to_maps(monkeypatch)
+    scenes = sorted(path.stem for path in Path("data/scenes").glob("*.tif"))
+    for scene in scenes:
+        with rasterio.open(f"data/maps/{scene}_class.tif") as classes, rasterio.open(f"data/scenes/{scene}.tif") as own:
+            assert classes.read(1).any()
+            assert classes.res[0] == own.res[0] * (params.export.stride_px or 1)

@@ -1,7 +1,10 @@
 import sys
 
+import pandas
+
 from landfold.console import training
 from landfold.network.callbacks import Step
+from landfold.network.fold import HeldOutPredictions
 
 
 def test_sentences_of_a_training(capsys):
@@ -9,10 +12,16 @@ def test_sentences_of_a_training(capsys):
     name = training.fold_name(3, is_random=True)
     assert training.switched_off(name) == "fold 3, random split: off (audit.network: false)"
     assert training.usage(4) == "expected the number of a fold, 0 to 4: python -m stages.train FOLD [random]"
-    assert training.closing("fold 3", 40, 2, [True, False, True, True]) == (
-        "fold 3: 40 patches, 2 epochs; 0.750 of 4 right"
+    patches = pandas.DataFrame({"label": list("abba"), "predicted": list("abaa")})
+    assert training.closing("fold 3", 40, 2, HeldOutPredictions(patches, patches[:0])) == (
+        "fold 3: 40 patches, 2 epochs; 0.750 of 4 held-out patches right"
     )
-    assert training.step_note(Step(0.5, 1, 2, 3, 4, 0.123, 56.7)) == "epoch 1/2 batch 3/4 loss 0.123 57 patches/s"
+    pixels = {"label": list("aabb"), "predicted": list("abbb"), "pixels": [5, 4, 1, 90]}
+    pixels = pandas.DataFrame(pixels).assign(split=["zones"] * 3 + ["random pixels"])
+    assert training.closing("fold 3", 7000, 2, HeldOutPredictions(patches, patches[:0], pixels)) == (
+        "fold 3: 7000 pixels, 2 epochs; 0.600 of 10 held-out pixels right, 0.750 of 4 held-out patches right"
+    )
+    assert training.step_note(Step(0.5, 1, 2, 3, 4, 0.123, 56.7)) == "epoch 1/2 batch 3/4 loss 0.123 57 examples/s"
     training.notice("fold 3: careful")
     assert capsys.readouterr() == ("", "train: fold 3: careful\n")
 

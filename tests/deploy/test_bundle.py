@@ -20,10 +20,12 @@ from landfold.core.digests import file_sha256
 from landfold.core.errors import LandfoldError
 from landfold.deploy.bundle import Bundle, write_bundle
 from landfold.deploy.bundlecard import MAX_CARD_BYTES, BundleError, read_card
+from landfold.geo.bands import STANDARD_NAMES
 from landfold.maps.applicability import Applicability
+from landfold.network.errors import ModelError
 from landfold.network.model import Classifier
 from tests.factories import tree
-from tests.served import make_bundle
+from tests.served import KINDS, classifiers, make_bundle
 
 PACKAGE = Path(landfold.__file__).parent
 
@@ -33,9 +35,19 @@ def pristine(tmp_path_factory):
     return make_bundle(tmp_path_factory.mktemp("models") / "landfold")
 
 
+@pytest.fixture(scope="module")
+def pixel_pristine(tmp_path_factory):
+    return make_bundle(tmp_path_factory.mktemp("models of pixels") / "landfold", kind="surroundings")
+
+
 @pytest.fixture
 def folder(pristine, tmp_path):
     return shutil.copytree(pristine, tmp_path / "model")
+
+
+@pytest.fixture
+def pixel_folder(pixel_pristine, tmp_path):
+    return shutil.copytree(pixel_pristine, tmp_path / "model of pixels")
 
 
 def edit(folder: Path, change) -> None:
@@ -70,6 +82,20 @@ def test_what_was_written_is_what_is_loaded(pristine):
     assert bundle.area is None
 
 
+@pytest.mark.parametrize(("kind", "size_px", "core_px"), [("surroundings", 68, 64), ("segmentation", 32, 16)])
+def test_what_was_written_of_pixels_is_what_is_loaded(tmp_path, kind, size_px, core_px):
+    bundle, made = Bundle.load(make_bundle(tmp_path / "model", kind=kind)), classifiers(2, model=KINDS[kind])
+    windows = np.random.default_rng(0).random((2, 5, size_px, size_px), dtype=np.float32)
+    windows[0, :, :20] = 0
+    found = bundle.probabilities(windows)
+    assert found.shape == (2, 3, core_px, core_px)
+    np.testing.assert_array_equal(found, np.mean([model.probabilities(windows) for model in made], axis=0))
+    assert [model.card for model in bundle.models] == [model.card for model in made]
+    assert (bundle.card.unit, bundle.card.patch_px) == ("pixel", 8)
+    with pytest.raises(ModelError, match=rf"shape \(2, 5, 8, 8\); the model expects \(n, 5, {size_px}, {size_px}\)"):
+        bundle.probabilities(windows[..., :8, :8])
+
+
 def test_the_digest_is_that_of_the_content_wherever_it_lies(pristine, folder):
     before = Bundle.load(pristine).digest
     (folder / "README.md").write_text("read me")
@@ -92,7 +118,7 @@ def test_the_area_of_applicability_survives(pristine, tmp_path):
     names = [f"{channel}_{statistic}" for channel in ("B", "G", "R", "N", "NDVI") for statistic in ("mean", "std")]
     features = pandas.DataFrame(random.random((40, 10)).astype(np.float32), columns=names)
     sides = [pandas.Series(np.where(np.arange(40) % 2 == fold, "train", "validation")) for fold in (0, 1)]
-    area = Applicability.of(features, np.arange(40) % 2, sides)
+    area = Applicability.of(features, np.arange(40) % 2, sides, size_px=8)
     card = json.loads((pristine / "model.json").read_text())
     folder = tmp_path / "with area"
     folder.mkdir()
@@ -101,7 +127,7 @@ def test_the_area_of_applicability_survives(pristine, tmp_path):
     loaded = Bundle.load(folder).area
     values = random.random((7, 10)).astype(np.float32)
     np.testing.assert_array_equal(loaded.dissimilarity(values), area.dissimilarity(values))
-    assert loaded.threshold == area.threshold
+    assert (loaded.threshold, loaded.size_px) == (area.threshold, 8)
     assert loaded.summary() == area.summary()
 
 
@@ -116,7 +142,7 @@ def test_an_area_of_types_that_numpy_has_not_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (setting("format", 1), r"model\.json: format '1'; this Landfold reads format 2"),
+        (setting("format", 1), r"model\.json: format '1'; this Landfold reads format 3"),
         (setting("secret", "x"), r"model\.json\.secret: unknown setting"),
         (lambda card: card.pop("bands"), r"model\.json\.bands: missing"),
         (setting("size_px", 10**9), r"model\.json\.size_px: found 1000000000: .*less than or equal to 2048"),
@@ -128,10 +154,13 @@ def test_an_area_of_types_that_numpy_has_not_is_refused(folder):
         (setting("colours", ["#111111"]), r"colours: 1 for 3 classes"),
         (setting("bands", ["B", "../../x", "R", "N"]), r"bands"),
         (setting("indices", ["__import__('os')"]), r"channels: expected the bands, then the indices"),
-        (setting("model", "backbone", "../../x"), r"model\.backbone: found '\.\./\.\./x'"),
+        (setting("model", "backbone", "../../x"), r"model: backbone: torchvision has no classifier '\.\./\.\./x'"),
         (setting("ingest", "resolution_m", -1), r"ingest\.resolution_m"),
         (setting("crs", "not a CRS"), r"not a CRS"),
         (setting("weights", []), r"weights: "),
+        (setting("patch_px", 16), r"size_px 8: expected patch_px, 16, and core_px in it"),
+        (setting("core_px", 9), r"size_px 8: expected patch_px, 8, and core_px in it"),
+        (setting("export", "stride_px", None), r"model\.kind: classifier needs export\.stride_px; it is null"),
         (setting("origin", "bands", []), r"bands: differ from ingest\.bands or origin\.bands"),
         (setting("fold_digests", ["../../x"]), r"fold_digests"),
         (setting("origin", "acquired", ["soon"]), r"origin\.acquired\.0: found 'soon'"),
@@ -146,15 +175,67 @@ def test_a_card_with_odd_content_is_refused_by_name(folder, change, message):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (setting("core_px", 62), r"size_px and core_px are \(68, 62\); kind surroundings has \(68, 64\)"),
+        (
+            setting("model", "boxes_px", [3, 255]),
+            r"size_px and core_px are \(68, 64\); kind surroundings has \(318, 64\)",
+        ),
+        (setting("model", "weights", "none"), r"kind: surroundings has no use for weights"),
+        (setting("export", "stride_px", 8), r"model\.kind: surroundings has no use for export\.stride_px"),
+        (setting("model", "bins", 10**6), r"model\.bins: found 1000000"),
+        (setting("model", "hidden", [1] * 10**5), r"25 features of a pixel, coded by 75 numbers, and 100000 hidden"),
+    ],
+)
+def test_a_card_of_pixels_with_odd_content_is_refused_by_name(pixel_folder, change, message):
+    edit(pixel_folder, change)
+    with pytest.raises(BundleError, match=message) as caught:
+        read_card(pixel_folder)
+    assert len(str(caught.value)) < 4000
+
+
+def test_the_work_for_a_pixel_is_bounded(pixel_folder):
+    """Little files could otherwise ask for much memory where a map is made."""
+
+    def ask(channels, boxes, bins, hidden):
+        def change(card):
+            bands = list(STANDARD_NAMES)[:channels]
+            origin = [card["origin"]["bands"][0] | {"name": band} for band in bands]
+            card |= {"channels": bands, "bands": bands, "indices": [], "size_px": 64 + boxes[-1] - 1}
+            card["ingest"]["bands"], card["origin"]["bands"] = bands, origin
+            card["model"] |= {"boxes_px": boxes, "bins": bins, "hidden": hidden}
+
+        edit(pixel_folder, change)
+        with pytest.raises(BundleError) as caught:
+            read_card(pixel_folder)
+        return str(caught.value)
+
+    told = "model: 266 features of a pixel, coded by 17024 numbers, and 100 hidden layers; at most 4096, 65536 and 64"
+    assert told in ask(14, [3, 5, 7, 9, 11, 13, 15, 17, 19], 64, [1] * 100)
+    assert "model: 3570 features of a pixel, coded by 228480 numbers" in ask(14, list(range(3, 257, 2)), 64, [1])
+    assert "model: 4335 features of a pixel, coded by 4335 numbers" in ask(17, list(range(3, 257, 2)), 1, [1])
+
+
+def test_a_network_of_pixels_too_large_for_memory_is_refused_by_its_file(pixel_folder, monkeypatch):
+    monkeypatch.setattr("landfold.deploy.bundle.load_file", lambda path: pytest.fail("loaded"))
+    edit(pixel_folder, setting("model", "hidden", [65_536] * 64))  # 1 TB
+    with pytest.raises(
+        BundleError, match=r"fold_0\.safetensors: does not belong to model\.json beside it: tensor layers"
+    ):
+        Bundle.load(pixel_folder)
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "no JSON"),
         (b"\xff\xfe", "no JSON"),
         (b"[1, 2]", "no model card: expected an object"),
         (b"[" * 100_000, "nested too deeply|no JSON"),
-        (b'{"format": 2, "resolution_m": NaN}', "no JSON .NaN is no number"),
-        (b'{"format": 2, "resolution_m": -Infinity}', "no JSON .-Infinity is no number"),
-        (pickle.dumps({"format": 2}), "no JSON"),
+        (b'{"format": 3, "resolution_m": NaN}', "no JSON .NaN is no number"),
+        (b'{"format": 3, "resolution_m": -Infinity}', "no JSON .-Infinity is no number"),
+        (pickle.dumps({"format": 3}), "no JSON"),
     ],
 )
 def test_what_is_no_card_is_refused(folder, content, message):
@@ -296,6 +377,8 @@ def test_no_path_from_file_to_model_unpickles():
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             where = f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}"
+            if ast.unparse(node) == "from joblib import cpu_count":
+                continue
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name.split(".")[0] for alias in node.names} | {getattr(node, "module", None)}
                 faults += [

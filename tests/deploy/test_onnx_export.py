@@ -12,19 +12,30 @@ from landfold.deploy import onnx_export
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.onnx_export import OPSET, TOLERANCE, OnnxError, check, runtime, write_onnx
 from tests.factories import leftovers
-from tests.served import CHANNELS, CLASSES, SIZE_PX, classifiers, make_bundle
+from tests.served import CHANNELS, CLASSES, RESNET, SIZE_PX, UNET, classifiers, make_bundle
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("onnx")
-    model = make_bundle(folder / "landfold")
+def export(folder, kind):
+    model = make_bundle(folder / "landfold", kind=kind)
     assert main(["onnx", "-m", str(model), "-o", str(folder / "landfold.onnx")]) == 0
     return Bundle.load(model), folder / "landfold.onnx"
 
 
-def windows(count, seed=1):
-    return np.random.default_rng(seed).random((count, len(CHANNELS), SIZE_PX, SIZE_PX), dtype=np.float32)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("onnx"), "classifier")
+
+
+@pytest.fixture(scope="module")
+def exported_pixels(tmp_path_factory):
+    return export(tmp_path_factory.mktemp("onnx of pixels"), "surroundings")
+
+
+def windows(count, size_px=SIZE_PX):
+    """The first rows hold no data."""
+    values = np.random.default_rng(1).random((count, len(CHANNELS), size_px, size_px), dtype=np.float32)
+    values[:, :, :2] = 0
+    return values
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 300])
@@ -38,6 +49,33 @@ def test_onnxruntime_tells_what_torch_does(exported, count):
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_onnxruntime_tells_what_torch_does_of_pixels(exported_pixels, count):
+    bundle, path = exported_pixels
+    given = windows(count, 68)
+    given[:, :, 30:, 30:] = 0.37  # the deviation of a constant box is where rounding is worst
+    given[:, :, 40:50, 40:50] = 0
+    (found,) = runtime(path.read_bytes()).run(["probabilities"], {"windows": given})
+    expected = bundle.probabilities(given)
+    assert found.shape == expected.shape == (count, len(CLASSES), 64, 64)
+    assert expected.std(axis=(0, 2, 3)).min() > 0.01
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_folds_share_the_features_of_pixels(exported_pixels):
+    graph = onnx.load(exported_pixels[1])
+    kinds = [node.op_type for node in graph.graph.node]
+    assert kinds.count("AveragePool") == 2 * 2 * 3, "along rows and columns, of two boxes, of data, means and squares"
+    shapes = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.graph.output]
+    assert shapes == [["n", len(CLASSES), 64, 64]]
+
+
+def test_windows_through_encoder_and_decoder(tmp_path):
+    assert write_onnx(classifiers(1, model=UNET), tmp_path / "other.onnx", properties={}) <= TOLERANCE
+    (output,) = onnx.load(tmp_path / "other.onnx").graph.output
+    assert [d.dim_value for d in output.type.tensor_type.shape.dim][1:] == [len(CLASSES), 16, 16]
+
+
 def test_the_graph_describes_itself(exported):
     bundle, path = exported
     graph = onnx.load(path)
@@ -49,6 +87,7 @@ def test_the_graph_describes_itself(exported):
     assert shapes == {"windows": ["n", len(CHANNELS), SIZE_PX, SIZE_PX], "probabilities": ["n", len(CLASSES)]}
     told = {part.key: part.value for part in graph.metadata_props}
     assert (json.loads(told["channels"]), json.loads(told["classes"])) == (CHANNELS, CLASSES)
+    assert (told["unit"], told["size_px"], told["core_px"]) == ("patch", str(SIZE_PX), str(SIZE_PX))
     assert (told["bundle_digest"], told["data_digest"]) == (bundle.digest, bundle.card.data_digest)
     assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)  # paths of this machine
 
@@ -61,7 +100,8 @@ def test_equal_weights_are_equal_bytes(exported, tmp_path):
 
 
 def test_a_network_that_is_no_resnet(tmp_path):
-    models = classifiers(1, backbone="shufflenet_v2_x0_5", size_px=32)
+    own = {"backbone": "shufflenet_v2_x0_5", **dict.fromkeys(("kernel_px", "stride_px", "pooling", "blocks"))}
+    models = classifiers(1, model=RESNET.model_copy(update=own), size_px=32)
     assert write_onnx(models, tmp_path / "other.onnx", properties={}) <= TOLERANCE
     assert (tmp_path / "other.onnx").is_file()
 

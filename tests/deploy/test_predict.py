@@ -39,6 +39,7 @@ from tests import factories
 from tests.network.test_model import SETTINGS as MODEL
 from tests.network.tiny import SETTINGS as TRAIN
 from tests.products import write_safe
+from tests.served import SURROUNDINGS
 
 SCENE = "T33UUU_20170216T102101"
 BANDS = {"B02": (800, 700, 10), "B03": (1000, 900, 10), "B04": (1200, 500, 10), "B08": (3000, 900, 10),
@@ -79,17 +80,16 @@ def run_stages(patch, *, folds=(0, 1)):
         stage.main(read_params())
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def make_project(folder: Path, model: dict, train: dict, **changes) -> Path:
     """What `dvc repro` leaves of a scene of 90 x 124 px, which no cell of the map divides."""
-    folder = tmp_path_factory.mktemp("project")
     content = factories.params(
         ingest__bands=["B", "G", "R", "N", "S1"],
         export__applicability=True,
         export__layers=["margin", "probabilities"],
         project__name="fields & <lakes>",
+        **changes,
     )
-    content |= {"model": MODEL, "train": TRAIN | {"epochs": 3}, "colours": None}
+    content |= {"model": model, "train": TRAIN | {"epochs": 3} | train, "colours": None}
     content |= {"track": {"enabled": False, "maps_mb": 0, "system_metrics": False}}
     content |= {"evaluate": {"bootstrap": 50, "seed": 0}, "card": {"licence": "(c) Nobody", "limits": ["Only *toys*."]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -103,6 +103,19 @@ def project(tmp_path_factory):
         run_stages(patch)
     torch.use_deterministic_algorithms(False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("project"), MODEL, {})
+
+
+@pytest.fixture(scope="module")
+def pixel_project(tmp_path_factory):
+    """The same of a network of pixels."""
+    train = {"max_pixels": 4000, "batch_size": 256, "flips_and_rotations": False}
+    units = {"labels__unit": "pixel", "export__stride_px": None}
+    return make_project(tmp_path_factory.mktemp("pixels"), SURROUNDINGS.model_dump(), train, **units)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +146,11 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
-def test_the_map_of_a_training_scene_is_the_exported_one_bit_by_bit(project, model, away, capsys):
+@pytest.mark.parametrize("which", ["project", "pixel_project"])
+def test_the_map_of_a_training_scene_is_the_exported_one_bit_by_bit(request, which, away, capsys):
+    project = request.getfixturevalue(which)
+    model = project / "models/landfold"
+    capsys.readouterr()  # of the stages
     shutil.copytree(project / "data/raw/scenes" / SCENE, away / "elsewhere" / SCENE)
     code, out, err = run(capsys, "elsewhere", "-m", model, "-o", "maps", "--device", "cpu")
     assert (code, err) == (0, "")
@@ -153,7 +170,9 @@ def test_the_map_of_a_training_scene_is_the_exported_one_bit_by_bit(project, mod
         lineage = [rasterio.open(path).tags() for path in (away / "maps" / mine, exported / theirs)]
         assert len({tags["MODEL_SHA256"] + tags["STATISTICS_SHA256"] + tags["PARAMS_SHA256"] for tags in lineage}) == 1
     assert compared >= 11, "class, confidence, disagreement, dissimilarity, applicable, and where they lie"
-    assert len(np.unique(arrays(away / "maps" / f"{SCENE}_class.tif")["class"])) == 3
+    classes = arrays(away / "maps" / f"{SCENE}_class.tif")["class"]
+    assert classes.shape == ((90, 124) if which == "pixel_project" else (12, 16))
+    assert len(np.unique(classes)) == 3
     assert factories.leftovers(away) == []
 
 
@@ -321,6 +340,13 @@ def test_requests_that_no_scene_can_meet_are_refused_at_once(model, away, capsys
     assert not (away / "maps").exists()
 
 
+def test_pixels_have_no_stride(pixel_project, away, capsys):
+    code, out, err = run(capsys, "x", "-m", pixel_project / "models/landfold", "-o", "maps", "--stride", "8")
+    told = "--stride 8 (stride_px): the model maps a scene's own pixels and has no cells of another size; leave it out"
+    assert (code, out, err) == (1, "", f"landfold predict: {told}\n")
+    assert not (away / "maps").exists()
+
+
 def test_an_interrupted_run_leaves_nothing_half_written(model, away, capsys, monkeypatch):
     deliver(away, "new", ground_m=(300.0, 620.0))
 
@@ -390,20 +416,26 @@ def numbers(text: str) -> list[float]:
     return [float(found) for found in re.findall(r"(?<![\w.])-?\d+\.\d+(?![\w.])", text)]
 
 
-def test_every_number_of_the_model_card_is_a_metric(project, model):
+@pytest.mark.parametrize("which", ["project", "pixel_project"])
+def test_every_number_of_the_model_card_is_a_metric(request, which):
+    project = request.getfixturevalue(which)
+    model = project / "models/landfold"
     page = (model / "README.md").read_text()
-    metrics = {
-        name: json.loads((project / f"metrics/{name}.json").read_text())
-        for name in ("summary", "scores", "patches", "audit")
-    }
-    zoned, per_class = metrics["summary"]["zoned"], metrics["scores"]["per_class"]
+    files = ("summary", "scores", "patches")
+    metrics = {name: json.loads((project / f"metrics/{name}.json").read_text()) for name in files}
+    zoned = metrics["summary"]["zoned"]
 
     def interval(score):
         return f"{score['pooled']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
     for label, name in (("Overall accuracy", "accuracy"), ("Macro F1", "macro_f1")):
         assert f"| {label} | {interval(zoned[name])} | - | - |" in page, "no network was trained under random folds"
-    for row in per_class:
+    for name, score in (read_card(model).zoned_pixels or {}).items():
+        assert interval(score.model_dump()) == interval(metrics["summary"]["pixels"][name])
+        assert interval(score.model_dump()) in page
+    shown = metrics["scores"].get("pixels", metrics["scores"])
+    assert ("pixels" in metrics["scores"]) == (which == "pixel_project")
+    for row in shown["per_class"]:
         cells = " | ".join(interval(row[name]) for name in ("precision", "recall", "f1"))
         assert f"| {row['class']} | {row['support']} | {cells} |" in page
     known = {round(value, 3) for value in leaves(metrics)} | {0.0001}  # the scale of the bands

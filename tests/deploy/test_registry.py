@@ -53,7 +53,8 @@ def test_the_alias_moves_on_evidence_only():
     clear = judge(candidate(0.8, 0.76, 0.85, 0), OLD)
     assert clear.moves
     assert clear.reason == (
-        "spatial CV accuracy 0.8000 (0.7600 to 0.8500) is higher than that of version 3, 0.7000 (0.6500 to 0.7500)"
+        "spatial CV accuracy of patches 0.8000 (0.7600 to 0.8500) is higher than that of version 3, "
+        "0.7000 (0.6500 to 0.7500)"
     )
     unclear = judge(candidate(0.71, 0.66, 0.76, 0), OLD)
     assert not unclear.moves
@@ -77,7 +78,7 @@ def test_scores_on_other_data_are_not_compared():
 
 def test_a_model_is_registered_once_and_loads_by_its_alias(root, monkeypatch):
     model = make_bundle(root / "models/landfold")
-    told = "spatial CV accuracy 0.7000 (0.6000 to 0.8000); there was no champion"
+    told = "spatial CV accuracy of patches 0.7000 (0.6000 to 0.8000); there was no champion"
     assert register(model) == f"meadows: registered as version 1, the champion: {told}"
     assert register(model) == "meadows: registered already as version 1; nothing was done"
     assert register(model, promote=True) == "meadows: registered already as version 1; nothing was done"
@@ -100,6 +101,17 @@ def test_a_model_is_registered_once_and_loads_by_its_alias(root, monkeypatch):
     ndvi = np.clip(((n - r) / (n + r))[:, None] / np.float32(0.5), 0, 1)
     expected = bundle.probabilities(np.concatenate([windows, ndvi], axis=1).astype(np.float32))
     np.testing.assert_allclose(loaded.predict(given, params=params), expected, atol=1e-5)
+
+
+def test_both_kinds_of_models_are_compared_by_patches(root):
+    register(make_bundle(root / "one"))
+    told = register(make_bundle(root / "two", kind="surroundings", accuracy=(0.9, 0.85, 0.95)))
+    assert "version 2, the champion: spatial CV accuracy of patches 0.9000 (0.8500 to 0.9500) is higher" in told
+    tags = [version.tags for version in client_of(root).search_model_versions("name='meadows'")]
+    assert {tag["landfold.unit"]: tag.get("landfold.pixel_accuracy_pooled") for tag in tags} == {
+        "patch": None,
+        "pixel": "0.9",
+    }
 
 
 def test_the_champion_stays_until_a_better_one_is_shown(root):

@@ -20,6 +20,9 @@ from landfold.folds.zones import (
 from landfold.geo.vector import VectorError
 from tests.factories import CRS_UTM33, footprint_table, params
 
+COORDINATES = st.floats(-1e7, 1e7)
+SIZES = st.floats(0.5, 1e5)
+
 
 def zone_settings(**changes):
     return validate(params()["zones"] | changes, ZoneSettings, where="zones")
@@ -40,6 +43,21 @@ def test_blocks_go_on_below_zero_without_a_double_one():
     assert zones_of([(-0.001, 0), (-10, 0), (-10.001, -5), (0, -10)]) == ["E-1N0", "E-1N0", "E-2N-1", "E0N-1"]
 
 
+@given(st.lists(st.tuples(COORDINATES, COORDINATES), max_size=30), SIZES, st.tuples(COORDINATES, COORDINATES))
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_the_name_of_a_block_has_its_numbers_below_zero_too(points, size, origin):
+    numbers = [[int(np.floor((at - start) / size)) for at, start in zip(p, origin, strict=True)] for p in points]
+    assert zones_of(points, size, origin) == [f"E{east}N{north}" for east, north in numbers]
+
+
+@pytest.mark.parametrize("q", [-300_000, -2, -1, 0, 1, 300_000])
+@pytest.mark.parametrize("r", [-200_000, -1, 0, 3, 200_000])
+def test_the_name_of_a_hexagon_has_its_numbers_below_zero_too(q, r):
+    rule = Hexagons(50.0, (3.0, -4.0))
+    x, y = 3 + (q + r / 2) * 50, -4 + r * np.sqrt(3) / 2 * 50
+    assert list(rule.at(np.array([x, x + 20, x - 20]), np.array([y, y + 3, y - 3]))) == [f"Q{q}R{r}"] * 3
+
+
 def test_the_origin_is_where_four_blocks_meet():
     around = [(102, 203), (101.9, 203), (102, 202.9), (101.9, 202.9)]
     assert zones_of(around, origin=(102, 203)) == ["E0N0", "E-1N0", "E0N-1", "E-1N-1"]
@@ -48,10 +66,6 @@ def test_the_origin_is_where_four_blocks_meet():
 
 def test_utm_coordinates_give_the_names_of_the_documentation():
     assert zones_of([(327_700, 5_813_800)], size=2560) == ["E128N2271"]
-
-
-COORDINATES = st.floats(-1e7, 1e7)
-SIZES = st.floats(0.5, 1e5)
 
 
 @given(

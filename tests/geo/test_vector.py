@@ -44,6 +44,13 @@ def test_equal_content_is_equal_bytes_at_any_time(tmp_path):
     assert b"2000-01-01T00:00:00" in content["a"]
 
 
+def test_styles_are_a_table_of_their_own(tmp_path):
+    write_geopackage(tmp_path / "a.gpkg", {"zones": table(), "patches": table(2)}, styles={"zones": "<qgis/>"})
+    assert layers(tmp_path / "a.gpkg") == {"zones": "Polygon", "patches": "Polygon"}
+    styles = pyogrio.read_dataframe(tmp_path / "a.gpkg", layer="layer_styles")
+    assert styles[["f_table_name", "styleQML", "useAsDefault"]].to_numpy().tolist() == [["zones", "<qgis/>", True]]
+
+
 def test_the_fixed_time_is_taken_back_afterwards(tmp_path):
     write_geopackage(tmp_path / "a.gpkg", {"zones": table()})
     assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None

@@ -87,3 +87,15 @@ def test_a_cloud_optimized_copy_keeps_numbers_names_and_mask(tmp_path):
         assert b.dataset.overviews(1) == [2, 4] or b.dataset.overviews(1) == [2]
         assert b.dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     assert sorted(tree(tmp_path)) == ["cog.tif", "s.tif"]
+
+
+@pytest.mark.parametrize("colours", [None, {1: (1, 2, 3), 2: (4, 5, 6)}])
+def test_classes_have_names_and_colours_only_where_they_are_given(tmp_path, colours):
+    with create(tmp_path / "s.tif", make_grid(9, 9), ["class"], dtype="uint8", nodata=0) as writer:
+        writer.describe_classes({1: "field", 2: "water"}, colours)
+        writer.write(Window(0, 0, 9, 9), np.ones((1, 9, 9), np.uint8))
+    with rasterio.open(tmp_path / "s.tif") as dataset:
+        assert dataset.tags(1).items() >= {"CLASS_1": "field", "CLASS_2": "water"}.items()
+        assert (dataset.colorinterp[0].name == "palette") == (colours is not None)
+        if colours:
+            assert dataset.colormap(1)[2] == (4, 5, 6, 255)

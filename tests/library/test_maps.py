@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import rasterio
 
 import landfold
 from landfold.deploy.bundle import BundleError
@@ -20,6 +21,17 @@ def test_a_model_folder_is_a_classifier(folder, tmp_path):
     np.testing.assert_allclose(model.probabilities(windows).sum(axis=1), 1, rtol=1e-6)
     with pytest.raises(BundleError, match=r"model\.json"):
         landfold.load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["surroundings", "segmentation"])
+def test_a_model_of_pixels_maps_pixels(tmp_path, kind):
+    model = landfold.load_classifier(make_bundle(tmp_path / "landfold", kind=kind), device="cpu")
+    assert model.card.unit == "pixel"
+    (outcome,) = landfold.predict(small_scene(tmp_path / "in"), model, tmp_path / "maps")
+    with rasterio.open(tmp_path / f"maps/{outcome.scene}_class.tif") as dataset:
+        assert dataset.shape == (90, 120)
+    with pytest.raises(PredictError, match=r"^--stride 8 \(stride_px\): the model maps a scene's own pixels"):
+        landfold.predict(tmp_path / "in", model, tmp_path / "maps", stride_px=8)
 
 
 def test_scenes_are_mapped_once_with_what_is_asked_for(folder, tmp_path):

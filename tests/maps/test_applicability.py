@@ -42,10 +42,15 @@ def random_project(*, patches=60, seed=0):
     return features, labels, sides_of(features, folds, buffer), folds
 
 
+def learned(features, labels, sides) -> Applicability:
+    """The area of patches of 16 px."""
+    return Applicability.of(features, labels, sides, size_px=16)
+
+
 def unweighted(features, labels, sides):
     """The area of applicability when all features count alike."""
     with mock.patch.object(applicability, "_importances", lambda values, _: np.ones(values.shape[1])):
-        return Applicability.of(features, labels, sides)
+        return learned(features, labels, sides)
 
 
 def line_of_four():
@@ -109,7 +114,7 @@ def brute_force(features, weights, sides, new, own_fold):
 @pytest.mark.parametrize("weighted", [True, False])
 def test_equals_the_formulae_computed_point_by_point(weighted):
     features, labels, sides, _ = random_project(patches=40)
-    area = (Applicability.of if weighted else unweighted)(features, labels, sides)
+    area = (learned if weighted else unweighted)(features, labels, sides)
     new = features.to_numpy(np.float64)[::5] + np.array([0.3, 20, 0.002, 1])
     own_fold = np.array([-1, 0, 1, 2, -1, 0, 1, 2])
     training, threshold, found = brute_force(features, area.weights, sides, new, own_fold)
@@ -135,7 +140,7 @@ def test_two_clusters_have_a_hole_between_them():
     values = random.normal(size=(80, 3)) * 0.1
     values[40:] += 10
     features = table(values)
-    area = Applicability.of(features, np.repeat(["a", "b"], 40), sides_of(features, np.arange(80) % 4))
+    area = learned(features, np.repeat(["a", "b"], 40), sides_of(features, np.arange(80) % 4))
     near, between, far = values[[3, 50]] + 0.05, np.full((1, 3), 5.0), np.full((1, 3), 100.0)
     assert (area.dissimilarity(near) <= area.threshold).all()
     assert (area.dissimilarity(np.concatenate([between, far])) > 3 * area.threshold).all()
@@ -158,7 +163,7 @@ def test_a_cluster_in_one_fold_only_raises_the_threshold():
 def test_units_of_the_features_do_not_matter():
     features, labels, sides, folds = random_project()
     scales = np.array([8, 0.25, 1024, 2], dtype=np.float32)  # powers of two: nothing is rounded
-    area, scaled = (Applicability.of(f, labels, sides) for f in (features, features * scales))
+    area, scaled = (learned(f, labels, sides) for f in (features, features * scales))
     assert scaled.threshold == area.threshold
     new = features.to_numpy() * np.float32(1.5)
     assert np.array_equal(scaled.dissimilarity(new * scales, folds), area.dissimilarity(new, folds))
@@ -170,11 +175,11 @@ def test_a_patch_that_no_fold_trains_on_counts_for_nothing():
     sides = sides_of(features, folds, buffer)
     moved = features.copy()
     moved.iloc[5] = 1e6
-    first, second = (Applicability.of(f, labels, sides) for f in (features, moved))
+    first, second = (learned(f, labels, sides) for f in (features, moved))
     assert first.summary() == second.summary()
     assert first.patches == 59
     listed = [side.drop("s/5") for side in sides]  # a test region is in no fold's list
-    assert Applicability.of(moved, labels, listed).summary() == first.summary()
+    assert learned(moved, labels, listed).summary() == first.summary()
 
 
 def test_what_a_fold_drops_into_its_buffer_is_no_neighbour_of_its_own():
@@ -187,7 +192,7 @@ def test_what_a_fold_drops_into_its_buffer_is_no_neighbour_of_its_own():
 def test_a_constant_feature_is_left_out():
     features, labels, sides, folds = random_project()
     wider = features.assign(constant=np.float32(0.1))[["constant", *features.columns]]
-    area, same = (Applicability.of(f, labels, sides) for f in (features, wider))
+    area, same = (learned(f, labels, sides) for f in (features, wider))
     assert same.names == area.names
     assert same.summary() == area.summary()
     new = wider.to_numpy() + np.float32(0.5)
@@ -196,16 +201,16 @@ def test_a_constant_feature_is_left_out():
 
 def test_features_that_tell_the_classes_weigh_more():
     features, labels, sides, _ = random_project(patches=200)
-    weights = Applicability.of(features, labels, sides).weights
+    weights = learned(features, labels, sides).weights
     assert weights.sum() == pytest.approx(1)
     assert weights[0] > 2 * weights[1:].max()
-    assert (Applicability.of(features, np.full(200, "a"), sides).weights == 1).all()  # nothing to learn
+    assert (learned(features, np.full(200, "a"), sides).weights == 1).all()  # nothing to learn
     assert (unweighted(features, labels, sides).weights == 1).all()
 
 
 def test_weights_matter():
     features, labels, sides, _ = random_project(patches=200)
-    area = Applicability.of(features, labels, sides)
+    area = learned(features, labels, sides)
     step = features.to_numpy().std(axis=0)
     centre = features.to_numpy().mean(axis=0)
     telling, other = centre + 6 * step * [1, 0, 0, 0], centre + 6 * step * [0, 1, 0, 0]
@@ -214,7 +219,7 @@ def test_weights_matter():
 
 def test_twice_is_the_same():
     features, labels, sides, _ = random_project()
-    first, second = (Applicability.of(features, labels, sides).summary() for _ in range(2))
+    first, second = (learned(features, labels, sides).summary() for _ in range(2))
     assert first == second
 
 
@@ -267,7 +272,7 @@ def scene(tmp_path):
 def test_the_index_of_a_cell_is_that_of_the_window_around_it(scene):
     folder, patches = scene
     features = patch_features(patches, folder)
-    area = Applicability.of(features, patches["column"] > 50, sides_of(features, patches["fold"].to_numpy()))
+    area = learned(features, patches["column"] > 50, sides_of(features, patches["fold"].to_numpy()))
     rows, columns = (patches["row"] + 4) // 8, (patches["column"] + 4) // 8  # windows begin 4 px before their cell
     folds = np.full((9, 12), -1)
     folds[rows, columns] = patches["fold"]
@@ -290,22 +295,47 @@ def test_the_index_of_a_cell_is_that_of_the_window_around_it(scene):
     assert np.array_equal(np.isnan(inside), ~data)
 
 
-def surveyed(raster, area, folds, data):
+def surveyed(raster, area, folds, data, **sizes):
     """Both layers of the whole map, put together from its parts, which are asked for as they come."""
     asked = []
+
+    sizes = sizes or {"stride_px": 8, "cell_px": 8}
 
     def part_of(values):
         return lambda window: asked.append(window) or values[window.toslices()]
 
-    parts = list(map_dissimilarity(raster, area, part_of(folds), part_of(data), size_px=16, stride_px=8))
+    parts = list(map_dissimilarity(raster, area, part_of(folds), part_of(data), **sizes))
     assert asked == [part.window for part in parts for _ in range(2)]
     return (np.concatenate([getattr(part, name) for part in parts]) for name in ("out_of_fold", "ensemble"))
+
+
+def test_the_index_of_a_pixel_is_that_of_the_window_around_its_block(scene):
+    folder, patches = scene
+    features = patch_features(patches, folder)
+    area = learned(features, patches["column"] > 50, sides_of(features, patches["fold"].to_numpy()))
+    random = np.random.default_rng(0)
+    folds, data = random.integers(-1, 3, (70, 93)), random.random((70, 93)) < 0.7
+    data[:24, :24] = False
+    with Raster.open(folder / "s.tif") as raster:
+        own, ensemble = surveyed(raster, area, folds, data, stride_px=4, cell_px=1)
+        everywhere = np.ones((18, 24), dtype=bool)
+        blocks = {-1: [], 0: [], 1: [], 2: []}
+        for fold, found in blocks.items():
+            found += surveyed(raster, area, np.full((18, 24), fold), everywhere, stride_px=4, cell_px=4)
+    expected = np.full((70, 93), np.nan, dtype=np.float32)
+    of_all = expected.copy()
+    for row, column in zip(*data.nonzero(), strict=True):
+        expected[row, column] = blocks[folds[row, column]][0][row // 4, column // 4]
+        of_all[row, column] = blocks[-1][1][row // 4, column // 4]
+    assert np.array_equal(own, expected, equal_nan=True)
+    assert np.array_equal(ensemble, of_all, equal_nan=True)
+    assert not np.array_equal(own, ensemble, equal_nan=True)
 
 
 def test_a_map_without_data_has_no_index(scene):
     folder, patches = scene
     features = patch_features(patches, folder)
-    area = Applicability.of(features, patches["column"] > 50, sides_of(features, patches["fold"].to_numpy()))
+    area = learned(features, patches["column"] > 50, sides_of(features, patches["fold"].to_numpy()))
     with Raster.open(folder / "s.tif") as raster:
         own, ensemble = surveyed(raster, area, np.zeros((9, 12), dtype=int), np.zeros((9, 12), dtype=bool))
     assert np.isnan(own).all()
@@ -330,11 +360,11 @@ def test_the_index_of_patches_on_the_threshold_is_inside():
 def test_refuses_patches_that_give_no_area(values, folds, buffer, message):
     features = table(values)
     with pytest.raises(ApplicabilityError, match=message):
-        Applicability.of(features, np.array(["a"] * len(values)), sides_of(features, folds, buffer))
+        learned(features, np.array(["a"] * len(values)), sides_of(features, folds, buffer))
 
 
 def test_refuses_folds_that_validate_nothing():
     features = table([[0.0], [1.0]])
     sides = [pandas.Series("train", index=features.index)]
     with pytest.raises(ApplicabilityError, match=r"no training patch is validated in any fold"):
-        Applicability.of(features, np.array(["a", "b"]), sides)
+        learned(features, np.array(["a", "b"]), sides)

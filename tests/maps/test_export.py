@@ -15,14 +15,18 @@ from landfold.maps.applicability import METHOD, Applicability
 from landfold.maps.export import ExportError, MapModels, NormalizedScene, write_scene_map
 from landfold.maps.inference import InferenceError
 from landfold.maps.settings import ExportSettings
+from landfold.patches.features import cell_features, feature_names
 from tests import factories
 from tests.network.test_model import make_card
+from tests.network.tiny import pixel_classifier
 
 CLASSES = ["water", 'corn "&" <rye>', "Grünland, naß"]
 COLOURS = [(47, 127, 209), (242, 209, 107), (31, 111, 58)]
 RASTERS = ["s_class.tif", "s_confidence.tif", "s_ensemble_class.tif", "s_ensemble_confidence.tif"]
 STYLES = ["class.qml", "class.sld", "class.tif.aux.xml", "confidence.qml"]
-FILES = sorted(["s.gpkg", *RASTERS, *(f"s_{name}" for name in STYLES), *(f"s_ensemble_{name}" for name in STYLES)])
+FILES = sorted(
+    ["s.gpkg", "s.qml", *RASTERS, *(f"s_{name}" for name in STYLES), *(f"s_ensemble_{name}" for name in STYLES)]
+)
 LINEAGE = {"MODEL_SHA256": "a" * 64, "STATISTICS_SHA256": "b" * 64}
 
 
@@ -145,8 +149,8 @@ def test_every_number_is_that_of_the_probabilities(written):
         first, second = np.sort(p, axis=2)[..., :-3:-1].transpose(2, 0, 1)
         known = np.stack([first, extra[kind][1], first - second, -(p * np.log(p)).sum(2) / np.log(3)])
         assert bands.dtype == np.float32
-        assert np.array_equal(bands[0], np.where(VALID, p.max(2), np.nan), equal_nan=True)
-        assert np.allclose(bands, np.where(VALID, known, np.nan), atol=1e-6, equal_nan=True)
+        assert np.array_equal(bands * 4096, np.rint(bands * 4096), equal_nan=True)
+        assert np.allclose(bands, np.where(VALID, known, np.nan), rtol=0, atol=0.5001 / 4096, equal_nan=True)
         percent, described = read(folder / f"s_{kind}probabilities.tif")
         assert (percent.dtype, described) == (np.uint8, tuple(CLASSES))
         assert np.abs(percent[:, VALID] - 100 * p[VALID].T).max() <= 0.5001
@@ -168,6 +172,49 @@ def test_without_held_out_the_mean_has_the_plain_names(written, tmp_path):
     assert np.array_equal(bands[[0, 2]], ensemble[:2], equal_nan=True)
 
 
+SPOTTED = np.where(np.mgrid[:14, :23][1] < 11, 1, 2)
+SPOTTED[4, 3] = SPOTTED[5:7, 20] = SPOTTED[10:12, 5:7] = SPOTTED[0, 7:10] = 3
+SPOTTED[11:, 20:], SPOTTED[12, 21], SPOTTED[10, 22], SPOTTED[8, 10] = 0, 1, 1, 2
+"""Two halves; in class 3 spots of 1, 2, 4 and 3 cells; cells of 1 amid no data and beside it; a longer edge of 2."""
+
+SIEVED = np.where(np.mgrid[:14, :23][1] < 11, 1, 2)
+SIEVED[10:12, 5:7], SIEVED[11:, 20:], SIEVED[12, 21], SIEVED[8, 10] = 3, 0, 1, 2
+
+
+def test_the_sieve_changes_the_classes_alone(tmp_path):
+    tables = [np.eye(3)[SPOTTED - 1] * p + (1 - p) / 3 for p in (0.7, 0.8)]
+    options = {"valid": SPOTTED > 0, "folds": np.zeros((14, 23), dtype=int), "colours": COLOURS}
+    for least in (0, 4):
+        (tmp_path / str(least)).mkdir()
+        settings = export_settings(stride_px=1, layers=["margin", "probabilities"], sieve_px=least)
+        write_known_map(tmp_path / str(least), tables, settings=settings, **options)
+    for kind in ("", "ensemble_"):
+        path = tmp_path / f"4/s_{kind}class.tif"
+        assert cog_validate(path, strict=True, quiet=True) == (True, [], [])
+        with rasterio.open(path) as sieved, rasterio.open(tmp_path / f"0/s_{kind}class.tif") as plain:
+            assert np.array_equal(plain.read(1), SPOTTED)
+            assert np.array_equal(sieved.read(1), SIEVED)
+            assert (plain.tags()["SIEVE_PX"], sieved.tags()["SIEVE_PX"]) == ("0", "4")
+            assert plain.tags()["PARAMS_SHA256"] != sieved.tags()["PARAMS_SHA256"]
+            assert (sieved.colormap(1), sieved.tags(1)) == (plain.colormap(1), plain.tags(1))
+        for part in ("confidence", "probabilities"):
+            found, expected = (read(tmp_path / f"{least}/s_{kind}{part}.tif")[0] for least in (4, 0))
+            assert np.array_equal(found, expected, equal_nan=part == "confidence")
+            with rasterio.open(tmp_path / f"4/s_{kind}{part}.tif") as dataset:
+                assert "SIEVE_PX" not in dataset.tags()
+    table = geopandas.read_file(tmp_path / "4/s.gpkg", layer="classes")
+    assert sorted(table["cells"]) == sorted([4, 1, (SIEVED == 1).sum() - 1, (SIEVED == 2).sum()])
+
+
+def test_the_sieve_reads_more_than_255_classes(tmp_path):
+    values = np.repeat(np.arange(300), 2)[None].repeat(2, axis=0)
+    values[0, 7] = 299
+    names = [f"class {i}" for i in range(300)]
+    write_known_map(tmp_path, [np.eye(300)[values]], names, settings=export_settings(stride_px=1, sieve_px=3))
+    values[0, 7] = 4  # of whose cells there are four, of 3 three
+    assert np.array_equal(read(tmp_path / "s_class.tif")[0][0], values + 1)
+
+
 @pytest.mark.parametrize(("count", "dtype"), [(254, "uint8"), (255, "uint16"), (300, "uint16")])
 def test_many_classes(tmp_path, count, dtype):
     table = np.eye(count, dtype=np.float32)[np.arange(count).reshape(1, -1)]
@@ -181,7 +228,7 @@ def test_many_classes(tmp_path, count, dtype):
         assert dataset.tags(1)[f"CLASS_{count}"] == names[-1]
         if dtype == "uint8":
             assert dataset.colormap(1)[count][:3] == (50 + 253 % 200, 1, 9)
-    assert len(geopandas.read_file(tmp_path / "s.gpkg")) == count
+    assert len(geopandas.read_file(tmp_path / "s.gpkg", layer="classes")) == count
 
 
 def test_colours_and_names_are_in_the_class_raster(written):
@@ -198,7 +245,9 @@ def test_large_maps_have_overviews(tmp_path):
     rows, columns = np.mgrid[:530, :600]
     classes = (columns // 64 + rows // 64) % 3
     valid = ~((rows < 40) & (columns < 64))
-    settings = export_settings(stride_px=1, layers=["probabilities"], polygons={"formats": [], "min_area_m2": 0})
+    settings = export_settings(
+        stride_px=1, layers=["probabilities"], polygons={"formats": [], "min_area_m2": 0, "simplify_m": 0}
+    )
     write_known_map(tmp_path, [np.eye(3)[classes]], valid=valid, settings=settings)
     for part in ("class", "confidence", "probabilities"):
         path = tmp_path / f"s_{part}.tif"
@@ -233,7 +282,7 @@ def test_a_map_without_data_is_written_empty(tmp_path):
     assert result.cells == 0
     assert (read(tmp_path / "s_class.tif")[0] == 0).all()
     assert np.isnan(read(tmp_path / "s_confidence.tif")[0]).all()
-    assert len(geopandas.read_file(tmp_path / "s.gpkg")) == 0
+    assert len(geopandas.read_file(tmp_path / "s.gpkg", layer="classes")) == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (3, 50), (50, 3)])
@@ -342,6 +391,7 @@ def test_a_refusal_leaves_no_half_raster(tmp_path):
     [
         ({"layers": ["margin", "margin"]}, "expected each layer once"),
         ({"layers": ["variance"]}, "margin"),
+        ({"sieve_px": -1}, "greater than or equal to 0"),
         ({"offsets": 0}, "greater than or equal to 1"),
         ({"mosaic": "last"}, "confidence"),
     ],
@@ -359,7 +409,7 @@ def make_area(rows, columns):
     )
     numbers = np.arange(len(rows))
     sides = [pandas.Series(np.where(numbers == i, "validation", "train"), index=features.index) for i in (0, 1)]
-    return Applicability.of(features, np.where(numbers % 2, "a", "b"), sides)
+    return Applicability.of(features, np.where(numbers % 2, "a", "b"), sides, size_px=1)
 
 
 @pytest.mark.parametrize("honest", [True, False])
@@ -381,9 +431,40 @@ def test_applicability_is_in_the_file_with_its_threshold(tmp_path, honest):
             tags, (dissimilarity, applicable) = dataset.tags(), dataset.read()
             assert dataset.descriptions == ("dissimilarity", "applicable")
         assert tags["METHOD"] == METHOD
+        assert repr(area.threshold) in path.with_suffix(".qml").read_text(encoding="utf-8")
+        assert path.with_suffix(".qml") in result.files
         assert float(np.float32(tags["THRESHOLD"])) == area.threshold
         assert np.array_equal(dissimilarity, np.where(VALID, index.reshape(14, 23), np.nan), equal_nan=True)
         assert np.array_equal(applicable[VALID], dissimilarity[VALID] <= np.float32(area.threshold))
         shares[kind] = (applicable[VALID] == 0).mean()
     assert 0 < shares[""] < 1
     assert (result.outside, result.ensemble_outside) == (shares[""], shares.get("ensemble_", shares[""]))
+
+
+@pytest.mark.parametrize(("size_px", "block_px"), [(16, 4), (15, 3), (5, 3), (2, 2), (1, 1)])
+def test_applicability_of_a_map_of_pixels_is_that_of_windows_around_blocks(tmp_path, size_px, block_px):
+    random = np.random.default_rng(0)
+    values = random.random((3, 37, 50), dtype=np.float32)
+    valid = random.random((37, 50)) < 0.9
+    channels = {f"c{number}": channel for number, channel in enumerate(values)}
+    factories.write_raster(tmp_path / "scene.tif", channels, valid=valid)
+    names = pandas.Index([f"s/{i}" for i in range(30)], name="patch")
+    features = pandas.DataFrame(
+        random.random((30, 6), dtype=np.float32), columns=feature_names(list(channels)), index=names
+    )
+    sides = [pandas.Series(np.where(np.arange(30) % 2 == i, "validation", "train"), index=names) for i in (0, 1)]
+    area = Applicability.of(features, np.arange(30) % 3, sides, size_px=size_px)
+    models = [pixel_classifier(), pixel_classifier(1, fold=1)]
+    with Raster.open(tmp_path / "scene.tif") as raster:
+        used = MapModels(models, COLOURS[:2], "", held_out=lambda part: np.zeros(part.shape, dtype=int), area=area)
+        settings = export_settings(
+            stride_px=None, layers=[], polygons=factories.PARAMS["export"]["polygons"] | {"formats": []}
+        )
+        write_scene_map(tmp_path, NormalizedScene("s", raster, ""), used, settings)
+        own = np.concatenate([part for _, part in cell_features(raster, size_px=size_px, stride_px=block_px)])
+    (found, _), _ = read(tmp_path / "s_applicability.tif")
+    index = area.dissimilarity(own.reshape(-1, 6), np.zeros(own.shape[0] * own.shape[1], dtype=int)).reshape(
+        own.shape[:2]
+    )
+    expected = index.repeat(block_px, axis=0).repeat(block_px, axis=1)[:37, :50]
+    assert np.array_equal(found, np.where(valid, expected, np.nan), equal_nan=True)

@@ -12,7 +12,7 @@ from tests import factories
 from tests.maps.test_export import CLASSES, COLOURS, export_settings, random_tables, write_known_map
 
 NAMED = dict(zip(CLASSES, COLOURS, strict=True))
-NONE = export_settings(stride_px=1, polygons={"formats": [], "min_area_m2": 0})
+NONE = export_settings(stride_px=1, polygons={"formats": [], "min_area_m2": 0, "simplify_m": 0})
 FAR = CRS.from_epsg(32632)
 
 
@@ -105,9 +105,10 @@ def test_the_rules_differ_and_the_first_is_first(tmp_path):
     write(tmp_path, "first", scenes=("b", "a"))
     assert (read(tmp_path, "mosaic")[0] != first).any()
     write(tmp_path, "confidence", scenes=("b", "a"))
-    surest = read(tmp_path, "mosaic")[0]
+    surest = read(tmp_path, "mosaic")
     write(tmp_path, "confidence")
-    np.testing.assert_array_equal(read(tmp_path, "mosaic")[0], surest)
+    np.testing.assert_array_equal(read(tmp_path, "mosaic")[1], surest[1])
+    assert (read(tmp_path, "mosaic")[0] != surest[0]).sum() <= 1, "equals alone, which there are few of"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The truth is independent: scipy labels, a flood fill that merges region by region, polygons burnt back into cells."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import geopandas
@@ -31,6 +33,7 @@ from tests.factories import make_grid
 
 FORMATS = ["gpkg", "geojson", "flatgeobuf"]
 NAMES = ["water", 'corn "&" <rye>', "Grünland, naß; 100 % 'x'\n"]
+COLOURS = dict(zip(NAMES, [(47, 127, 209), (242, 209, 7), (0, 0, 255)], strict=True))
 MAP = np.array(
     [
         [0, 0, 1, 1, 1, 2, 2],
@@ -60,13 +63,13 @@ def write_map(folder: Path, values, confidence=None, *, grid=None, names=NAMES, 
     return paths
 
 
-def write(folder, values=MAP, *, formats=FORMATS, min_area_m2=0.0, out=None, **options):
-    chosen = PolygonSettings(formats=formats, min_area_m2=min_area_m2)
-    return write_polygons(*write_map(folder, values, **options), out or folder, "s", chosen)
+def write(folder, values=MAP, *, formats=FORMATS, min_area_m2=0.0, simplify_m=0.0, out=None, **options):
+    chosen = PolygonSettings(formats=formats, min_area_m2=min_area_m2, simplify_m=simplify_m)
+    return write_polygons(*write_map(folder, values, **options), (out or folder) / "s", chosen, COLOURS)
 
 
 def runs_of(values, strip=2) -> Runs:
-    return Runs.of((values[row : row + strip] for row in range(0, len(values), strip)), values.shape[1])
+    return Runs.of((values[row : row + strip] for row in range(0, len(values), strip)), *values.shape)
 
 
 def merged(values, least) -> np.ndarray:
@@ -212,10 +215,11 @@ def test_polygons_of_any_map_are_the_merged_raster(tmp_path_factory, values, min
     assert union.area == pytest.approx(table.area.sum(), rel=1e-12)  # no overlaps
 
 
-def in_degrees(folder, values, *, every_corner) -> tuple[float, float]:
+def in_degrees(folder, values, *, fit_bent, min_area_m2=0, simplify_m=0) -> tuple[float, float]:
     """Square degrees of all polygons, of all together, from 60 km cells in the equal-area CRS of Europe."""
     grid = Grid(CRS.from_epsg(3035), Affine(60_000, 0, 4_000_000, 0, -60_000, 5_000_000), *values.shape)
-    table = trace(*write_map(folder, values, grid=grid), 0).placed(every_corner=every_corner).to_crs(4326)
+    table = trace(*write_map(folder, values, grid=grid), min_area_m2, simplify_m=simplify_m)
+    table = table.placed(fit_bent=fit_bent).to_crs(4326)
     polygons = table.geometry.to_numpy()
     assert shapely.is_valid(polygons).all()
     return shapely.area(polygons).sum(), shapely.union_all(polygons).area
@@ -226,23 +230,106 @@ def in_degrees(folder, values, *, every_corner) -> tuple[float, float]:
 def test_neighbours_fit_in_longitude_and_latitude(tmp_path_factory, values):
     """Neither overlaps nor gaps, though lines of the grid are bent there."""
     folder = tmp_path_factory.mktemp("map")
-    separate, together = in_degrees(folder, values, every_corner=True)
-    _, one_class = in_degrees(folder, (values > 0).astype(np.uint8), every_corner=True)
+    separate, together = in_degrees(folder, values, fit_bent=True)
+    _, one_class = in_degrees(folder, (values > 0).astype(np.uint8), fit_bent=True)
     assert separate == pytest.approx(together, rel=1e-9)
     assert one_class == pytest.approx(together, rel=1e-9)
 
 
+@settings(max_examples=20, deadline=None)
+@given(maps, st.sampled_from([0.0, 9e9]), st.sampled_from([50_000.0, 120_000.0]))
+def test_simplified_neighbours_fit_there_too(tmp_path_factory, values, min_area_m2, simplify_m):
+    folder = tmp_path_factory.mktemp("map")
+    separate, together = in_degrees(folder, values, fit_bent=True, min_area_m2=min_area_m2, simplify_m=simplify_m)
+    assert separate == pytest.approx(together, rel=1e-9)
+
+
 def test_it_takes_every_corner_for_that(tmp_path):
     """The edge of 1 is one line, that of its neighbours below is not."""
-    separate, together = in_degrees(tmp_path, np.array([[1] * 9, [2, 2, 2, 2, 3, 3, 3, 3, 3]]), every_corner=False)
+    separate, together = in_degrees(tmp_path, np.array([[1] * 9, [2, 2, 2, 2, 3, 3, 3, 3, 3]]), fit_bent=False)
     assert separate > together * 1.001
+
+
+@settings(max_examples=40, deadline=None)
+@given(maps, st.sampled_from([0.0, 20_000.0]), st.sampled_from([60.0, 90.0, 200.0]), st.sampled_from([0.0, 0.3]))
+def test_simplified_polygons_leave_no_gap_and_no_overlap(tmp_path_factory, values, min_area_m2, simplify_m, turn):
+    transform = make_grid(1, 1, 80.0).transform @ Affine.rotation(180 / np.pi * turn)
+    grid = Grid(factories.CRS_UTM33, transform, *values.shape)
+    paths = write_map(tmp_path_factory.mktemp("map"), values, grid=grid)
+    plain, simple = trace(*paths, min_area_m2), trace(*paths, min_area_m2, simplify_m=simplify_m)
+    table = simple.placed()
+    assert table.geometry.is_valid.all()
+    assert (table.geom_type == "Polygon").all()
+    assert shapely.coverage_is_valid(simple.outlines)
+    assert shapely.equals(*(shapely.union_all(traced.outlines) for traced in (plain, simple)))  # edges to no data
+    corners = shapely.get_coordinates(simple.outlines)
+    assert np.array_equal(corners, corners.round())
+    assert len(corners) <= len(shapely.get_coordinates(shapely.segmentize(plain.outlines, 1)))
+    same = ["class", "cells", "confidence", "merged_cells"]
+    assert table[same].equals(plain.table[same])
+    assert table["area_m2"].to_numpy() == pytest.approx(table.area.to_numpy())
+    assert table["perimeter_m"].to_numpy() == pytest.approx(table.length.to_numpy())
+    assert table["area_m2"].sum() == pytest.approx((values > 0).sum() * 6400, rel=1e-12)
+
+
+def test_a_staircase_becomes_a_line_at_the_size_of_its_steps(tmp_path):
+    """A step of one cell spans a triangle of half a cell."""
+    rows, columns = np.mgrid[:9, :9]
+    paths = write_map(tmp_path, 1 + (rows > columns))
+    corners = {}
+    for simplify_m in (0, 50, 60):
+        (upper, lower) = trace(*paths, 0, simplify_m=simplify_m).outlines
+        border = shapely.intersection(upper, lower)
+        corners[simplify_m] = len(shapely.get_coordinates(shapely.line_merge(border)))
+    assert corners == {0: 17, 50: 17, 60: 3}  # it ends half a step off
+
+
+@pytest.mark.parametrize("epsg", [4326, 3857])
+def test_simplified_areas_add_up_on_the_ellipsoid(tmp_path, epsg):
+    size = {4326: 0.001, 3857: 100}[epsg]
+    x, y = pyproj.Transformer.from_crs(4326, epsg, always_xy=True).transform(-74, 40.6)
+    grid = Grid(CRS.from_epsg(epsg), Affine(size, 0, x, 0, -size, y), 40, 53)
+    values = np.random.default_rng(1).integers(1, 4, (10, 14)).repeat(4, 0).repeat(4, 1)[:, :53]
+    paths = write_map(tmp_path, values, grid=grid)
+    plain, simple = trace(*paths, 0), trace(*paths, 0, simplify_m=300)
+    assert len(shapely.get_coordinates(simple.outlines)) < len(shapely.get_coordinates(plain.outlines))
+    assert simple.table["area_m2"].sum() == pytest.approx(plain.table["area_m2"].sum(), rel=1e-6)
+
+
+def speckled(shape, classes=8):
+    """A map as of pixels: smooth patches of classes, single cells of others, a corner and single cells without data."""
+    random = np.random.default_rng(0)
+    smooth = [ndimage.gaussian_filter(random.standard_normal(shape), 6) for _ in range(classes)]
+    noisy = np.where(random.random(shape) < 0.08, random.integers(1, classes + 1, shape), np.argmax(smooth, axis=0) + 1)
+    noisy[: shape[0] // 10, : shape[1] // 7] = 0
+    return np.where(random.random(shape) < 0.001, 0, noisy)
+
+
+def test_areas_add_up_to_the_cells_with_data_on_a_map_of_real_size(tmp_path):
+    """A scene of the default project at 10 m: all regions, merged to 1000 m2, and simplified; no cent is lost."""
+    values = speckled((768, 1536))
+    names = [f"class {number}" for number in range(1, 9)]
+    paths = write_map(tmp_path, values, grid=make_grid(*values.shape, 10.0), names=names)
+    whole, counts = 100 * (values > 0).sum(), []
+    for min_area_m2, simplify_m in ((0, 0), (1000, 0), (1000, 20)):
+        traced = trace(*paths, min_area_m2, simplify_m=simplify_m)
+        table = traced.table
+        assert table["cells"].sum() * 100 == table["area_m2"].sum() == whole
+        assert shapely.area(traced.outlines).sum() * 100 == whole
+        counts.append(len(table))
+        if min_area_m2:
+            small = table["cells"] < 10  # islands amid no data
+            assert small.sum() < 10
+    assert shapely.coverage_is_valid(traced.outlines)
+    assert counts[0] > 10 * counts[1] == 10 * counts[2]
 
 
 def test_the_three_files_say_the_same(tmp_path):
     files = write(tmp_path)
-    assert [path.name for path in files] == ["s.gpkg", "s.geojson", "s.fgb"]
+    assert [path.name for path in files] == ["s.gpkg", "s.geojson", "s.fgb", "s.qml"]
     assert factories.leftovers(tmp_path) == []
-    tables = [geopandas.read_file(path) for path in files]
+    files, style = files[:3], files[3].read_text(encoding="utf-8")
+    tables = [geopandas.read_file(path, layer=LAYER) for path in files]
     assert [(len(table), table["cells"].sum(), table["merged_cells"].sum()) for table in tables] == [(6, 30, 0)] * 3
     assert [pyogrio.list_layers(path)[0].tolist() for path in files] == [[LAYER, "Polygon"]] * 3
     assert [table.crs.to_epsg() for table in tables] == [32633, 4326, 32633]
@@ -257,6 +344,15 @@ def test_the_three_files_say_the_same(tmp_path):
     grid = make_grid(*MAP.shape, 80.0, x_px=3, y_px=5)
     for table in (plain, flatgeobuf, geojson.to_crs(grid.crs)):
         assert np.array_equal(burnt(table, grid, NAMES), MAP)
+    with closing(sqlite3.connect(files[0])) as database:
+        database.row_factory = sqlite3.Row
+        (stored,) = map(dict, database.execute("SELECT * FROM layer_styles"))
+        (geometry,) = database.execute("SELECT table_name, column_name FROM gpkg_geometry_columns")
+    assert stored == {
+        **dict.fromkeys(["f_table_catalog", "f_table_schema", "styleSLD", "description", "owner", "ui"], ""),
+        **{"id": 1, "f_table_name": geometry["table_name"], "f_geometry_column": geometry["column_name"]},
+        **{"styleName": LAYER, "styleQML": style, "useAsDefault": 1, "update_time": "2000-01-01T00:00:00Z"},
+    }
 
 
 def test_perimeters_have_the_holes(tmp_path):
@@ -269,9 +365,9 @@ def test_regions_below_the_smallest_mapping_unit_are_merged(tmp_path):
     """The unit is in m2, and a region of exactly that size is large enough."""
     counts = {}
     for area in (0, 6400, 6400.1, 12_800, 1e12):
-        counts[area] = len(geopandas.read_file(write(tmp_path, min_area_m2=area)[0]))
+        counts[area] = len(geopandas.read_file(write(tmp_path, min_area_m2=area)[0], layer=LAYER))
     assert counts == {0: 6, 6400: 6, 6400.1: 4, 12_800: 4, 1e12: 2}
-    table = geopandas.read_file(tmp_path / "s.gpkg")
+    table = geopandas.read_file(tmp_path / "s.gpkg", layer=LAYER)
     assert table["cells"].tolist() == [29, 1]
     assert table["merged_cells"].tolist() == [29 - (MAP == 3).sum(), 0]
     assert table["area_m2"].sum() == (MAP > 0).sum() * 6400
@@ -281,11 +377,11 @@ def test_regions_below_the_smallest_mapping_unit_are_merged(tmp_path):
 
 def test_a_map_without_data_has_an_empty_layer_with_all_fields(tmp_path):
     written = write(tmp_path, np.zeros((3, 5), dtype=int), min_area_m2=1e4)
-    assert len(written) == 3
-    for empty, other in zip(written, write(tmp_path, out=tmp_path / "full"), strict=True):
-        assert len(geopandas.read_file(empty)) == 0
+    assert len(written) == 4
+    for empty, other in list(zip(written, write(tmp_path, out=tmp_path / "full"), strict=True))[:3]:
+        assert len(geopandas.read_file(empty, layer=LAYER)) == 0
         if empty.suffix != ".geojson":  # its fields are those of the features
-            found, expected = pyogrio.read_info(empty), pyogrio.read_info(other)
+            found, expected = pyogrio.read_info(empty, layer=LAYER), pyogrio.read_info(other, layer=LAYER)
             for key in ("fields", "ogr_types", "geometry_type", "crs", "layer_name"):
                 assert np.array_equal(found[key], expected[key]), (empty, key)
 
@@ -293,9 +389,9 @@ def test_a_map_without_data_has_an_empty_layer_with_all_fields(tmp_path):
 def test_a_second_run_gives_the_same_bytes_at_any_time(tmp_path):
     values = np.random.default_rng(3).integers(0, 4, (40, 53))
     for name in ("first", "second"):
-        write(tmp_path, values, out=tmp_path / name, min_area_m2=7000)
+        write(tmp_path, values, out=tmp_path / name, min_area_m2=7000, simplify_m=80)
     first = factories.tree(tmp_path / "first")
-    assert len(first) == 3
+    assert len(first) == 4
     assert factories.tree(tmp_path / "second") == first
 
 
@@ -331,7 +427,7 @@ def test_geojson_is_cut_at_the_antimeridian(tmp_path):
     x, y = pyproj.Transformer.from_crs(4326, 32601, always_xy=True).transform(180, 50)
     grid = Grid(CRS.from_epsg(32601), Affine(1000, 0, x - 4000, 0, -1000, y), 3, 9)
     write(tmp_path, np.array([[1] * 9, [2] * 9, [1, 1, 1, 0, 0, 0, 3, 3, 3]]), grid=grid)
-    plain, cut = (geopandas.read_file(tmp_path / f"s.{suffix}") for suffix in ("gpkg", "geojson"))
+    plain, cut = (geopandas.read_file(tmp_path / f"s.{suffix}", layer=LAYER) for suffix in ("gpkg", "geojson"))
     assert plain.geom_type.tolist() == ["Polygon"] * 4
     assert sorted(cut.geom_type) == ["MultiPolygon", "MultiPolygon", "Polygon", "Polygon"]
     assert cut.geometry.is_valid.all()
@@ -349,7 +445,7 @@ def test_areas_are_on_the_ellipsoid_where_those_of_the_grid_are_wrong(tmp_path, 
     grid = Grid(CRS.from_epsg(epsg), Affine(size, 0, x, 0, -size, y), *MAP.shape)
     traced = trace(*write_map(tmp_path, MAP, grid=grid), 0)
     local = pyproj.CRS.from_proj4("+proj=laea +lat_0=40.6 +lon_0=-74 +ellps=WGS84 +units=m")
-    fine = traced.placed(every_corner=True).set_crs(traced.grid.crs).to_crs(local)
+    fine = traced.placed(fit_bent=True).set_crs(traced.grid.crs).to_crs(local)
     assert traced.table["area_m2"].to_numpy() == pytest.approx(fine.area.to_numpy(), rel=1e-4)
     assert traced.table["perimeter_m"].to_numpy() == pytest.approx(fine.length.to_numpy(), rel=1e-4)
     cell_m2 = traced.table["area_m2"].sum() / traced.table["cells"].sum()
@@ -364,39 +460,40 @@ def test_a_crs_of_no_earth_has_no_areas(tmp_path):
 
 
 def test_without_formats_nothing_is_read_or_written(tmp_path):
-    chosen = PolygonSettings(formats=[], min_area_m2=0)
-    assert write_polygons(tmp_path / "absent.tif", tmp_path / "no.tif", tmp_path, "s", chosen) == []
+    chosen = PolygonSettings(formats=[], min_area_m2=0, simplify_m=0)
+    assert write_polygons(tmp_path / "absent.tif", tmp_path / "no.tif", tmp_path / "s", chosen, COLOURS) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_rasters_that_do_not_fit_are_refused(tmp_path):
-    chosen = PolygonSettings(formats=["gpkg"], min_area_m2=0)
+    chosen = PolygonSettings(formats=["gpkg"], min_area_m2=0, simplify_m=0)
     classes, confidence = write_map(tmp_path, MAP)
     (tmp_path / "other").mkdir()
     _, shifted = write_map(tmp_path / "other", MAP, grid=make_grid(*MAP.shape, 80.0, x_px=4, y_px=5))
     with pytest.raises(PolygonError, match=r"other/s_confidence\.tif: not on the grid of .*: shifted by up to 1 px"):
-        write_polygons(classes, shifted, tmp_path, "s", chosen)
+        write_polygons(classes, shifted, tmp_path / "s", chosen, COLOURS)
     with pytest.raises(ClassMapError, match="expected a class map"):
-        write_polygons(confidence, confidence, tmp_path, "s", chosen)
+        write_polygons(confidence, confidence, tmp_path / "s", chosen, COLOURS)
     with rasterio.open(confidence, "r+") as dataset:
         dataset.descriptions = ("padded", "probability")
     with pytest.raises(RasterError, match="no channel confidence"):
-        write_polygons(classes, confidence, tmp_path, "s", chosen)
+        write_polygons(classes, confidence, tmp_path / "s", chosen, COLOURS)
     write_map(tmp_path, MAP, names=NAMES[:2])
     with pytest.raises(ClassMapError, match="no name for class 3"):
-        write_polygons(classes, confidence, tmp_path, "s", chosen)
+        write_polygons(classes, confidence, tmp_path / "s", chosen, COLOURS)
     assert not (tmp_path / "s.gpkg").exists()
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"formats": ["shapefile"], "min_area_m2": 0}, "formats.0: found 'shapefile'"),
-        ({"formats": ["gpkg", "gpkg"], "min_area_m2": 0}, "expected each format once"),
-        ({"formats": [], "min_area_m2": -1}, "min_area_m2: found -1"),
-        ({"formats": [], "min_area_m2": float("inf")}, "min_area_m2: found inf"),
-        ({"formats": []}, "min_area_m2: missing"),
-        ({"formats": [], "min_area_m2": 0, "simplify": True}, "unknown setting"),
+        ({"formats": ["shapefile"], "min_area_m2": 0, "simplify_m": 0}, "formats.0: found 'shapefile'"),
+        ({"formats": ["gpkg", "gpkg"], "min_area_m2": 0, "simplify_m": 0}, "expected each format once"),
+        ({"formats": [], "min_area_m2": -1, "simplify_m": 0}, "min_area_m2: found -1"),
+        ({"formats": [], "min_area_m2": float("inf"), "simplify_m": 0}, "min_area_m2: found inf"),
+        ({"formats": [], "min_area_m2": 0, "simplify_m": -0.1}, "simplify_m: found -0.1"),
+        ({"formats": [], "simplify_m": 0}, "min_area_m2: missing"),
+        ({"formats": [], "min_area_m2": 0, "simplify": True}, "unknown setting 'simplify'|did you mean"),
     ],
 )
 def test_settings_are_strict(values, message):

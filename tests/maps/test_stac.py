@@ -20,7 +20,9 @@ from tests.maps.test_export import CLASSES, COLOURS, LINEAGE, VALID, export_sett
 def write(folder, *, scene="s", acquired="2017-02-16", crs=None, layers=("margin", "probabilities"), **options):
     """A map with its item: the item's content."""
     options |= {"crs": crs} if crs else {}
-    settings = export_settings(stride_px=1, layers=list(layers), polygons={"formats": ["gpkg"], "min_area_m2": 0})
+    settings = export_settings(
+        stride_px=1, layers=list(layers), polygons={"formats": ["gpkg"], "min_area_m2": 0, "simplify_m": 0}
+    )
     write_known_map(
         folder, random_tables(), valid=VALID, scene=scene, acquired=acquired, colours=COLOURS, settings=settings,
         **options,
@@ -73,6 +75,7 @@ def test_every_file_is_an_asset_with_its_type_and_bands(written):
         "confidence_qml",
         "gpkg",
         "probabilities",
+        "qml",
     ]
     cog = "image/tiff; application=geotiff; profile=cloud-optimized"
     assert {assets[name]["type"] for name in ("class", "confidence", "probabilities")} == {cog}

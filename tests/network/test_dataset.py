@@ -3,10 +3,11 @@ import pandas
 import pytest
 import torch
 
+from landfold.folds.lists import read_fold
 from landfold.folds.split import FoldError
 from landfold.geo.raster import Raster
 from landfold.geo.windows import WindowError
-from landfold.network.dataset import Examples, load_windows, read_fold
+from landfold.network.dataset import ArrayExamples, load_windows
 from landfold.network.errors import DatasetError
 from tests import factories
 
@@ -142,8 +143,7 @@ def test_too_little_memory_names_the_setting(tmp_path, monkeypatch):
 def test_examples_share_the_windows_and_give_batches_of_them_in_order():
     windows = np.arange(10 * 2 * 2 * 2, dtype=np.float32).reshape(10, 2, 2, 2)
     labels = np.arange(10) * 11
-    examples = Examples.of(windows, labels, labels % 2 == 0)
-    assert examples.windows is windows
+    examples = ArrayExamples(windows, labels, labels % 2 == 0)
     assert len(examples) == 5
     assert examples.targets.tolist() == [0, 22, 44, 66, 88]
     parts = [torch.tensor([4, 0]), torch.tensor([1]), torch.tensor([2, 3])]
@@ -152,11 +152,13 @@ def test_examples_share_the_windows_and_give_batches_of_them_in_order():
     for batch, target in batches:
         assert np.array_equal(batch.numpy(), windows[target.numpy() // 11])
     assert list(examples.batches([], torch.device("cpu"))) == []
-    assert list(Examples.of(windows, labels).targets) == list(labels)
+    assert list(ArrayExamples(windows, labels).targets) == list(labels)
+    windows[4] = -1
+    assert (examples.gather(torch.tensor([2]))[0] == -1).all()
 
 
 def test_a_failure_while_a_batch_is_gathered_is_raised():
     windows = np.zeros((3, 1, 2, 2), dtype=np.float32)
-    examples = Examples.of(windows, np.zeros(3, dtype=np.int64))
+    examples = ArrayExamples(windows, np.zeros(3, dtype=np.int64))
     with pytest.raises(IndexError, match="out of"):
         list(examples.batches([torch.tensor([0]), torch.tensor([7])], torch.device("cpu")))

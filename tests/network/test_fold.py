@@ -14,7 +14,7 @@ from landfold.network.errors import TrainingError
 from landfold.network.fold import predictions_table, write_fold
 from landfold.network.model import Classifier
 from tests.network.test_model import make_settings
-from tests.network.tiny import CLASSES, problem, same, train_settings, trained
+from tests.network.tiny import CLASSES, Killed, problem, same, stop_after, train_settings, trained
 
 
 def test_the_same_again_is_the_same_to_the_bit_and_the_byte(base, tmp_path):
@@ -34,14 +34,14 @@ def test_the_classifier_is_ready_for_use_and_keeps_its_card(base, tmp_path):
     table, windows = problem()
     held_out = windows[table["side"] == "validation"]
     probabilities = Classifier.load(tmp_path).probabilities(held_out)
-    assert np.array_equal(probabilities, base.predictions[[f"p_{name}" for name in CLASSES]].to_numpy())
+    assert np.array_equal(probabilities, base.predictions.validation[[f"p_{name}" for name in CLASSES]].to_numpy())
     assert base.classifier.card.train == train_settings().model_dump()
 
 
 def test_predictions_are_the_validation_patches_in_the_order_of_the_table(base):
     table, _ = problem()
     held_out = table[table["side"] == "validation"]
-    predictions = base.predictions
+    predictions = base.predictions.validation
     assert list(predictions["patch"]) == list(held_out["patch"])
     assert list(predictions["label"]) == list(held_out["label"])
     assert list(predictions.columns) == ["patch", "label", "predicted", "confidence", "p_water", "p_field", "p_wood"]
@@ -52,24 +52,25 @@ def test_predictions_are_the_validation_patches_in_the_order_of_the_table(base):
 
 
 def test_the_test_region_is_predicted_apart(base, tmp_path):
-    assert len(base.test) == 0
+    assert len(base.predictions.test) == 0
     table, windows = problem()
     table.loc[table["side"] == "buffer", "side"] = "test"
     result = trained(table, windows)
     assert same(result, base)
-    assert list(result.test["patch"]) == list(table["patch"][table["side"] == "test"])
+    assert list(result.predictions.test["patch"]) == list(table["patch"][table["side"] == "test"])
     expected = base.classifier.probabilities(windows[table["side"] == "test"])
-    assert np.array_equal(result.test[[f"p_{name}" for name in CLASSES]].to_numpy(), expected)
+    assert np.array_equal(result.predictions.test[[f"p_{name}" for name in CLASSES]].to_numpy(), expected)
     write_fold(tmp_path, result, weights=False)
     files = ["history.csv", "model.json", "predictions.parquet", "test.parquet"]
     assert sorted(path.name for path in tmp_path.iterdir()) == files
 
 
 def test_the_last_validation_row_is_of_the_predictions(base):
-    probabilities = base.predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
-    truth = [CLASSES.index(name) for name in base.predictions["label"]]
+    predictions = base.predictions.validation
+    probabilities = predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
+    truth = [CLASSES.index(name) for name in predictions["label"]]
     last = base.history.iloc[-1]
-    assert last["validation_accuracy"] == (base.predictions["label"] == base.predictions["predicted"]).mean()
+    assert last["validation_accuracy"] == (predictions["label"] == predictions["predicted"]).mean()
     assert last["validation_loss"] == pytest.approx(-np.log(probabilities[range(12), truth]).mean(), rel=1e-4)
 
 
@@ -78,7 +79,7 @@ def test_a_class_without_a_training_patch_is_reported_and_does_no_harm():
     for kind in ("none", "sqrt", "balanced"):
         result = trained(class_weights=kind, sampling="balanced", callbacks=TrainingCallbacks(on_notice=notices.append))
         assert np.isfinite(result.history).all(axis=None)
-    text = "fold 0: no training patch of class wood: the network cannot learn it, and every such patch of the "
+    text = "fold 0: no training patch of class wood: the network cannot learn it, and all of it in the "
     assert notices == [text + "validation fold counts as wrong"] * 3
 
 
@@ -110,18 +111,6 @@ def test_history_is_written_as_it_was(base, tmp_path):
     assert b"\r" not in (tmp_path / "history.csv").read_bytes()
 
 
-class Killed(BaseException):
-    """The end of a process, as far as a test in one can have it."""
-
-
-def stop_after(epoch: int) -> TrainingCallbacks:
-    def stop(row):
-        if row["epoch"] == epoch:
-            raise Killed
-
-    return TrainingCallbacks(on_epoch=stop)
-
-
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "ema": {"average": "ema", "spectral_jitter": 0.1},
@@ -150,7 +139,7 @@ def test_an_interrupted_training_continues_to_the_same_bits_and_reports_all_epoc
         again = trained(checkpoint=checkpoint, callbacks=callbacks, **changes)
     whole = uninterrupted(kind)
     assert same(again, whole)
-    assert again.predictions.equals(whole.predictions)
+    assert again.predictions.validation.equals(whole.predictions.validation)
     assert {step.epoch for step in steps} == set(range(stopped + 1, 4))
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert notices[-1] == f"fold 0: continuing an interrupted training after epoch {stopped}"

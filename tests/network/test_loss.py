@@ -1,8 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 import torch
 
-from landfold.network.loss import PatchLoss, class_weights, count_correct
+from landfold.network.dataset import IGNORED
+from landfold.network.loss import ClassLoss, class_weights, count_correct
 from tests.network.tiny import train_settings
 
 
@@ -23,12 +27,26 @@ def test_class_weights_have_mean_1_over_the_patches_and_bear_an_absent_class(kin
 
 
 class Processes:
-    """What a loss asks of a fabric."""
+    """What a loss asks of a fabric once; processes are threads here."""
 
     device = torch.device("cpu")
 
     def __init__(self, world_size):
         self.world_size = world_size
+        self._given, self._all_there = [], Barrier(world_size)
+
+    def all_reduce(self, number, reduce_op):
+        assert reduce_op == "sum"
+        self._given.append(number)
+        self._all_there.wait(timeout=60)
+        return sum(self._given)
+
+
+def sum_of_parts(loss, logits, target, cut):
+    """What two processes have of the loss of a batch, added up."""
+    parts = [slice(0, cut), slice(cut, len(target))]
+    with ThreadPoolExecutor(2) as threads:
+        return sum(threads.map(lambda part: loss(logits[part], target[part]).item(), parts))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -36,13 +54,26 @@ def test_the_parts_of_processes_add_up_to_the_mean_over_the_batch(smoothing):
     labels = np.array([0, 0, 0, 1, 2, 2, 1, 0])
     settings = train_settings(class_weights="balanced", label_smoothing=smoothing)
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    batch = torch.tensor([7, 3, 4, 0, 1])
-    target = torch.from_numpy(labels)[batch]
-    alone, shared = (PatchLoss(labels, 3, settings, Processes(count)) for count in (1, 2))
-    parts = [shared(logits[part], target[part], batch) for part in (slice(0, 2), slice(2, 5))]
-    assert sum(parts).item() == pytest.approx(alone(logits, target, batch).item(), rel=1e-6)
+    target = torch.from_numpy(labels)[[7, 3, 4, 0, 1]]
+    alone, shared = (ClassLoss(labels, 3, settings, Processes(count)) for count in (1, 2))
+    assert sum_of_parts(shared, logits, target, 2) == pytest.approx(alone(logits, target).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["none", "balanced"])
+def test_pixels_without_a_class_count_neither_in_the_loss_nor_in_the_score(kind):
+    settings = train_settings(class_weights=kind, label_smoothing=0.1)
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(3, (2, 4, 5), generator=torch.Generator().manual_seed(1))
+    target[0, :3] = IGNORED
+    labels = np.array([0, 0, 1, 2, 2, 2])
+    alone, shared = (ClassLoss(labels, 3, settings, Processes(count)) for count in (1, 2))
+    seen = target != IGNORED
+    rows, classes = logits.permute(0, 2, 3, 1)[seen], target[seen]
+    assert alone(logits, target).item() == pytest.approx(alone(rows, classes).item(), rel=1e-6)
+    assert sum_of_parts(shared, logits, target, 1) == pytest.approx(alone(logits, target).item(), rel=1e-6)
+    assert count_correct(logits, target) == (int((rows.argmax(dim=1) == classes).sum()), 25)
 
 
 def test_correct_patches_are_counted():
     logits = torch.tensor([[0.1, 0.9], [2.0, -1.0], [0.0, 0.5]])
-    assert count_correct(logits, torch.tensor([1, 1, 1])) == 2
+    assert count_correct(logits, torch.tensor([1, 1, 1])) == (2, 3)

@@ -11,12 +11,14 @@ import torchvision
 from landfold.core.errors import LandfoldError
 from landfold.network.card import ModelCard
 from landfold.network.errors import ModelError
-from landfold.network.model import Classifier, build, pick_device
+from landfold.network.model import Classifier, build, pick_device, single_threaded
 from landfold.network.settings import ModelSettings
 
 torch.set_num_threads(1)
 
 SETTINGS: dict[str, Any] = {
+    "kind": "classifier",
+    **dict.fromkeys(("boxes_px", "bins", "hidden", "noise", "decoder", "depth", "window_px")),
     "backbone": "resnet18",
     "weights": "none",
     "partial_weights": False,
@@ -223,3 +225,18 @@ def test_the_device_is_a_gpu_only_where_there_is_one(monkeypatch):
         pick_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert (pick_device("auto"), pick_device("cpu"), pick_device("cuda")) == ("cuda", "cpu", "cuda")
+
+
+def test_the_last_to_leave_restores_the_number_of_threads():
+    """Requests to a server overlap: the first may leave before the second."""
+    torch.set_num_threads(2)
+    try:
+        first, second = single_threaded(), single_threaded()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.get_num_threads() == 1
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)

@@ -10,7 +10,7 @@ from torch import nn
 from landfold.network import training
 from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.checkpoints import Checkpoint
-from landfold.network.dataset import Examples
+from landfold.network.dataset import ArrayExamples
 from landfold.network.distributed import launch
 from landfold.network.errors import TrainingError
 from landfold.network.inner import inner_split
@@ -26,7 +26,7 @@ def test_learns_what_is_easy():
     history = result.history
     assert history["train_accuracy"].iloc[-1] > 0.9
     assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
-    assert (result.predictions["label"] == result.predictions["predicted"]).mean() > 0.9
+    assert (result.predictions.validation["label"] == result.predictions.validation["predicted"]).mean() > 0.9
     assert list(history["epoch"]) == [1, 2, 3, 4, 5, 6]
     assert list(history.columns) == [
         "epoch",
@@ -40,6 +40,7 @@ def test_learns_what_is_easy():
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "epochs": ({}, {"epochs": 3}),
+    "epoch_size": ({}, {"epoch_size": 30}),
     "batch_size": ({}, {"batch_size": 8}),
     "learning_rate": ({}, {"learning_rate": 0.001}),
     "weight_decay": ({}, {"weight_decay": 0.5}),
@@ -73,7 +74,7 @@ def test_every_setting_changes_the_result(base, name):
 
 def test_no_setting_is_without_a_test():
     """The others have tests of their own."""
-    elsewhere = {"devices", "nodes", "compile", "deterministic"}
+    elsewhere = {"devices", "nodes", "compile", "deterministic", "max_pixels"}
     assert set(CHANGES) | elsewhere == set(TrainSettings.model_fields)
 
 
@@ -158,10 +159,10 @@ def test_early_stopping_ends_in_the_best_epoch_of_the_inner_patches(early):
     assert list(history.columns)[4:] == ["inner_loss", "inner_accuracy", "validation_loss", "validation_accuracy"]
     best = int(history["inner_loss"].argmin())
     assert len(history) == best + 3 < 12
-    accuracy = (early.predictions["label"] == early.predictions["predicted"]).mean()
+    accuracy = (early.predictions.validation["label"] == early.predictions.validation["predicted"]).mean()
     assert accuracy == history["validation_accuracy"][best]
-    probabilities = early.predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
-    truth = [CLASSES.index(name) for name in early.predictions["label"]]
+    probabilities = early.predictions.validation[[f"p_{name}" for name in CLASSES]].to_numpy()
+    truth = [CLASSES.index(name) for name in early.predictions.validation["label"]]
     loss = -np.log(probabilities[range(12), truth]).mean()
     assert loss == pytest.approx(history["validation_loss"][best], rel=1e-4)
     assert loss != pytest.approx(history["validation_loss"].iloc[-1], rel=1e-4)
@@ -198,8 +199,8 @@ def test_inner_patches_are_not_learned_from():
 @pytest.mark.parametrize("average", ["ema", "last"])
 def test_the_averaged_weights_are_validated_and_used(average):
     result = trained(average=average, epochs=3)
-    probabilities = result.predictions[[f"p_{name}" for name in CLASSES]].to_numpy()
-    truth = [CLASSES.index(name) for name in result.predictions["label"]]
+    probabilities = result.predictions.validation[[f"p_{name}" for name in CLASSES]].to_numpy()
+    truth = [CLASSES.index(name) for name in result.predictions.validation["label"]]
     loss = -np.log(probabilities[range(12), truth]).mean()
     assert loss == pytest.approx(result.history["validation_loss"].iloc[-1], rel=1e-4)
     plain = trained(epochs=3)
@@ -242,7 +243,7 @@ def test_compile_reaches_torch_and_gives_the_same(base, monkeypatch):
 def test_refuses_a_single_training_patch():
     table, windows = problem()
     table["side"] = ["train"] + ["validation"] * 55
-    with pytest.raises(TrainingError, match="fold 0: 1 training patches; at least 2 are needed"):
+    with pytest.raises(TrainingError, match="fold 0: 1 training examples; at least 2 are needed"):
         trained(table, windows)
 
 
@@ -267,7 +268,7 @@ def test_every_epoch_shows_every_patch_once_and_never_one_alone(batch_size):
     for count in range(2, 20):
         network = Recorder()
         windows = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 1, 2, 2)).copy()
-        examples = Examples.of(windows, np.arange(count) % 2)
+        examples = ArrayExamples(windows, np.arange(count) % 2)
         fit(network, FoldData(0, 2, examples, examples), settings, fabric)
         sizes = [len(batch) for batch in network.batches]
         assert min(sizes) >= 2

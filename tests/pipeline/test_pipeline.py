@@ -104,7 +104,7 @@ def test_polygons_and_raster_agree(project: Project) -> None:
 
     with rasterio.open(project.folder / f"data/maps/{SCENE}_class.tif") as dataset:
         found, transform = dataset.read(1), dataset.transform
-    table = geopandas.read_file(project.folder / f"data/maps/{SCENE}.gpkg")
+    table = geopandas.read_file(project.folder / f"data/maps/{SCENE}.gpkg", layer="classes")
     numbers = table["class"].map({"field": 1, "water": 2})
     burned = rasterize(zip(table.geometry, numbers, strict=True), out_shape=found.shape, transform=transform)
     assert (burned == found).all()

@@ -87,6 +87,29 @@ def test_bars_are_as_high_as_the_scores():
     assert count(drawn(figure), RANDOM) > 500
 
 
+def test_bars_of_pixels_come_first_one_for_each_split():
+    own = {name: comparison(0.75)[part] for name, part in (("zones", "zoned"), ("random_patches", "random"))}
+    pixels = own | {"random_pixels": comparison(0.9)["random"], "gap": comparison(0.9)["gap"]}
+    first, second = charts.gap_bars({"patches": comparison(0.75)}, pixels).axes
+    heights = [[bar.get_height() for bar in bars] for bars in first.containers[1::2]]
+    assert heights == [[0.9] * 2, [0.75] * 2, [0.5] * 2]
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["random pixels", "random patches", "zones"]
+    assert [text.get_text() for text in second.get_legend().get_texts()] == ["random CV", "spatial CV"]
+    assert first.get_xticklabels()[0].get_text().startswith("accuracy\n+0.400\n")
+
+
+def test_reliability_of_pixels_is_one_line():
+    bins = [{name: value for name, value in row.items() if name != "scaled"} for row in BINS[:2]]
+    (dots,) = charts.reliability_diagram(bins).axes[0].collections
+    assert len(dots.get_offsets()) == 2
+
+
+def test_zones_are_of_pixels_where_these_are_counted():
+    rows = [row | {"pixels": 100 * row["patches"]} for row in ZONES]
+    axes = charts.zone_accuracies(rows, of="pixels", median=0.5, pooled=0.6).axes[0]
+    assert axes.get_xlabel().endswith("areas are pixels, 100 to 4000")
+
+
 def audited(zoned_m, patches=60):
     return pandas.DataFrame(
         {

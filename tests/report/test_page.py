@@ -58,6 +58,7 @@ def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4
         "zones": zones,
         "repeats": repeats,
         "headline": headline(0.7134),
+        "baseline": {"name": "band statistics alone"} | headline(0.6534),
         "pooled": {
             "weighted_f1": 0.7, "top2": 0.87, "log_loss": 1.0, "brier": 0.4, "ece": 0.11,
             "quantity_disagreement": 0.06, "allocation_disagreement": 0.22,
@@ -130,6 +131,42 @@ def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4
         },
         "data/maps/applicability.json": {"scenes": {"S000": {"cells": 100, "outside": 0.054}}},
     }  # fmt: skip
+
+
+def of_pixels(files, *, random=True):
+    """The files of a network of pixels."""
+    scores = files["metrics/scores.json"]
+    splits = {"zones": headline(0.61) | {"pixels": 9876}}
+    summary = {"count": 9876, "accuracy": scored(0.61), "macro_f1": scored(0.52)}
+    if random:
+        splits |= {
+            "random_patches": headline(0.83) | {"pixels": 7000},
+            "random_pixels": headline(0.87) | {"pixels": 900},
+        }
+        names = ("accuracy", "macro_f1")
+        summary |= {"random": headline(0.87), "gap": {name: scored(0.26, 0.21, 0.31) for name in names}}
+    zones = [row | {"pixels": 100 * row["patches"]} for row in scores["per_zone"]]
+    scores["pixels"] = {
+        "count": 9876,
+        "zones": scores["zones"],
+        "headline": headline(0.61),
+        "confusion": [[800 + i if i == j else 50 for j, _ in enumerate(scores["confusion"])]
+                      for i, _ in enumerate(scores["confusion"])],
+        "per_class": [row | {"support": 5432} for row in scores["per_class"]],
+        "per_fold": [
+            {name: value for name, value in row.items() if name not in ("patches", "log_loss", "temperature")}
+            | {"pixels": 4321}
+            for row in scores["per_fold"]
+        ],
+        "per_zone": zones,
+        "zone_summary": {"worst": zones[-1], "median_accuracy": 0.575, "least_pixels": 300},
+        "boundary": headline(0.44) | {"pixels": 2345},
+        "interior": headline(0.71) | {"pixels": 7531},
+        "calibration": {"bins": 10, "ece": 0.0654, "reliability": []},
+        "splits": splits,
+        "comparisons": [],
+    }  # fmt: skip
+    files["metrics/summary.json"]["pixels"] = summary
 
 
 PARAMS = {"project": {"name": "meadows & <lakes>"}, "train": {"epochs": 2}}
@@ -319,6 +356,59 @@ def test_every_part_is_there(rendered):
         "GDAL",
     ):
         assert text in words
+
+
+def words_of(text):
+    return re.sub(r"[ \n]+", " ", " ".join(text for _, text in Page(text).all("main", "header")))
+
+
+def test_pixels_come_before_patches(rendered):
+    files = contents()
+    of_pixels(files)
+    text = rendered(files)
+    check_structure(text)
+    words = words_of(text)
+    for part in (
+        "9\u202f876 labelled pixels, or 40 labelled patches, in",
+        "Accuracy of pixels, 95 % interval 0.56 to 0.660.61 Macro F1 of pixels, 95 % interval 0.47 to 0.570.52 "
+        "Accuracy of patches, 95 % interval 0.66 to 0.76",
+        "the network classifies 61 of 100 labelled pixels correctly; for other zones of this kind, 56 to 66. A patch",
+        "of these it classifies 71 of 100 correctly",
+        "A random split of pixels gives the network an accuracy of 0.87, spatial CV 0.61: an optimistic bias of 0.26",
+        "Pixels, spatial CV 0.61 0.56 to 0.66 Pixels, random patches 0.83 0.78 to 0.88 Pixels, random pixels 0.87",
+        "(+0.02 to +0.10) in accuracy of patches.",
+        "Scores of the classes by pixel",
+        "interior7\u202f5310.71 0.66 to 0.76",
+        "boundary2\u202f3450.44 0.39 to 0.49",
+        "A row holds the pixels of one true class",
+        "The median accuracy of a zone is 0.57. The worst of those with 300 pixels or more is E3N7 in fold 1: 0.25 on "
+        "400 pixels",
+        "87.0\u00a0% of the pixels correctly where these are held out at random (macro F1 0.87), 83.0\u00a0% where "
+        "patches are (0.83), and 61.0\u00a0% where zones are (0.61).",
+        "The expected calibration error of the pixels is 0.07",
+    ):
+        assert part in words
+    table = text[text.index('<table class="confusion">') :]
+    assert re.findall(r">(\d+)<small>", table[: table.index("</table>")]) == ["800", "50", "50", "801"]
+    assert words.count("5\u202f432") == 2
+
+
+def test_pixels_without_random_folds(rendered):
+    files = contents()
+    without_network(files)
+    of_pixels(files, random=False)
+    text = rendered(files)
+    check_structure(text)
+    assert "was not trained under random folds" in words_of(text)
+    assert "random pixels" not in words_of(text)
+
+
+def test_labels_without_an_interior_show_no_score_of_it(rendered):
+    files = contents()
+    of_pixels(files)
+    none = {name: {"pooled": None, "low": None, "high": None} for name in report.SCORES}
+    files["metrics/scores.json"]["pixels"]["interior"] = none | {"pixels": 0}
+    assert "interior0– no interval" in words_of(rendered(files))  # noqa: RUF001 - a dash
 
 
 def test_warnings_of_all_stages_are_collected(rendered):

@@ -16,7 +16,7 @@ from landfold.report import pictures
 from landfold.report.pictures import CHARTS, PICTURES, draw
 from landfold.report.result import ReportError
 from tests.factories import CRS_UTM33, ORIGIN_X, ORIGIN_Y, make_grid, write_raster
-from tests.report.test_page import SOURCES, contents, write_result
+from tests.report.test_page import SOURCES, contents, of_pixels, write_result
 
 CLASSES = ["water", "farm"]
 COLOURS = ColourSettings.model_validate({"water": "#2f7fd1"})
@@ -124,6 +124,22 @@ def test_the_gap_is_that_of_the_network_where_it_was_trained(here, monkeypatch):
     calls = shown(monkeypatch, "gap_bars")
     PICTURES["gap"](SOURCES, COLOURS)
     assert list(calls[0][0][0]) == ["network", "band statistics (random forest)", "coordinates alone"]
+
+
+def test_pixels_are_drawn_where_there_are_any(here, monkeypatch):
+    files = contents()
+    of_pixels(files)
+    monkeypatch.setattr(pictures, "_metrics", lambda _, name: files[f"metrics/{name}.json"])
+    calls = shown(monkeypatch, "gap_bars")
+    PICTURES["gap"](SOURCES, COLOURS)
+    compared, pixels = calls[0][0]
+    assert list(compared) == ["network, patches", "band statistics (random forest)"]
+    assert set(pixels) == {"zones", "random_patches", "random_pixels", "gap"}
+    zones, reliability = shown(monkeypatch, "zone_accuracies"), shown(monkeypatch, "reliability_diagram")
+    for name in ("zones", "reliability"):
+        CHARTS[name](SOURCES)
+    assert zones[0][1] == {"of": "pixels", "median": 0.575, "pooled": 0.61}
+    assert reliability[0][0] == ([],)
 
 
 def test_folds_need_no_more_than_the_zones(tmp_path, monkeypatch):

@@ -53,3 +53,27 @@ def test_there_is_no_sentence_of_what_was_not_measured():
 def test_a_lead_is_claimed_where_its_interval_leaves_out_0(difference, text):
     summary = {"over_baseline": {"accuracy": scored(*difference)}}
     assert lead_sentence(summary, "a forest", digits=2) == f"The network {text}"
+
+
+def of_pixels(gap=(0.2, 0.15, 0.26)):
+    scores = {"count": 365040, "accuracy": scored(0.666, 0.607, 0.708), "macro_f1": scored(0.563, 0.515, 0.592)}
+    return scores | {"random": {"accuracy": scored(0.866, 0.84, 0.89)}, "gap": {"accuracy": scored(*gap)}}
+
+
+def test_pixels_are_told_first():
+    summary = {"zoned": {"accuracy": scored(0.713, 0.656, 0.761)}, "patches": 1134, "pixels": of_pixels()}
+    assert accuracy_sentence(summary) == (
+        "Spatial CV: accuracy 0.666 (0.607 to 0.708), macro F1 0.563 (0.515 to 0.592) on 365040 labelled pixels; "
+        "accuracy 0.713 (0.656 to 0.761) on 1134 patches"
+    )
+    assert optimism_sentence(result() | {"pixels": of_pixels()}) == (
+        "A random split of pixels gives the network an accuracy of 0.866, spatial CV 0.666: an optimistic bias of "
+        "0.200 (0.150 to 0.260)"
+    )
+    over = {"over_baseline": {"accuracy": scored(0.06, 0.02, 0.1)}, "pixels": of_pixels()}
+    assert lead_sentence(over).endswith("+0.060 (+0.020 to +0.100) in accuracy of patches")
+
+
+def test_without_random_pixels_the_bias_is_that_of_patches():
+    pixels = {name: score for name, score in of_pixels().items() if name not in ("random", "gap")}
+    assert optimism_sentence(result() | {"pixels": pixels}).startswith("Random CV gives the network")

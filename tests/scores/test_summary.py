@@ -45,7 +45,18 @@ def pool(*, zones=12, repeats=1, random=True, count=240):
 def test_all_that_the_docstring_names_is_there_and_is_json():
     found = score_tables(pool(), SETTINGS)
     assert set(found) == {
-        *("classes", "patches", "zones", "repeats", "headline", "pooled", "kappa", "confusion", "per_class"),
+        *(
+            "classes",
+            "baseline",
+            "patches",
+            "zones",
+            "repeats",
+            "headline",
+            "pooled",
+            "kappa",
+            "confusion",
+            "per_class",
+        ),
         *("per_fold", "per_zone", "zone_summary", "comparisons", "calibration", "warnings"),
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == found

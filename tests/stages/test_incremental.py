@@ -19,6 +19,7 @@ from landfold.params import read_params
 from tests.factories import (
     ORIGIN_X,
     ORIGIN_Y,
+    PIXELS,
     box,
     halves,
     leftovers,
@@ -333,3 +334,22 @@ def test_labels_elsewhere_cut_the_scenes_there_alone(project, work, kind):
     write_labels(project / LABELS, [*shapes, more])
     assert work("patches") == {"patches": ["far"]}
     assert work("patches") == {"patches": []}
+
+
+def test_label_rasters_come_back_from_the_cache(project, work):
+    write_params(project, **PIXELS)
+    assert work("patches") == {"patches": ["a", "b", "c"]}
+    before = made(project)
+    assert {f"data/labels/{name}.tif" for name in "abc"} < set(before)
+    shutil.rmtree(project / "data/labels")
+    assert work("patches") == {"patches": []}
+    assert made(project) == before
+    with (project / "data/labels/b.tif").open("r+b") as file:
+        file.write(b"##")
+    assert work("patches") == {"patches": ["b"]}
+    assert made(project) == before
+    small_scene(project / RAW, "aa")
+    work("ingest")
+    assert work("patches") == {"patches": ["aa"]}
+    assert list(read_json(project / "data/labels/index.json")["scenes"]) == ["a", "aa", "b", "c"]
+    assert leftovers(project) == []

@@ -2,15 +2,19 @@
 
 import tracemalloc
 
+import geopandas
 import numpy as np
 import pytest
 
+from landfold.geo.raster import Raster
 from landfold.params import read_params
+from landfold.patches.labels.vectors import LabelPolygons
+from landfold.patches.pixels import write_label_raster
 from landfold.scenes.indices import write_indices
 from landfold.scenes.ingest import ingest_scene
 from landfold.scenes.normalize import normalize_scene
 from landfold.scenes.sensors import find_scenes
-from tests.factories import CRS_UTM33, make_grid, write_band, write_params
+from tests.factories import CRS_UTM33, box, make_grid, write_band, write_params, write_raster
 
 GROWTH_MB = 1.0
 """Far less than one band of the larger scene, 8 MB."""
@@ -55,3 +59,15 @@ def peaks(tmp_path_factory):
 def test_four_times_the_area_needs_no_more_memory(peaks, stage):
     assert peaks[2048][stage] > 1, "something is traced"
     assert peaks[2048][stage] - peaks[1024][stage] < GROWTH_MB
+
+
+def test_labels_of_a_scene_four_times_as_high_need_no_more_memory(tmp_path):
+    shapes = [box(0, 0, 9000, 90_000), box(1000, 1000, 5000, 70_000)]
+    table = geopandas.GeoDataFrame({"label": np.array([1, 2], np.uint8)}, geometry=shapes, crs=CRS_UTM33)
+    labels, peaks = LabelPolygons(table, ["field", "water"]), {}
+    for height in (1024, 4096):
+        scene = write_raster(tmp_path / f"{height}.tif", {"R": np.ones((height, 1024), np.uint16)})
+        with Raster.open(scene) as raster:
+            peaks[height] = peak_mb(lambda: write_label_raster(tmp_path / "labels.tif", "s", raster, labels))
+    assert peaks[1024] > 0.25, "something is traced"
+    assert peaks[4096] - peaks[1024] < GROWTH_MB

@@ -129,7 +129,7 @@ def test_writes_a_fold(root, monkeypatch):
     assert len(pandas.read_csv(folder / "history.csv")) == 2
     assert Classifier.load(folder).card.channels == CHANNELS
     assert line.startswith(f"fold 1: {(sides['side'] == 'train').sum()} patches, 2 epochs; ")
-    assert line.endswith(f" of {len(predictions)} right")
+    assert line.endswith(f" of {len(predictions)} held-out patches right")
 
 
 def test_a_second_run_writes_the_same_bytes_and_the_other_fold_others(root, monkeypatch):

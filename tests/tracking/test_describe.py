@@ -5,7 +5,9 @@ import re
 import subprocess
 
 from landfold.core.digests import data_digest, file_sha256, model_digest, params_digest
-from tests.tracking.results import PARAMS, SCORES, SUMMARY, K, client, history
+from landfold.tracking import describe, view
+from landfold.tracking.artifacts import collect_artifacts
+from tests.tracking.results import PARAMS, SCORES, SUMMARY, K, client, history, rich
 
 
 def test_parent_has_the_numbers_under_the_names_of_dvc(parent):
@@ -110,3 +112,32 @@ def test_data_set_is_an_input_with_its_digest(recorded, parent, children):
     assert [column["name"] for column in columns] == ["R", "NDVI", "class: farm, Grünland"]
     profile = {"num_rows": 30, "zones": 4, "folds": 2, "scenes": 1, "patches_by_class": {"farm": 15, "Grünland": 15}}
     assert json.loads(entry.dataset.profile) == profile
+
+
+def test_scores_of_pixels_come_first_and_keep_those_of_patches(root):
+    score = {"pooled": 0.6, "low": 0.5, "high": 0.7}
+    gap = {"accuracy": score | {"pooled": 0.25, "low": 0.2, "high": 0.3}}
+    pixels = {"count": 9000, "accuracy": score, "random": {"accuracy": score | {"pooled": 0.85}}, "gap": gap}
+    rows = [{"fold": fold, "repeat": 0, "pixels": 4500, "accuracy": 0.6, "macro_f1": 0.4} for fold in (0, 1)]
+    tables = {"per_fold": rows, "confusion": [[6000, 500], [1000, 1500]]}
+    result = rich(root, summary=SUMMARY | {"pixels": pixels}, scores=SCORES | {"pixels": tables})
+    metrics = describe.metrics(result)
+    assert metrics["pixels.accuracy.pooled"] == 0.6
+    assert metrics["pixels.gap.accuracy.pooled"] == 0.25
+    assert metrics["zoned.accuracy.pooled"] == 0.71
+    added = {"pixels.count": 4500, "pixels.accuracy": 0.6, "pixels.macro_f1": 0.4}
+    assert describe.fold_metrics(result, 0) == describe.fold_metrics(rich(root), 0) | added
+    note = describe.note(result, {}, [], []).replace("&emsp;", "")
+    assert note.startswith("**Spatial CV: accuracy 0.600 (0.500 to 0.700) on 9000 labelled pixels; accuracy 0.710")
+    assert "A random split of pixels gives the network an accuracy of 0.850, spatial CV 0.600" in note
+    assert "| pixels, random minus spatial | 0.250 (0.200 to 0.300) |" in note
+    assert "9000 labelled pixels, 30 patches in 4 zones" in note
+    collect_artifacts(result, root / "gathered")
+    names = {path.stem for path in (root / "gathered/tables").iterdir()}
+    assert names == {"confusion", "per_class", "per_fold", "per_zone", "pixels_confusion", "pixels_per_fold"}
+    assert (root / "gathered/tables/pixels_confusion.csv").read_text(encoding="utf-8") == (
+        "actual,farm,Grünland\nfarm,6000,500\nGrünland,1000,1500\n"
+    )
+    columns = set(view.state(pixels=True)["selectedColumns"]) - set(view.state(pixels=False)["selectedColumns"])
+    known = {*metrics, *describe.fold_metrics(result, 0), "pixels.macro_f1.pooled"}
+    assert columns <= {f"metrics.`{name}`" for name in known}

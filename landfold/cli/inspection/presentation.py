@@ -23,7 +23,7 @@ MAX_VALUES = 40
 
 NOT_CHECKED = (
     "damaged pixels, and the share of valid ones (ingest.min_valid), which takes reading all of them",
-    "whether each class keeps a patch (patches, zones), which takes cutting them",
+    "whether each class keeps a labelled pixel or a patch (labels.unit, patches, zones), which takes cutting them",
 )
 
 _KINDS = {

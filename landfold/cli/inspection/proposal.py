@@ -1,7 +1,7 @@
 """Sections of params.yaml that fit a delivery, ready to paste; "?" stands for what only the user can know."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from landfold.cli.inspection.commented_yaml import commented, yaml_text
 from landfold.cli.inspection.label_contents import MAX_VALUES, LabelView
+from landfold.cli.inspection.networks import NETWORKS, fits
 from landfold.cli.inspection.scene_headers import SceneView
 from landfold.cli.inspection.scene_settings import UNKNOWN, scene_sections
 from landfold.core.settings import Settings, SettingsError, validate
@@ -31,7 +32,12 @@ class Proposal:
 
 
 def propose(
-    views: Sequence[SceneView], labels: LabelView | None, *, name: str, order: list[str | None] | None
+    views: Sequence[SceneView],
+    labels: LabelView | None,
+    *,
+    name: str,
+    order: list[str | None] | None,
+    own: Mapping[str, Any],
 ) -> Proposal:
     """Settings under which as many scenes and labels as possible are accepted.
 
@@ -40,12 +46,14 @@ def propose(
         labels: the labels; None if there are none.
         name: of the project.
         order: the band order of the user's settings; it is kept where it fits.
+        own: the user's settings; the network's are kept where they go with the labels.
     """
     commented_sections: dict[str, CommentedMap] = {}
     if views:
         commented_sections["project"], commented_sections["ingest"] = scene_sections(views, name, order)
     if labels is not None:
         commented_sections["labels"] = _labels(labels)
+        commented_sections |= _networks(commented_sections["labels"]["unit"], own)
         commented_sections["colours"] = _colours(list(commented_sections["labels"]["classes"]))
     sections = _plain(commented_sections)
     return Proposal(
@@ -77,6 +85,7 @@ def _labels(view: LabelView) -> CommentedMap:
     attribute, comment = _attribute(view) if "attribute" in uses else (None, "")
     values = {
         "kind": (view.kind, _kind_comment(view)),
+        "unit": ("patch", "") if view.kind in ("table", "folder") else ("pixel", "or patch: see docs/training.md"),
         "attribute": (attribute, comment),
         "layer": (view.layer, f"of {', '.join(view.layers)}" if view.layers else ""),
         "invalid": (None, ""),
@@ -88,6 +97,21 @@ def _labels(view: LabelView) -> CommentedMap:
         comment = f"refuse | repair: {view.invalid or 'none'} of {view.features} invalid"
         values["invalid"] = ("repair" if view.invalid else "refuse", comment)
     return commented((field, *values.get(field, (None, ""))) for field in LabelSettings.model_fields)
+
+
+def _networks(unit: str, own: Mapping[str, Any]) -> dict[str, CommentedMap]:
+    """The sections that go with ``labels.unit``, where the user's do not."""
+    if fits(unit, own):
+        return {}
+    return {section: _uncommented(values) for section, values in NETWORKS[unit].items()}
+
+
+def _uncommented(values: Mapping[str, Any], *, depth: int = 1) -> CommentedMap:
+    parts = (
+        (name, _uncommented(value, depth=depth + 1) if isinstance(value, dict) else value, "")
+        for name, value in values.items()
+    )
+    return commented(parts, depth=depth)
 
 
 def _kind_comment(view: LabelView) -> str:

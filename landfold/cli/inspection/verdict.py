@@ -62,7 +62,7 @@ def inspect(path: Path, params: Path | None = None) -> Inspection:
     Raises:
         InspectionError: if there is nothing to inspect at the path.
     """
-    own, faults = _own_settings(params)
+    content, own, faults = _own_settings(params)
     with isolate_file(path) as folder:
         ingest: IngestSettings | None = own.get("ingest")
         delivery = explore(
@@ -74,7 +74,7 @@ def inspect(path: Path, params: Path | None = None) -> Inspection:
         asked: LabelSettings | None = own.get("labels")
         labels = read_label_contents(delivery, kind=asked and asked.kind, layer=asked and asked.layer)
         name = own["project"].name if "project" in own else default_name(path)
-        proposal = propose(scenes, labels, name=name, order=ingest.band_order if ingest else None)
+        proposal = propose(scenes, labels, name=name, order=ingest.band_order if ingest else None, own=content)
         rules = _Rules(
             own.get("project", proposal.project),
             own.get("ingest", proposal.ingest),
@@ -104,15 +104,15 @@ def inspect(path: Path, params: Path | None = None) -> Inspection:
         )
 
 
-def _own_settings(params: Path | None) -> tuple[dict[str, Any], list[str]]:
-    """The sections of a file that load, and the faults of the others."""
+def _own_settings(params: Path | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """The content of a file, the sections of it that load, and the faults of the others."""
     if params is None:
-        return {}, []
+        return {}, {}, []
     loaded, faults = {}, []
     try:
         content = settings.read(params)
     except settings.SettingsError as error:
-        return {}, [str(error)]
+        return {}, {}, [str(error)]
     for section, model in SECTIONS.items():
         try:
             if section not in content:
@@ -120,7 +120,7 @@ def _own_settings(params: Path | None) -> tuple[dict[str, Any], list[str]]:
             loaded[section] = settings.validate(content[section], model, where=f"{params}: {section}")
         except settings.SettingsError as error:
             faults.append(str(error))
-    return loaded, faults
+    return content, loaded, faults
 
 
 @dataclass(frozen=True)
@@ -220,13 +220,13 @@ class _Verdict:
             values = next((a.values for a in view.attributes if a.name == asked.attribute), {})
         absent = [name for name, merged in asked.classes.items() if values and not set(merged) & set(values)]
         if absent:
-            message = f"no value of class {', '.join(absent)} is in the labels, so it would have no patch; there are "
-            self.refuse("labels", [f"{message}{', '.join(values)}: take the class out of labels.classes"])
+            message = f"no value of class {', '.join(absent)} is in the labels, so it would have no {asked.unit}; "
+            self.refuse("labels", [f"{message}there are {', '.join(values)}: take the class out of labels.classes"])
         if asked.kind == "raster" and values:
             try:
                 asked.numbers(values, view.path)
             except LabelError as error:
-                self.warn("labels", [f"{error}; it is refused where a patch meets it"])
+                self.warn("labels", [f"{error}; it is refused where a {asked.unit} meets it"])
 
 
 def _other_kind(view: LabelView | None, asked: LabelSettings) -> str:

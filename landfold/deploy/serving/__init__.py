@@ -13,7 +13,7 @@ class ServingLimits(Settings):
     max_windows: int = Field(ge=1)
     """windows, or scenes, in one request"""
     max_pixels: int = Field(ge=1)
-    """pixels of all scenes in one request"""
+    """pixels of all scenes, or of all cores whose pixels are predicted, in one request"""
     device: Literal["auto", "cpu", "cuda"]
     """auto: a GPU if there is one"""
 

@@ -15,9 +15,10 @@ from starlette.requests import ClientDisconnect
 from landfold import __version__
 from landfold.core.errors import LandfoldError
 from landfold.deploy.bundle import Bundle
+from landfold.deploy.bundlecard import BundleCard
 from landfold.deploy.serving import ServingLimits
 from landfold.deploy.serving.mlflow_model import example_request
-from landfold.deploy.serving.scoring import RequestError, answer
+from landfold.deploy.serving.scoring import MODES, RequestError, answer, answer_shape
 from landfold.geo.bands import STANDARD_NAMES
 
 READ_S = 60.0
@@ -106,14 +107,21 @@ def create_app(bundle: Bundle, limits: ServingLimits, *, max_bytes: int, max_s: 
         """Classes, bands, units, window size and accuracy of the model, and the limits of a request."""
         return _describe(bundle) | {"limits": limits.model_dump() | {"max_bytes": max_bytes, "max_s": max_s}}
 
+    shapes = _answer_shapes(bundle.card)
     arrays, params = example_request(bundle.card)
     example = {"inputs": {name: array[:1].tolist() for name, array in arrays.items()}, "params": params}
     content = {"application/json": {"schema": {"type": "object"}, "example": example}}
 
-    @app.post("/predict", openapi_extra={"requestBody": {"required": True, "content": content}})
+    told = "; ".join(f"mode {mode}: predictions ({', '.join(map(str, shape))})" for mode, shape in shapes.items())
+
+    @app.post(
+        "/predict",
+        openapi_extra={"requestBody": {"required": True, "content": content}},
+        responses={200: {"description": told}},
+    )
     @app.post("/invocations", include_in_schema=False)
     async def predict(request: Request) -> Response:
-        """Class probabilities of windows (n, class), or of the cells of scenes (n, row, column, class)."""
+        """Class probabilities of windows or scenes; the last axis of the answer are the classes."""
         return Response(await queue.answer(request), media_type="application/json")
 
     return app
@@ -128,10 +136,18 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"message": "the server failed at this request; its log has the reason"}, 500)
 
 
+def _answer_shapes(card: BundleCard) -> dict[str, tuple[Any, ...]]:
+    """The shape of the answer in each mode, words for what depends on the request."""
+    return {mode: answer_shape(card, mode, ("n", "rows", "columns")) for mode in MODES}
+
+
 def _describe(bundle: Bundle) -> dict[str, Any]:
     card, accuracy = bundle.card, bundle.card.zoned.get("accuracy")
+    own = ("name", "unit", "classes", "channels", "size_px", "core_px", "resolution_m")
+    pixels = (card.zoned_pixels or {}).get("accuracy")
     return {
-        **{name: getattr(card, name) for name in ("name", "classes", "channels", "size_px", "core_px", "resolution_m")},
+        **{name: getattr(card, name) for name in own},
+        "answers": _answer_shapes(card),
         "bands": [
             {"name": band.name, "description": STANDARD_NAMES[band.name], "low": band.low, "high": band.high}
             for band in card.origin.bands
@@ -140,6 +156,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         "stride_px": card.export.stride_px,
         "digest": bundle.digest,
         "accuracy": accuracy and accuracy.model_dump() | {"level": 0.95, "of": "patches of held-out zones"},
+        "pixel_accuracy": pixels and pixels.model_dump() | {"level": 0.95, "of": "labelled pixels of held-out zones"},
     }
 
 

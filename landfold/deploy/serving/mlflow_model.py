@@ -16,10 +16,14 @@ from landfold.tracking.library import load_mlflow
 SCRIPT = Path(__file__).with_name("script.py")
 
 REQUIREMENTS = (
-    "affine", "geopandas", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyogrio", "pyproj", "rasterio",
-    "ruamel.yaml", "safetensors", "scikit-learn", "scipy", "shapely", "spyndex", "torch", "torchvision",
+    "affine", "geopandas", "joblib", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyogrio", "pyproj",
+    "rasterio", "ruamel.yaml", "safetensors", "scikit-learn", "scipy", "segmentation-models-pytorch", "shapely",
+    "spyndex", "timm", "torch", "torchvision",
 )  # fmt: skip
 """What the script imports, through all modules; landfold itself is installed from its own repository."""
+
+PART_PX = 8
+"""Side of the parts of a scene in the example of a request: the windows of a model of pixels are large."""
 
 
 class MlflowModelError(LandfoldError):
@@ -27,14 +31,17 @@ class MlflowModelError(LandfoldError):
 
 
 def signature(card: BundleCard) -> Any:
-    """MLflow's signature: tensors with their shapes, -1 for any size, and the parameters."""
+    """MLflow's signature: tensors with their shapes, -1 for any size, and the parameters.
+
+    The output of a model of patches is that of windows: MLflow knows one shape, and does not check it.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
-    float32 = np.dtype(np.float32)
+    float32, map_sides = np.dtype(np.float32), (-1, -1) if card.unit == "pixel" else ()
     return ModelSignature(
         inputs=Schema([TensorSpec(float32, (-1, len(card.bands), -1, -1), name="reflectance")]),
-        outputs=Schema([TensorSpec(float32, (-1, len(card.classes)))]),
+        outputs=Schema([TensorSpec(float32, (-1, *map_sides, len(card.classes)))]),
         params=ParamSchema(
             [ParamSpec("mode", "string", "windows"), *(ParamSpec(end, "double", [], (-1,)) for end in ("low", "high"))]
         ),
@@ -42,10 +49,11 @@ def signature(card: BundleCard) -> Any:
 
 
 def example_request(card: BundleCard) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Two windows with the statistics of their scene: a request that is answered."""
-    shape = (2, len(card.bands), card.size_px, card.size_px)
+    """A request that is answered, with statistics: two windows, for a model of pixels two small parts of a scene."""
+    mode, side = ("scene", PART_PX) if card.unit == "pixel" else ("windows", card.size_px)
+    shape = (2, len(card.bands), side, side)
     ramp = np.linspace(0.02, 0.4, int(np.prod(shape)), dtype=np.float32).reshape(shape)
-    given = {"mode": "windows", "low": [0.0] * len(card.channels), "high": [0.5] * len(card.channels)}
+    given = {"mode": mode, "low": [0.0] * len(card.channels), "high": [0.5] * len(card.channels)}
     return {"reflectance": ramp.round(4)}, given
 
 

@@ -1,7 +1,8 @@
 """A request's arrays and parameters, checked, and their answer: the same over HTTP and through MLflow."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from landfold.deploy.serving import ServingLimits
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.geo.writer import create
-from landfold.maps.inference import map_grid, predict_windows
+from landfold.maps.inference import map_grid, predict_scene
 from landfold.scenes.normalize import ChannelStatistics, SceneStatistics
 
 MODES = ("windows", "scene")
@@ -24,13 +25,16 @@ MODES = ("windows", "scene")
 FAR_BEYOND = 10
 """A median so many times the high reflectance of training (at least 1) is of other units: DN are in thousands."""
 
+NUMBERS_PER_PIXEL = 16
+"""An answer has at most so many numbers for each pixel of the limit: by default 16 million, 0.4 GB of JSON."""
+
 
 class RequestError(LandfoldError):
     """A request that cannot be answered; its message is one sentence for the client."""
 
 
 def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: ServingLimits) -> np.ndarray:
-    """Class probabilities for windows, or for every cell of whole scenes.
+    """Class probabilities for windows, or for all of whole scenes: of patches and cells, or of pixels.
 
     Args:
         bundle: the model.
@@ -40,7 +44,8 @@ def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: 
         limits: the largest request.
 
     Returns:
-        Windows: (n, class) float32. Scenes: (n, row, column, class) float32, 0 for all classes where a cell has
+        (n, class) float32 for windows of a model of patches; (n, row, column, class) for windows of a model of pixels,
+        the pixels of their cores, and for scenes, the cells or pixels of their maps: 0 for all classes where there is
         too little data to be mapped.
 
     Raises:
@@ -51,21 +56,14 @@ def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: 
         raise RequestError(f"mode is {str(mode)[:40]!r}; expected {' or '.join(MODES)}")
     _check_values(reflectance, bundle.card)
     statistics = _statistics(bundle.card, params)
+    _check_size(reflectance, bundle.card, mode, limits)
     if mode == "windows":
-        _check_windows(reflectance, bundle.card.size_px, limits)
         if statistics is None:
             raise RequestError(
                 "mode windows needs the params low and high, the statistics of the scene that the windows are from; "
                 "send a whole scene with mode scene, or its statistics"
             )
-        return bundle.probabilities(_normalized(bundle, reflectance, statistics))
-    if len(reflectance) > limits.max_windows:  # each has files of its own, however small it is
-        raise RequestError(f"{len(reflectance)} scenes; a request may have {limits.max_windows}: send several requests")
-    pixels = reflectance.shape[0] * reflectance.shape[2] * reflectance.shape[3]
-    if pixels > limits.max_pixels:
-        raise RequestError(
-            f"{pixels} pixels; a request may have {limits.max_pixels}: run `landfold predict` on larger scenes"
-        )
+        return _windows(bundle, reflectance, statistics)
     return np.stack([_scene(bundle, scene, statistics) for scene in reflectance])
 
 
@@ -88,15 +86,42 @@ def _check_values(reflectance: Any, card: BundleCard) -> None:
             )
 
 
-def _check_windows(windows: np.ndarray, size_px: int, limits: ServingLimits) -> None:
-    height, width = windows.shape[2:]
-    if (height, width) != (size_px, size_px):
-        raise RequestError(f"windows of {height} x {width} px; the model expects {size_px} x {size_px}")
-    if len(windows) > limits.max_windows:
-        raise RequestError(f"{len(windows)} windows; a request may have {limits.max_windows}: send several requests")
-    empty = np.flatnonzero(_invalid(windows).all(axis=(1, 2)))
-    if len(empty):
-        raise RequestError(f"no valid pixel in window {first_ten(empty.tolist())} (counted from 0)")
+def answer_shape(card: BundleCard, mode: str, shape: Sequence[Any]) -> tuple[Any, ...]:
+    """The shape of an answer; ``shape`` is (n, y, x) of the windows or scenes, whose numbers may be words.
+
+    Words stand for sizes that depend on the request, as in the description of a model.
+    """
+    n, *sides = shape
+    if mode == "scene":
+        stride = card.export.stride_px or 1
+        return (n, *(side if isinstance(side, str) else ceil(side / stride) for side in sides), len(card.classes))
+    return (n, *[card.core_px] * 2 * (card.unit == "pixel"), len(card.classes))
+
+
+def _check_size(sent: np.ndarray, card: BundleCard, mode: str, limits: ServingLimits) -> None:
+    """Refuse windows of another size, empty ones, and what is too large to be answered."""
+    n, _, height, width = sent.shape
+    if mode == "windows":
+        if (height, width) != (card.size_px, card.size_px):
+            raise RequestError(
+                f"windows of {height} x {width} px; the model expects {card.size_px} x {card.size_px}"
+                + (f", of which it tells the central {card.core_px} x {card.core_px}" * (card.unit == "pixel"))
+            )
+        empty = np.flatnonzero(_invalid(sent).all(axis=(1, 2)))
+        if len(empty):
+            raise RequestError(f"no valid pixel in window {first_ten(empty.tolist())} (counted from 0)")
+    what, remedy = (
+        ("scenes", "run `landfold predict` on larger scenes") if mode == "scene" else (mode, "send several requests")
+    )
+    if n > limits.max_windows:  # each scene has files of its own, however small it is
+        raise RequestError(f"{n} {what}; a request may have {limits.max_windows}: send several requests")
+    shape = answer_shape(card, mode, (n, height, width))
+    pixels = n * height * width if mode == "scene" else prod(shape[:-1])
+    if pixels > limits.max_pixels and (mode == "scene" or card.unit == "pixel"):
+        raise RequestError(f"{pixels} pixels; a request may have {limits.max_pixels}: {remedy}")
+    most = NUMBERS_PER_PIXEL * max(limits.max_pixels, limits.max_windows)
+    if prod(shape) > most:
+        raise RequestError(f"an answer of shape {shape} has {prod(shape)} numbers; at most {most}: {remedy}")
 
 
 def _invalid(windows: np.ndarray) -> np.ndarray:
@@ -141,8 +166,21 @@ def _normalized(bundle: Bundle, windows: np.ndarray, statistics: SceneStatistics
     return np.moveaxis(bundle.channels_of(bands, statistics), 0, 1)
 
 
+def _windows(bundle: Bundle, windows: np.ndarray, statistics: SceneStatistics) -> np.ndarray:
+    """Probabilities of windows of reflectance, as `answer` gives them."""
+    card, found = bundle.card, bundle.probabilities(_normalized(bundle, windows, statistics))
+    if card.unit == "patch":
+        return found
+    start = (card.size_px - card.core_px) // 2
+    core = slice(start, start + card.core_px)
+    return np.where(_invalid(windows)[:, core, core, None], np.float32(0), np.moveaxis(found, 1, -1))
+
+
 def _scene(bundle: Bundle, scene: np.ndarray, statistics: SceneStatistics | None) -> np.ndarray:
-    """(band, y, x) reflectance to (row, column, class), by the function that maps scenes in files."""
+    """(band, y, x) reflectance to (row, column, class), by the function that maps scenes in files.
+
+    A row and column are those of the map: of cells, or of the scene's own pixels.
+    """
     card, export = bundle.card, bundle.card.export
     invalid = _invalid(scene[None])[0]
     if statistics is None:
@@ -151,13 +189,12 @@ def _scene(bundle: Bundle, scene: np.ndarray, statistics: SceneStatistics | None
     channels = _normalized(bundle, scene[None], statistics)[0]
     grid = Grid(CRS.from_epsg(3857), Affine.scale(card.resolution_m, -card.resolution_m), *invalid.shape)
     cells = np.zeros((*map_grid(grid, export.stride_px).shape, len(card.classes)), dtype=np.float32)
-    averaging = {"offsets": export.offsets, "flips_and_rotations": export.flips_and_rotations}
     with tempfile.TemporaryDirectory(prefix="landfold-") as folder:
         path = Path(folder) / "scene.tif"
         with create(path, grid, card.channels, dtype="float32") as writer:
             writer.write(grid.whole, channels, ~invalid)
         with Raster.open(path) as raster:
-            for strip in predict_windows(raster, bundle.models, export.stride_px, **averaging):
+            for strip in predict_scene(raster, bundle.models, export):
                 mapped = strip.valid >= max(export.min_valid, np.finfo(float).tiny)
                 mean = strip.probabilities.mean(axis=0)
                 cells[strip.window.toslices()] = np.where(mapped[..., None], mean, np.float32(0))

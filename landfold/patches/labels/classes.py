@@ -1,6 +1,7 @@
 """What labels of every kind give for a scene."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 import geopandas
@@ -21,6 +22,17 @@ class SceneLabels(ABC):
     def counts(self, window: Window) -> np.ndarray:
         """Labelled pixels, or points, of each class in each column of a window: (class, x) int64."""
 
+    @abstractmethod
+    def classes(self, window: Window) -> np.ndarray:
+        """Class numbers of a window, (y, x) uint8, UNLABELLED where there is none."""
+
+    def conflicts(self, window: Window) -> dict[str, int]:
+        """Counts of what labels of several classes contend for in a window, by their name in metrics/patches.json.
+
+        Windows that share no pixel add up.
+        """
+        return {}
+
     def zone_values(self, window: Window) -> np.ndarray:
         """The number of the zone value at each pixel of a window, (y, x) int: its index in ``zone_values`` plus 1.
 
@@ -35,10 +47,6 @@ class PixelLabels(SceneLabels):
     def __init__(self, classes: int) -> None:
         """Labels of so many classes."""
         self._numbers = range(1, classes + 1)
-
-    @abstractmethod
-    def classes(self, window: Window) -> np.ndarray:
-        """Class numbers of a window, (y, x) uint8, UNLABELLED where there is none."""
 
     def counts(self, window: Window) -> np.ndarray:
         """Labelled pixels of each class in each column of a window: (class, x) int64."""
@@ -68,6 +76,10 @@ class Labels(ABC):
     def ground(self) -> geopandas.GeoSeries | None:
         """The ground of all labels; None where they are of whole scenes."""
         return None
+
+    def pixel_warnings(self, grids: Mapping[str, Grid]) -> tuple[str, ...]:
+        """What the user should know of where each pixel of the scenes, given by their names, is to have a label."""
+        return ()
 
     def summary(self, crs: CRS) -> dict[str, int]:
         """Counts for metrics/patches.json; areas in square units of ``crs``."""

@@ -1,6 +1,6 @@
 """Labels as a raster of class values on any CRS and grid, warped onto the grid of a scene by windows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,11 @@ import shapely
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
+from landfold.core.errors import first_ten
+from landfold.geo.crs import describe_crs, is_metric
 from landfold.geo.dataset import open_dataset, reading, warped
 from landfold.geo.grid import Grid
-from landfold.geo.lattice import outline
+from landfold.geo.lattice import outline, shared_lattice
 from landfold.patches.labels.classes import Labels, PixelLabels
 from landfold.patches.labels.files import one_file
 from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings
@@ -67,8 +69,8 @@ class LabelRaster(Labels):
     """One raster of class values. Its nodata value, its mask and ground outside it are unlabelled.
 
     With ``resampling: mode`` nodata votes like any value, so that labels do not grow at their edges; a tie
-    goes to the value that GDAL meets first. Only what lies under the cores of windows is read, so a value in
-    neither list is an error where a patch would meet it.
+    goes to the value that GDAL meets first. Only what lies under the cores of windows is read, or under scenes where
+    each pixel is to have a label, so a value in neither list is an error where a patch or a pixel would meet it.
     """
 
     path: Path
@@ -98,10 +100,30 @@ class LabelRaster(Labels):
             ) as reader:
                 yield RasterOnGrid(reader, self.settings, self.path, nodata=dataset.nodata)
 
+    def pixel_warnings(self, grids: Mapping[str, Grid]) -> tuple[str, ...]:
+        """One warning where the raster has other pixels than scenes; how much ground both cover does not matter."""
+        others = {scene: grid for scene, grid in grids.items() if shared_lattice([self.grid, grid]) is None}
+        if not others:
+            return ()
+        own, sizes = _pixel_size(self.grid), first_ten(sorted({_pixel_size(grid) for grid in others.values()}))
+        scenes = f"scene{'s'[: len(others) - 1]} {first_ten(list(others))}"
+        differ = f"{scenes} of {sizes}" if sizes != own else f"which do not coincide with those of {scenes}"
+        return (
+            f"{self.path}: labels have pixels of {own}, {differ}: labels.resampling: {self.settings.resampling} gives "
+            "each pixel of a scene its class, and borders between classes are as rough as the larger pixels",
+        )
+
     @property
     def ground(self) -> geopandas.GeoSeries:
         """The outline of the raster."""
         return geopandas.GeoSeries([shapely.Polygon(outline(self.grid, self.grid.crs).T)], crs=self.grid.crs)
+
+
+def _pixel_size(grid: Grid) -> str:
+    """The size of a grid's pixels with their unit, such as ``30 m`` and ``0.0001 x 0.0002 degrees``."""
+    width, height = (f"{side:.6g}" for side in grid.resolution)
+    unit = "m" if is_metric(grid.crs) else "degrees" if grid.crs.is_geographic else f"units of {describe_crs(grid.crs)}"
+    return f"{width} {unit}" if width == height else f"{width} x {height} {unit}"
 
 
 def read_raster(folder: Path, settings: LabelSettings) -> LabelRaster:

@@ -47,20 +47,29 @@ class PolygonsOnGrid(PixelLabels):
 
     def classes(self, window: Window) -> np.ndarray:
         """Class numbers of a window, (y, x) uint8."""
-        return self._burned(window, "label", "uint8")
+        return self._burned(self._near(window), window, "label", "uint8")
+
+    def conflicts(self, window: Window) -> dict[str, int]:
+        """``overlapping_px``: pixels of a window that polygons of several classes are burned into."""
+        near = self._near(window).sort_values("label")
+        highest, lowest = (self._burned(polygons, window, "label", "uint8") for polygons in (near, near[::-1]))
+        return {"overlapping_px": int((highest != lowest).sum())}
 
     def zone_values(self, window: Window) -> np.ndarray:
         """The zone value of the polygon at each pixel of a window, (y, x) int32, see `SceneLabels.zone_values`."""
-        return self._burned(window, "zone_value", "int32")
+        return self._burned(self._near(window), window, "zone_value", "int32")
 
-    def _burned(self, window: Window, column: str, dtype: str) -> np.ndarray:
-        """Numbers of a column at each pixel, (y, x), 0 outside all polygons."""
+    def _near(self, window: Window) -> geopandas.GeoDataFrame:
+        """The polygons whose bounds meet a window, in their order."""
+        return self.polygons.iloc[np.sort(self.polygons.sindex.query(self.grid.footprint(window)))]
+
+    def _burned(self, polygons: geopandas.GeoDataFrame, window: Window, column: str, dtype: str) -> np.ndarray:
+        """Numbers of a column at each pixel, (y, x), of the last polygon there; 0 outside all polygons."""
         shape = (int(window.height), int(window.width))
-        near = self.polygons.iloc[np.sort(self.polygons.sindex.query(self.grid.footprint(window)))]
-        if near.empty:
+        if polygons.empty:
             return np.full(shape, UNLABELLED, dtype=dtype)
         return rasterize(
-            zip(near.geometry, near[column], strict=True),
+            zip(polygons.geometry, polygons[column], strict=True),
             out_shape=shape,
             transform=window_transform(window, self.grid.transform),
             fill=UNLABELLED,
@@ -121,11 +130,45 @@ class PointsOnGrid(SceneLabels):
 
     def counts(self, window: Window) -> np.ndarray:
         """Points of each class in each column of a window: (class, x) int64."""
-        columns, rows = self.columns - window.col_off, self.rows - window.row_off
-        here = (columns >= 0) & (columns < window.width) & (rows >= 0) & (rows < window.height)
+        _, columns, numbers = self._inside(window)
         counts = np.zeros((self._classes, int(window.width)), dtype=np.int64)
-        np.add.at(counts, (self.numbers[here].astype(int) - 1, columns[here].astype(int)), 1)
+        np.add.at(counts, (numbers - 1, columns), 1)
         return counts
+
+    def classes(self, window: Window) -> np.ndarray:
+        """The class of most points of each pixel of a window, (y, x) uint8; UNLABELLED for none and for a tie."""
+        pixels, numbers, _ = self._majorities(window)
+        classes = np.full((int(window.height), int(window.width)), UNLABELLED, dtype=np.uint8)
+        classes.flat[pixels] = numbers
+        return classes
+
+    def conflicts(self, window: Window) -> dict[str, int]:
+        """``points_in_conflict``: points of a window in pixels where another class has as many: they are unlabelled."""
+        _, numbers, points = self._majorities(window)
+        return {"points_in_conflict": int(points[numbers == UNLABELLED].sum())}
+
+    def _inside(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row and column in a window and class number of each point in it, int64."""
+        rows, columns = self.rows - window.row_off, self.columns - window.col_off
+        here = (columns >= 0) & (columns < window.width) & (rows >= 0) & (rows < window.height)
+        rows, columns, numbers = (part[here].astype(np.int64) for part in (rows, columns, self.numbers))
+        return rows, columns, numbers
+
+    def _majorities(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each pixel with points: place in the window, row by row; class of most of them; number of them. int64.
+
+        The class is UNLABELLED where several classes have as many.
+        """
+        rows, columns, numbers = self._inside(window)
+        pairs, votes = np.unique((rows * int(window.width) + columns) * 256 + numbers, return_counts=True)
+        pixels, first = np.unique(pairs // 256, return_index=True)
+        if not len(pixels):
+            return pixels, pixels, pixels
+        pixel = np.repeat(np.arange(len(pixels)), np.diff(first, append=len(pairs)))
+        leads = votes == np.maximum.reduceat(votes, first)[pixel]
+        leaders = np.add.reduceat(leads.astype(np.int64), first)
+        leader = np.maximum.reduceat(np.where(leads, pairs % 256, UNLABELLED), first)
+        return pixels, np.where(leaders == 1, leader, UNLABELLED), np.add.reduceat(votes, first)
 
 
 @dataclass(frozen=True)

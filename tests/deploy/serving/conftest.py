@@ -12,3 +12,14 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def bundle(folder):
     return Bundle.load(folder)
+
+
+@pytest.fixture(scope="session")
+def pixel_bundle(tmp_path_factory):
+    return Bundle.load(make_bundle(tmp_path_factory.mktemp("served pixels") / "landfold", kind="surroundings"))
+
+
+@pytest.fixture(params=["bundle", "pixel_bundle"])
+def either(request):
+    """A model of patches, and one of pixels."""
+    return request.getfixturevalue(request.param)

@@ -18,7 +18,7 @@ from landfold.deploy.serving.app import RequestQueue, create_app
 from landfold.deploy.serving.scoring import answer
 from landfold.deploy.serving.server import bound, make_server
 from tests.deploy.serving.client import ask, body_of, free_port
-from tests.deploy.serving.test_scoring import GIVEN, GOOD, ground
+from tests.deploy.serving.test_scoring import GIVEN, GOOD, PIXELS, ground
 
 
 @contextmanager
@@ -78,8 +78,32 @@ def test_the_model_is_described(url, bundle):
     assert told["accuracy"] == {
         "pooled": 0.7, "low": 0.6, "high": 0.8, "level": 0.95, "of": "patches of held-out zones",
     }  # fmt: skip
+    assert (told["unit"], told["pixel_accuracy"]) == ("patch", None)
+    assert told["answers"] == {"windows": ["n", 3], "scene": ["n", "rows", "columns", 3]}
     assert told["units"].startswith("surface reflectance")
     assert told["limits"] == LIMITS.model_dump() | {"max_bytes": 200_000, "max_s": 60}
+
+
+def test_a_model_of_pixels_is_described_and_answers(pixel_bundle):
+    with running(create_app(pixel_bundle, LIMITS, max_bytes=1_000_000, max_s=60)) as url:
+        told = requests.get(f"{url}/metadata", timeout=9).json()
+        assert [told[name] for name in ("unit", "size_px", "core_px", "stride_px")] == ["pixel", 68, 64, None]
+        assert told["answers"] == {"windows": ["n", 64, 64, 3], "scene": ["n", "rows", "columns", 3]}
+        assert told["pixel_accuracy"]["pooled"] == 0.9
+        assert told["pixel_accuracy"]["of"] == "labelled pixels of held-out zones"
+        path = requests.get(f"{url}/openapi.json", timeout=9).json()["paths"]["/predict"]["post"]
+        shapes = "mode windows: predictions (n, 64, 64, 3); mode scene: predictions (n, rows, columns, 3)"
+        assert path["responses"]["200"]["description"] == shapes
+        example = path["requestBody"]["content"]["application/json"]["example"]
+        assert np.shape(ask(f"{url}/predict", example).json()["predictions"]) == (1, 8, 8, 3)
+        found = ask(f"{url}/predict", body_of(PIXELS))
+        expected = answer(pixel_bundle, PIXELS, GIVEN, LIMITS)
+        np.testing.assert_array_equal(np.float32(found.json()["predictions"]), expected)
+        wrong = ask(f"{url}/predict", body_of(GOOD))
+        assert (wrong.status_code, wrong.json()["message"]) == (
+            400,
+            "windows of 8 x 8 px; the model expects 68 x 68, of which it tells the central 64 x 64",
+        )
 
 
 def test_openapi_has_a_request_that_is_answered(url):

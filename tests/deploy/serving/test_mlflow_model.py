@@ -26,7 +26,7 @@ from landfold.deploy.serving.mlflow_model import (
 from landfold.deploy.serving.scoring import answer
 from landfold.tracking.library import load_mlflow
 from tests.deploy.serving.client import ask, body_of, free_port
-from tests.deploy.serving.test_scoring import GIVEN, GOOD, ground
+from tests.deploy.serving.test_scoring import GIVEN, GOOD, PIXELS, ground
 from tests.factories import leftovers, tree
 from tests.imports import file_of, imported_modules, imported_names
 
@@ -79,6 +79,17 @@ def test_a_request_in_python_is_answered_too(loaded, bundle):
     np.testing.assert_array_equal(found, answer(bundle, scene[None], {"mode": "scene"}, LIMITS))
 
 
+def test_a_model_of_pixels_is_one_of_mlflow(pixel_bundle, tmp_path):
+    write_mlflow_model(pixel_bundle.folder, tmp_path / "packed")
+    described = yaml.safe_load((tmp_path / "packed/MLmodel").read_text())
+    assert json.loads(described["signature"]["outputs"])[0]["tensor-spec"]["shape"] == [-1, -1, -1, 3]
+    loaded = load_mlflow().pyfunc.load_model(str(tmp_path / "packed"))
+    found = loaded.predict({"reflectance": PIXELS}, params=GIVEN)
+    np.testing.assert_array_equal(found, answer(pixel_bundle, PIXELS, GIVEN, LIMITS))
+    given, params = example_request(pixel_bundle.card)
+    assert loaded.predict(given, params=params).shape == (2, 8, 8, 3)
+
+
 def test_a_fault_of_the_model_is_not_called_the_clients(loaded, monkeypatch):
     def broken(*arguments):
         raise MemoryError("secret")
@@ -116,6 +127,7 @@ def test_no_pickle_is_on_the_way(packed):
 
 def test_the_requirements_are_what_serving_imports():
     names = {"PIL": "pillow", "sklearn": "scikit-learn", "ruamel": "ruamel.yaml"}
+    names |= {"segmentation_models_pytorch": "segmentation-models-pytorch"}
     reached, pending, used = set(), ["landfold.deploy.serving.script"], set()
     while pending:
         module = pending.pop()

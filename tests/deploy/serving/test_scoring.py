@@ -1,5 +1,6 @@
 """A request is answered as `landfold predict` maps the scene's file, and one that cannot be answered is refused."""
 
+import dataclasses
 from contextlib import nullcontext
 
 import numpy as np
@@ -13,12 +14,13 @@ from landfold.deploy.serving import LIMITS, ServingLimits
 from landfold.deploy.serving.scoring import RequestError, answer
 from landfold.geo.raster import Raster
 from landfold.maps.classmap import NO_CLASS
-from landfold.maps.inference import map_grid, predict_windows
+from landfold.maps.files import STEPS
+from landfold.maps.inference import map_grid, predict_scene
 from landfold.scenes.indices import write_indices
 from landfold.scenes.normalize import ChannelStatistics, SceneStatistics, normalize_scene
 from landfold.scenes.settings import IndexSettings
 from tests.factories import small_scene, write_raster
-from tests.served import BANDS, CHANNELS, CLASSES, INDICES, SIZE_PX, STRIDE_PX
+from tests.served import BANDS, CHANNELS, CLASSES, INDICES, SIZE_PX
 
 HEIGHT, WIDTH = 50, 61
 
@@ -47,8 +49,8 @@ def through_files(bundle, scene, folder):
     card = bundle.card
     normalize_scene([path, folder / "indices.tif"], card.normalize, folder / "s.json", folder / "normalized.tif")
     with Raster.open(folder / "normalized.tif") as raster:
-        cells = np.zeros((*map_grid(raster.grid, STRIDE_PX).shape, len(CLASSES)), dtype=np.float32)
-        for strip in predict_windows(raster, bundle.models, STRIDE_PX):
+        cells = np.zeros((*map_grid(raster.grid, card.export.stride_px).shape, len(CLASSES)), dtype=np.float32)
+        for strip in predict_scene(raster, bundle.models, card.export):
             mean = strip.probabilities.mean(axis=0)
             cells[strip.window.toslices()] = np.where(strip.valid[..., None] >= card.export.min_valid, mean, 0)
         pixels = raster.read_raw(raster.grid.whole)
@@ -74,6 +76,65 @@ def test_a_scene_is_answered_as_the_stages_map_it(bundle, tmp_path):
     np.testing.assert_array_equal(found, bundle.probabilities(windows_of(pixels)))
 
 
+def test_pixels_are_answered_as_the_stages_map_them(pixel_bundle, tmp_path):
+    """A scene of 100 x 90 px; windows of 68 px, whose 64 central pixels are told, with nodata in and around them."""
+    scene = ground(100, 90)
+    scene[:, 60:70, 50:] = np.nan
+    statistics, _, pixels = through_files(pixel_bundle, scene, tmp_path)
+    assert pixels.shape == (100, 90, 3)
+    nodata = np.isnan(scene).any(axis=0)
+    np.testing.assert_array_equal(pixels.sum(axis=2) == 0, nodata)
+    np.testing.assert_array_equal(answer(pixel_bundle, scene[None], {"mode": "scene"}, LIMITS)[0], pixels)
+    params = params_of(statistics)
+    part = answer(pixel_bundle, scene[None, :, 10:40, 20:61], {"mode": "scene"} | params, LIMITS)[0]
+    np.testing.assert_array_equal(part[2:-2, 2:-2], pixels[12:38, 22:59])
+    places = [(0, 0), (7, 15), (32, 22)]
+    windows = np.stack([scene[:, y : y + 68, x : x + 68] for y, x in places])
+    found = answer(pixel_bundle, windows, params, LIMITS)
+    assert found.shape == (3, 64, 64, 3)
+    for window, (y, x) in zip(found, places, strict=True):
+        np.testing.assert_array_equal(window, pixels[y + 2 : y + 66, x + 2 : x + 66])
+
+
+PIXELS = np.full((2, len(BANDS), 68, 68), 0.2, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("reflectance", "params", "limits", "message"),
+    [
+        (
+            PIXELS[..., :8, :8],
+            {},
+            {},
+            "windows of 8 x 8 px; the model expects 68 x 68, of which it tells the central 64",
+        ),
+        (PIXELS, {}, {"max_windows": 1}, "2 windows; a request may have 1: send several requests"),
+        (PIXELS, {}, {"max_pixels": 8191}, "8192 pixels; a request may have 8191: send several requests"),
+        (
+            PIXELS,
+            {"mode": "scene"},
+            {"max_pixels": 9247},
+            "9248 pixels; a request may have 9247: run `landfold predict`",
+        ),
+    ],
+)
+def test_what_is_too_large_is_refused_before_it_is_predicted(pixel_bundle, reflectance, params, limits, message):
+    allowed = ServingLimits(**{"max_windows": 5, "max_pixels": 10**6, "device": "cpu"} | limits)
+    with pytest.raises(RequestError, match=message):
+        answer(pixel_bundle, reflectance, {"mode": "windows"} | GIVEN | params, allowed)
+
+
+def test_answers_of_many_classes_are_limited(either):
+    """An answer has a number for each class: a map of thousands of classes would be gigabytes of JSON."""
+    many = dataclasses.replace(either, card=either.card.model_copy(update={"classes": [f"c{i}" for i in range(999)]}))
+    allowed = ServingLimits(max_windows=5, max_pixels=9248, device="cpu")
+    shape = r"\(2, 68, 68, 999\)" if either.card.unit == "pixel" else r"\(2, 17, 17, 999\)"
+    with pytest.raises(
+        RequestError, match=rf"an answer of shape {shape} has \d+ numbers; at most 147968: run `landfold"
+    ):
+        answer(many, PIXELS, {"mode": "scene"}, allowed)
+
+
 def test_each_scene_of_a_request_has_its_own_statistics(bundle):
     scenes = np.stack([ground(), ground(seed=1) * 0.3 + 0.2])
     both = answer(bundle, scenes, {"mode": "scene"}, LIMITS)
@@ -83,7 +144,8 @@ def test_each_scene_of_a_request_has_its_own_statistics(bundle):
     assert np.abs(both[0] - both[1]).max() > 0.01
 
 
-def test_a_scene_is_answered_as_landfold_predict_maps_its_file(bundle, tmp_path):
+def test_a_scene_is_answered_as_landfold_predict_maps_its_file(either, tmp_path):
+    bundle = either
     delivered = small_scene(tmp_path / "scenes")
     (outcome,) = predict_scenes(
         [delivered], bundle.folder, tmp_path / "maps", PredictOptions(), bar=lambda name: nullcontext(lambda x: None)
@@ -105,7 +167,7 @@ def test_a_scene_is_answered_as_landfold_predict_maps_its_file(bundle, tmp_path)
     assert nodata.any()
     assert len(np.unique(classes[~nodata])) > 1
     # the file's integers have exact percentiles, the request's float32 reflectance has those of its own digits
-    np.testing.assert_allclose(found.max(axis=2)[~nodata], confidence[~nodata], atol=1e-5)
+    np.testing.assert_allclose(found.max(axis=2)[~nodata], confidence[~nodata], atol=0.5 / STEPS + 1e-5)
     sure = np.sort(found, axis=2)[..., -1] - np.sort(found, axis=2)[..., -2] > 1e-4
     np.testing.assert_array_equal(found.argmax(axis=2)[~nodata & sure] + 1, classes[~nodata & sure])
 

@@ -98,6 +98,22 @@ def test_the_smaller_polygon_wins_whatever_the_order(tmp_path, order):
     assert (found[6:8, 6:8] == 1).all()
 
 
+def test_pixels_in_polygons_of_several_classes_are_counted(tmp_path):
+    """A field in a lake in a field: burned in any order, all of the lake is shared."""
+    nested = [("crop", box(0, 0, 300, 200)), ("lake", box(50, 50, 100, 100)), ("meadow", box(60, 60, 80, 80))]
+    write_labels(tmp_path / "l.gpkg", [*nested, ("meadow", box(0, 0, 20, 20))])
+    with read(tmp_path).on("s", make_grid(20, 30)) as labels:
+        assert labels.conflicts(Window(0, 0, 30, 20)) == {"overlapping_px": 25}
+        assert labels.conflicts(Window(0, 0, 30, 6)) == {"overlapping_px": 5}
+        assert labels.conflicts(Window(10, 0, 20, 20)) == {"overlapping_px": 0}
+
+
+def test_polygons_side_by_side_share_no_pixel(tmp_path):
+    write_labels(tmp_path / "l.gpkg", [("crop", box(0, 0, 100, 100)), ("lake", box(100, 0, 300, 107))])
+    with read(tmp_path).on("s", make_grid(20, 30)) as labels:
+        assert labels.conflicts(Window(0, 0, 30, 20)) == {"overlapping_px": 0}
+
+
 def test_classes_merge_values_and_their_order_gives_the_numbers(tmp_path):
     write_labels(tmp_path / "l.gpkg", [("crop", box(0, 0, 50, 50)), ("meadow", box(50, 0, 99, 50))])
     assert set(np.unique(burned(tmp_path))) == {0, 1}
@@ -323,6 +339,35 @@ def test_points_are_counted_in_their_pixels(tmp_path, to):
         assert there.counts(Window(2, 4, 4, 5)).sum() == 0
 
 
+def test_a_pixel_has_the_class_of_most_of_its_points(tmp_path):
+    points = [
+        *(("crop", 25, 35), ("lake", 26, 36), ("lake", 21, 31)),  # lake
+        *(("crop", 45, 35), ("lake", 45, 35)),  # a tie
+        *(("crop", 65, 35), ("meadow", 66, 35), ("lake", 67, 35)),  # crop and meadow are one class
+        *(("lake", 299, 199), ("road", 298, 198), ("lake", 301, 35)),  # an excluded one, and one outside
+    ]
+    write_points(tmp_path / "l.gpkg", points)
+    expected = np.zeros((20, 30), np.uint8)
+    expected[3, 2], expected[3, 6], expected[19, 29] = 2, 1, 2
+    with read(tmp_path, "points").on("s", make_grid(20, 30)) as there:
+        found = there.classes(Window(0, 0, 30, 20))
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(there.classes(Window(2, 3, 5, 4)), expected[3:7, 2:7])
+        assert there.conflicts(Window(0, 0, 30, 20)) == {"points_in_conflict": 2}
+        assert there.conflicts(Window(0, 4, 30, 16)) == {"points_in_conflict": 0}
+        assert not there.classes(Window(0, 4, 30, 2)).any()
+
+
+def test_a_tie_of_two_classes_holds_beside_a_smaller_third(tmp_path):
+    three = {"field": ["crop"], "water": ["lake"], "meadow": ["meadow"]}
+    lakes_and_meadows = [("lake", 25, 35), ("meadow", 25, 35)] * 2
+    write_points(tmp_path / "l.gpkg", [("crop", 25, 35), *lakes_and_meadows, *[("meadow", 35, 35)] * 300])
+    with read(tmp_path, "points", classes=three).on("s", make_grid(20, 30)) as there:
+        assert there.classes(Window(2, 3, 2, 1)).tolist() == [[0, 3]]
+        assert there.conflicts(Window(0, 0, 30, 20)) == {"points_in_conflict": 5}
+
+
 def test_a_point_on_a_border_belongs_to_the_pixel_right_and_below(tmp_path):
     write_points(tmp_path / "l.gpkg", [("crop", 20, 30), ("crop", 0, 0), ("crop", 300, 10), ("crop", 10, 200)])
     with read(tmp_path, "points").on("s", make_grid(20, 30)) as there:
@@ -520,6 +565,37 @@ def test_rasters_that_say_too_little_are_refused(tmp_path):
     refused(tmp_path, r"classes\.tif: 2 bands; expected one, of class values", "raster", **NUMBERED)
 
 
+SMALL = make_grid(20, 30)
+
+
+@pytest.mark.parametrize(
+    ("grid", "told"),
+    [
+        (make_grid(7, 10, 30), "labels have pixels of 30 m, scenes one, two of 10 m: labels.resampling: nearest gives"),
+        (make_grid(20, 30, 10).part(Window(0.5, 0, 30, 20)), "of 10 m, which do not coincide with those of scenes one"),
+        (
+            Grid(CRS.from_epsg(4326), Affine(1e-4, 0, 13.5, 0, -2e-4, 52.3), 40, 40),
+            "of 0.0001 x 0.0002 degrees, scenes",
+        ),
+        (make_grid(31, 47, x_px=-9, y_px=-5), None),
+        (make_grid(20, 30), None),
+    ],
+)
+def test_a_raster_of_other_pixels_is_told_once(tmp_path, grid, told):
+    write_label_raster(tmp_path, np.full(grid.shape, 10, np.uint8), grid)
+    warnings = read(tmp_path, "raster", **NUMBERED).pixel_warnings({"one": SMALL, "two": make_grid(20, 30, y_px=7)})
+    assert len(warnings) == (told is not None)
+    if told:
+        assert told in warnings[0]
+
+
+def test_only_scenes_of_other_pixels_are_named(tmp_path):
+    write_label_raster(tmp_path, np.full((20, 30), 10, np.uint8), SMALL)
+    labels = read(tmp_path, "raster", **(NUMBERED | {"resampling": "mode"}))
+    [warning] = labels.pixel_warnings({"one": SMALL, "two": make_grid(10, 15, 20)})
+    assert "labels have pixels of 10 m, scene two of 20 m: labels.resampling: mode gives each pixel" in warning
+
+
 # --- whole scenes
 
 ROOT_NAMES = ["Lake/tile 1.tif", "Lake/größe, 'zwei'.tif", "Crop/more/tile_1.tif"]
@@ -698,6 +774,12 @@ def test_labels_of_whole_scenes_have_no_ground(tmp_path):
         ({"kind": "raster", "invalid": None, "attribute": None}, "kind: raster needs resampling; it is null"),
         ({"kind": "table", "invalid": None}, "kind: table has no use for attribute; set it to null"),
         ({"kind": "folder", "invalid": None, "attribute": None, "layer": "x"}, "kind: folder has no use for layer"),
+        (
+            {"kind": "table", "unit": "pixel", "invalid": None, "attribute": None},
+            "kind: table has one class for a whole scene and none for each pixel; set unit to patch, or bring polygons",
+        ),
+        ({"kind": "folder", "unit": "pixel", "invalid": None, "attribute": None}, "kind: folder has one class for"),
+        ({"unit": "object"}, "'patch' or 'pixel'"),
         ({"kind": "lines"}, "'polygons', 'points', 'raster', 'table' or 'folder'"),
         ({"classes": {f"c{i}": [f"v{i}"] for i in range(256)}}, "at most 255 items"),
     ],

@@ -239,6 +239,7 @@ def test_a_broken_tile_has_no_class_and_needs_none(tmp_path):
     assert [scene.fault is None for scene in scenes] == [True, False]
     settings = LabelSettings(
         kind="table",
+        unit="patch",
         attribute=None,
         layer=None,
         invalid=None,
