@@ -19,6 +19,7 @@ import numpy as np
 import pandas
 import yaml
 
+from landfold.folds.lists import fold_of_zone, read_assignment
 from landfold.network.card import ModelCard, window_px
 from landfold.network.dataset import ArrayExamples
 from landfold.network.distributed import launch
@@ -29,6 +30,7 @@ from landfold.network.training import FoldData, fit
 from landfold.params import Params, read_params
 from landfold.pixels.folds import FoldFiles, FoldPixels
 from landfold.pixels.rows import LabelledScenes, PixelRows, collect, draw, trainable, usable_pixels
+from landfold.scores.metrics import accuracy, macro_f1
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,12 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     params = read_params()
     classes, chosen = params.labels.names, recipes(parser.parse_args().file, params)
-    fold_of = pandas.read_parquet(f"data/folds/k{params.zones.k}/patches.parquet").set_index("patch")
-    zone_fold = dict(zip(fold_of["zone"], fold_of["fold"], strict=True))
+    assigned = read_assignment(Path(f"data/folds/k{params.zones.k}"))
+    fold_of, of_zone = assigned.set_index("patch")["fold"], fold_of_zone(assigned)
     parts: dict[str, list[tuple[int, str, pandas.DataFrame]]] = {recipe.name: [] for recipe in chosen}
     for name, first, second, found in predictions(params, chosen):
-        patches = found.validation.assign(fold=fold_of["fold"].loc[found.validation["patch"]].to_numpy(), pixels=1)
-        pixels = found.pixels.assign(fold=found.pixels["zone"].map(zone_fold))
+        patches = found.validation.assign(fold=fold_of.loc[found.validation["patch"]].to_numpy(), pixels=1)
+        pixels = found.pixels.assign(fold=found.pixels["zone"].map(of_zone))
         for unit, table in (("patches", patches), ("pixels", pixels)):
             for outer, inner in ((first, second), (second, first)):
                 parts[name].append((outer, unit, table[table["fold"] == inner]))
@@ -159,8 +161,7 @@ def _scores(parts: list[tuple[int, str, pandas.DataFrame]], classes: list[str]) 
         table = pandas.concat([part for _, kind, part in parts if kind == unit])
         counts = np.zeros((len(classes), len(classes)))
         np.add.at(counts, (table["label"].map(number), table["predicted"].map(number)), table["pixels"])
-        f1 = 2 * np.diag(counts) / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)
-        values += [np.trace(counts) / counts.sum(), f1[counts.sum(axis=1) > 0].mean()]
+        values += [float(accuracy(counts)), float(macro_f1(counts))]
     return values
 
 
