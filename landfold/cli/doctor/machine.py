@@ -87,7 +87,7 @@ def disk(root: Path) -> list[Diagnosis]:
 def _output_bytes(root: Path) -> int:
     """The size of all outputs by dvc.lock; estimated from the raw data where nothing has run yet."""
     try:
-        lock = yaml.load((root / "dvc.lock").read_text(encoding="utf-8"), yaml.CSafeLoader)
+        lock = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
         outs = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
         return sum(out.get("size", 0) for out in outs)
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError):
