@@ -19,6 +19,7 @@ import yaml
 from affine import Affine
 from rasterio.crs import CRS
 
+from landfold.cli.inspection.networks import NETWORKS
 from landfold.core.digests import file_sha256
 from landfold.geo.bands import Radiometry
 from landfold.geo.grid import Grid
@@ -97,34 +98,8 @@ PARAMS: dict[str, dict[str, Any]] = {
         "seed": 0,
         "network": False,
     },
-    "model": {
-        "kind": "classifier",
-        "dropout": 0.0,
-        "boxes_px": None,
-        "bins": None,
-        "hidden": None,
-        "noise": None,
-        "backbone": "resnet18",
-        "decoder": None,
-        "depth": None,
-        "window_px": None,
-        "weights": "none",
-        "partial_weights": False,
-        "stem": "averaged",
-        "kernel_px": 3,
-        "stride_px": 1,
-        "pooling": True,
-        "blocks": 3,
-    },
-    "train": {
-        "epoch_size": None,
-        "max_pixels": None,
-        "batch_size": 64,
-        "learning_rate": 0.001,
-        "weight_decay": 0.01,
-        "label_smoothing": 0.0,
-        "flips_and_rotations": True,
-    },
+    "model": NETWORKS["patch"]["model"],
+    "train": NETWORKS["patch"]["train"],
     "export": {
         "stride_px": 8,
         "offsets": 1,
