@@ -266,7 +266,7 @@ def _compare(
     """Scores of a classifier under both splits, and its (patch, class) probabilities in each repeat of each."""
     held_out, zones = splits.held_out, splits.zone[splits.held_out].astype(str)
     probabilities = {
-        name: [held_out_probabilities(baseline, features, truth, folds) for folds in repeats]
+        name: [held_out_probabilities(baseline, features, truth, splits.zone.astype(str), folds) for folds in repeats]
         for name, repeats in splits.by_name()
     }
     counts = {

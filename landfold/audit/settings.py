@@ -10,8 +10,8 @@ from landfold.core.settings import Settings
 class AuditSettings(Settings):
     """Section ``audit`` of params.yaml."""
 
-    baseline: Literal["random_forest", "logistic_regression"]
-    """classifier of the band statistics"""
+    baseline: Literal["random_forest", "logistic_regression", "best"]
+    """classifier of the band statistics; best: of four classical models, chosen on inner zones of each fold"""
     pixels: int = Field(ge=0, le=10_000_000)
     """labels.unit pixel: labelled pixels of a fold that the baseline of pixels learns from; 0: no such baseline"""
     trees: int = Field(ge=1, le=100_000)

@@ -123,7 +123,7 @@ def audit_folds(
         rows,
         _features(table, features),
         Splits(zone, [list(folds.masks)], [list(random_folds(folds, seed=seed).masks)]),
-        Baseline(type(classifier).__name__, lambda rows: clone(classifier)),
+        Baseline(type(classifier).__name__, lambda rows, labels, zones: clone(classifier).fit(rows, labels)),
         locations=None if prediction_locations is None else _points(prediction_locations, own.crs),
         zone_size_m=zone_size_m(folds.zones),
         resampling=validate({"bootstrap": bootstrap, "seed": seed}, EvaluateSettings, where="audit_folds"),
