@@ -20,7 +20,7 @@ again. How often it holds is measured by ``python -m benchmarks.coverage``.
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import beta, norm, t
+from scipy.special import betaincinv, ndtri, stdtrit  # many times faster than the same of scipy.stats
 
 from landfold.scores.metrics import HEADLINE, Score, ratio, rounded
 
@@ -31,7 +31,7 @@ FEW_ZONES = 10
 """With an effective number of zones below it intervals are flagged: the standard error is itself estimated from few
 values (Cameron and Miller 2015, section VI)."""
 
-_NORMAL = float(norm.ppf(1 - TAIL))
+_NORMAL = float(ndtri(1 - TAIL))
 
 _AGREE = 1e-10
 """Scores without a zone that differ by less from that of all are equal but for rounding."""
@@ -126,8 +126,8 @@ def share_interval(share: float, without: np.ndarray, sizes: np.ndarray, extra_s
     error, quantile = _standard_error(share, without, sizes)
     number = share * (1 - share) * (_NORMAL / (quantile * error)) ** 2 if error else effective_zones(sizes)
     right, wrong = share * number, (1 - share) * number
-    low = beta.ppf(TAIL, right, wrong + 1) if right > 0 else 0.0
-    high = beta.ppf(1 - TAIL, right + 1, wrong) if wrong > 0 else 1.0
+    low = betaincinv(right, wrong + 1, TAIL) if right > 0 else 0.0
+    high = betaincinv(right + 1, wrong, 1 - TAIL) if wrong > 0 else 1.0
     return _widened(share, low, high, extra_sd, least=0)
 
 
@@ -151,7 +151,7 @@ def _standard_error(score: float, without: np.ndarray, sizes: np.ndarray) -> tup
     if zones < 2 or total < _AGREE**2:
         return 0.0, _NORMAL
     freedom = (3.16 - 2.77 / np.sqrt(zones)) * total**2 / (squares**2).sum()
-    return float(np.sqrt((zones - 1) / zones * total)), float(t.ppf(1 - TAIL, np.clip(freedom, 1, zones - 1)))
+    return float(np.sqrt((zones - 1) / zones * total)), float(stdtrit(np.clip(freedom, 1, zones - 1), 1 - TAIL))
 
 
 def _widened(score: float, low: float, high: float, extra_sd: float, *, least: float) -> tuple[float, float]:

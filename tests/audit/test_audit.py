@@ -14,9 +14,7 @@ from landfold.folds.lists import CrossValidationFolds, write_folds
 from landfold.folds.split import FoldError, Split, random_split, split_fold
 from tests.factories import CRS_UTM33
 
-SETTINGS = AuditSettings(
-    baseline="random_forest", pixels=0, trees=8, prediction_points=50, bootstrap=200, seed=0, network=False
-)
+SETTINGS = AuditSettings(baseline="random_forest", pixels=0, trees=8, prediction_points=50, seed=0, network=False)
 
 
 def an_audit(range_m=None, **distances):

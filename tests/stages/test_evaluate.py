@@ -21,7 +21,7 @@ CLASSES = ["water", "farm"]
 T_3 = 3.1824
 """Quantile 0.975 of t with 3 degrees of freedom."""
 
-PARAMS = {"zones": {"k": 2, "folds": [0, 1]}, "evaluate": {"bootstrap": 200, "seed": 0}}
+PARAMS = {"zones": {"k": 2, "folds": [0, 1]}}
 
 
 def certain(table, *, confidence=0.75):
