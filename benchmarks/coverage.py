@@ -12,6 +12,7 @@ the true score, and the mean width of the intervals; in each cell first that of 
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,6 +243,7 @@ def main() -> None:
         for column, lines in tables.items():
             cells = (f"{a:.3f}, {b:.3f}" for a, b in zip(old[column], new[column], strict=True))
             lines.append(f"| {name} | {' | '.join(cells)} |")
+        print(tables["covered"][-1], file=sys.stderr, flush=True)
     for column, lines in tables.items():
         head = " | ".join([f"{column}: bootstrap, jackknife", *SHOWN.values()])
         print(f"| {head} |", "|---" * (len(SHOWN) + 1) + "|", *lines, "", sep="\n")
