@@ -241,7 +241,7 @@ def main() -> None:
         by_draw = list(zip(*methods, strict=True))
         old, new = (coverage([method(*draw) for draw in by_draw]) for method in (percentile_bootstrap, jackknife))
         for column, lines in tables.items():
-            cells = (f"{a:.3f}, {b:.3f}" for a, b in zip(old[column], new[column], strict=True))
+            cells = (f"{a:.3f}, {b:.3f}".replace("0.", ".") for a, b in zip(old[column], new[column], strict=True))
             lines.append(f"| {name} | {' | '.join(cells)} |")
         print(tables["covered"][-1], file=sys.stderr, flush=True)
     for column, lines in tables.items():
