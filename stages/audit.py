@@ -20,7 +20,6 @@ from landfold.core.files import write_json, writing_folder
 from landfold.patches.features import patch_features
 from landfold.pixels.folds import FoldFiles, FoldPixels
 from landfold.pixels.rows import LabelledScenes
-from landfold.scores.settings import EvaluateSettings
 from stages import Params, run
 
 NORMALIZED = Path("data/normalized")
@@ -45,7 +44,7 @@ def main(params: Params) -> str:
             seed=chosen.seed,
         ),
         zone_size_m=zone_size_m(geopandas.read_file(folds / "zones.gpkg", layer="zones")),
-        resampling=EvaluateSettings(bootstrap=chosen.bootstrap, seed=chosen.seed),
+        seed=chosen.seed,
     )
     summary = result.summary()
     with writing_folder(Path("data/audit")) as folder:

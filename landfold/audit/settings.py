@@ -18,9 +18,7 @@ class AuditSettings(Settings):
     """number of trees of the random forest"""
     prediction_points: int = Field(ge=1, le=10_000_000)
     """windows of the map, sampled at random, whose distances to the patches are measured; fewer if there are fewer"""
-    bootstrap: int = Field(ge=1, le=1_000_000)
-    """number of resamples of the zones behind each 95 % interval"""
     seed: int = Field(ge=0, le=2**31 - 1)
-    """seed of the forest, of all samples and of the resamples"""
+    """seed of the forest and of all samples"""
     network: bool
     """whether the network is trained under the random folds, too, to measure its own gap; no effect on the audit"""

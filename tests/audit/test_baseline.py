@@ -10,9 +10,7 @@ from landfold.audit.baseline import Baseline, band_statistics_baseline, held_out
 from landfold.audit.settings import AuditSettings
 from landfold.folds.split import Split
 
-SETTINGS = AuditSettings(
-    baseline="random_forest", pixels=0, trees=8, prediction_points=50, bootstrap=200, seed=0, network=False
-)
+SETTINGS = AuditSettings(baseline="random_forest", pixels=0, trees=8, prediction_points=50, seed=0, network=False)
 
 
 def splits_of(folds, k=None):
