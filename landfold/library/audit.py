@@ -15,7 +15,7 @@ from landfold.audit.baseline import Baseline
 from landfold.core.settings import validate
 from landfold.library.cross_validators import SpatialFolds, as_arguments
 from landfold.library.folds import random_folds
-from landfold.library.inputs import row_values
+from landfold.library.inputs import location_points, row_values
 from landfold.scores.settings import EvaluateSettings
 
 ROWS = {"zoned": "spatial", "random": "random", "gap": "optimism"}
@@ -109,7 +109,7 @@ def audit_folds(
 
     Raises:
         AuditError: a table other than that of the folds, no classifier, or features that are absent.
-        FoldError: rows without a class.
+        FoldError: rows without a class, or locations that are no points.
     """
     if not table.index.equals(folds.index):
         raise AuditError("the table is not the one that the folds were made of: its index is another; make folds of it")
@@ -124,7 +124,7 @@ def audit_folds(
         _features(table, features),
         Splits(zone, [list(folds.masks)], [list(random_folds(folds, seed=seed).masks)]),
         Baseline(type(classifier).__name__, lambda rows: clone(classifier)),
-        locations=None if prediction_locations is None else _points(prediction_locations, own.crs),
+        locations=None if prediction_locations is None else location_points(prediction_locations, own.crs),
         zone_size_m=zone_size_m(folds.zones),
         resampling=validate({"bootstrap": bootstrap, "seed": seed}, EvaluateSettings, where="audit_folds"),
     )
@@ -142,14 +142,3 @@ def _features(table: Any, features: Any) -> Any:
     if values.ndim != 2 or len(values) != len(table):
         raise AuditError(f"features: of shape {values.shape}, expected ({len(table)}, number of features)")
     return values
-
-
-def _points(locations: Any, crs: Any) -> np.ndarray:
-    """Centres of prediction locations, (location, 2) metres."""
-    if isinstance(locations, geopandas.GeoDataFrame | geopandas.GeoSeries):
-        centres = locations.geometry.to_crs(crs).centroid
-        return np.column_stack([centres.x, centres.y])
-    points = np.asarray(locations, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise AuditError(f"prediction_locations: of shape {points.shape}, expected (number of locations, 2)")
-    return points
