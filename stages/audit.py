@@ -14,9 +14,9 @@ import geopandas
 
 from landfold.audit.audit import audit, read_splits, zone_size_m
 from landfold.audit.baseline import band_statistics_baseline
-from landfold.audit.distances import prediction_locations
 from landfold.audit.pixels import pixel_baseline
 from landfold.core.files import write_json, writing_folder
+from landfold.folds.distances import prediction_locations
 from landfold.patches.features import patch_features
 from landfold.pixels.folds import FoldFiles, FoldPixels
 from landfold.pixels.rows import LabelledScenes

@@ -15,9 +15,9 @@ import numpy as np
 import pandas
 
 from landfold.audit.baseline import Baseline, coordinate_baseline, held_out_probabilities
-from landfold.audit.distances import held_out_to_train_m, nearest_m, nearest_other_m, wasserstein_m
 from landfold.audit.variogram import Variogram, variogram
 from landfold.core.errors import LandfoldError
+from landfold.folds.distances import held_out_to_train_m, nearest_m, nearest_other_m, wasserstein_m
 from landfold.folds.lists import KINDS, read_assignment, read_index, read_split
 from landfold.folds.split import Split
 from landfold.scores.intervals import compare_splits
@@ -107,7 +107,7 @@ class Audit:
         return pandas.DataFrame(values)
 
     def wasserstein_m(self) -> dict[str, float]:
-        """`landfold.audit.distances.wasserstein_m` of each split; empty where no locations were given."""
+        """`landfold.folds.distances.wasserstein_m` of each split; empty where no locations were given."""
         if "prediction_to_sample" not in self.distances:
             return {}
         locations = self.distances["prediction_to_sample"]

@@ -14,7 +14,7 @@ from landfold.audit.audit import Audit, AuditError, Splits, audit, zone_size_m
 from landfold.audit.baseline import Baseline
 from landfold.library.cross_validators import SpatialFolds, as_arguments
 from landfold.library.folds import random_folds
-from landfold.library.inputs import row_values
+from landfold.library.inputs import location_points, row_values
 
 ROWS = {"zoned": "spatial", "random": "random", "gap": "optimism"}
 """Names in metrics/audit.json: here."""
@@ -105,7 +105,7 @@ def audit_folds(
 
     Raises:
         AuditError: a table other than that of the folds, no classifier, or features that are absent.
-        FoldError: rows without a class.
+        FoldError: rows without a class, or locations that are no points.
     """
     if not table.index.equals(folds.index):
         raise AuditError("the table is not the one that the folds were made of: its index is another; make folds of it")
@@ -120,7 +120,7 @@ def audit_folds(
         _features(table, features),
         Splits(zone, [list(folds.masks)], [list(random_folds(folds, seed=seed).masks)]),
         Baseline(type(classifier).__name__, lambda rows, labels, zones: clone(classifier).fit(rows, labels)),
-        locations=None if prediction_locations is None else _points(prediction_locations, own.crs),
+        locations=None if prediction_locations is None else location_points(prediction_locations, own.crs),
         zone_size_m=zone_size_m(folds.zones),
         seed=seed,
     )
@@ -138,14 +138,3 @@ def _features(table: Any, features: Any) -> Any:
     if values.ndim != 2 or len(values) != len(table):
         raise AuditError(f"features: of shape {values.shape}, expected ({len(table)}, number of features)")
     return values
-
-
-def _points(locations: Any, crs: Any) -> np.ndarray:
-    """Centres of prediction locations, (location, 2) metres."""
-    if isinstance(locations, geopandas.GeoDataFrame | geopandas.GeoSeries):
-        centres = locations.geometry.to_crs(crs).centroid
-        return np.column_stack([centres.x, centres.y])
-    points = np.asarray(locations, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise AuditError(f"prediction_locations: of shape {points.shape}, expected (number of locations, 2)")
-    return points

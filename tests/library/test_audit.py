@@ -166,7 +166,7 @@ def test_zones_narrower_than_the_range_are_warned_of_in_words_of_the_library():
         ),
         (
             {"prediction_locations": [1, 2]},
-            AuditError,
+            FoldError,
             r"prediction_locations: of shape \(2,\), expected \(number",
         ),
     ],
