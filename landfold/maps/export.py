@@ -29,7 +29,7 @@ from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
 from landfold.network.card import ModelCard
 
-MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "network", "maps")
+MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "classical", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
 NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid", "sieve_px"}

@@ -282,7 +282,7 @@ def test_folds_match_the_distances_of_prediction_locations():
         audits = [
             landfold.audit_folds(
                 table, features, labels, folds=landfold.spatial_folds(table, prediction_locations=places, **base),
-                classifier=KNeighborsClassifier(), prediction_locations=locations, bootstrap=10,
+                classifier=KNeighborsClassifier(), prediction_locations=locations,
             )
             for places in (locations, other)
         ]  # fmt: skip
