@@ -65,6 +65,16 @@ def shared_lattice(grids: Sequence[Grid]) -> Grid | None:
     return first.part(Window(int(left), int(top), int(right - left), int(bottom - top)))
 
 
+def pixels_across(grid: Grid, other: Grid) -> tuple[float, float]:
+    """How many pixels of ``other`` a pixel in the middle of ``grid`` spans, along the columns and rows of ``grid``.
+
+    Not finite where the CRS of ``other`` cannot hold it.
+    """
+    columns, rows = grid.width / 2 + np.array([0, 1, 0]), grid.height / 2 + np.array([0, 0, 1])
+    columns, rows = ~other.transform @ transform_points(grid.crs, other.crs, *(grid.transform @ (columns, rows)))
+    return tuple(float(np.hypot(columns[at] - columns[0], rows[at] - rows[0])) for at in (1, 2))
+
+
 def window_over(grid: Grid, ground: Grid) -> Window | None:
     """The window of the pixels of ``grid`` that meet the rectangle, along its axes, around another grid's ground.
 

@@ -515,6 +515,16 @@ def test_values_of_a_raster_that_the_settings_do_not_know(tmp_path):
     assert any("class 3 is in neither" in w.message and "where a patch meets it" in w.message for w in found.warnings)
 
 
+@pytest.mark.parametrize(("resolution_m", "resampling"), [(5, "mode"), (10, "mode"), (30, "nearest")])
+def test_labels_of_larger_pixels_than_the_scenes_are_taken_by_nearest(tmp_path, resolution_m, resampling):
+    small_scene(tmp_path / "scenes")
+    grid = make_grid(900 // resolution_m, 1200 // resolution_m, resolution_m)
+    write_band(tmp_path / "labels/l.tif", grid, (centres(grid)[0] // 400).astype("uint8") + 1)
+    found = inspect(tmp_path)
+    assert found.taken, messages(found)
+    assert assert_loads(found)["labels"]["resampling"] == resampling
+
+
 def test_a_picture_is_no_label_raster(tmp_path):
     grid = make_grid(90, 120)
     write_band(tmp_path / "l.tif", grid, np.arange(90 * 120).reshape(90, 120).astype("uint16"))

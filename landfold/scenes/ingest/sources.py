@@ -12,9 +12,10 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from landfold.geo.bands import Radiometry
-from landfold.geo.crs import describe_crs, transform_points
+from landfold.geo.crs import describe_crs
 from landfold.geo.dataset import is_own, open_dataset, reading, warped
 from landfold.geo.grid import Grid
+from landfold.geo.lattice import pixels_across
 from landfold.geo.remote import with_retries
 from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError, SceneFiles
 from landfold.scenes.settings import IngestSettings
@@ -99,18 +100,12 @@ class OpenFiles:
 
 
 def _warp_scale(source: Grid, target: Grid) -> dict[str, float]:
-    """Options of the warp: target pixels in a pixel of the source, along its rows and columns.
+    """Options of the warp: target pixels in a pixel of the source, along its columns and rows.
 
     GDAL guesses them for each block by itself, from the rectangle around the block in the source: those of a
     turned scene are too large, so that it blurs, and differently from block to block.
     """
-    columns, rows = source.width / 2 + np.array([0, 1, 0]), source.height / 2 + np.array([0, 0, 1])
-    x, y = transform_points(source.crs, target.crs, *(source.transform @ (columns, rows)))
-    columns, rows = ~target.transform @ (x, y)
-    return {
-        name: float(np.hypot(columns[at] - columns[0], rows[at] - rows[0]))
-        for name, at in (("XSCALE", 1), ("YSCALE", 2))
-    }
+    return dict(zip(("XSCALE", "YSCALE"), pixels_across(source, target), strict=True))
 
 
 def _alpha(dataset: Any) -> int | None:
