@@ -1,6 +1,5 @@
 """Sections ``dataset``, ``ingest``, ``indices`` and ``normalize`` of params.yaml."""
 
-from math import isfinite
 from typing import Literal, Self
 
 import spyndex
@@ -57,7 +56,7 @@ class IngestSettings(Settings):
     offset: float
     """reflectance = DN * scale + offset, for integer files where product and tags give neither"""
     nodata: int | None
-    """DN that means no data in files that declare none; null if there is no such DN"""
+    """number that means no data in files that declare none; null: all numbers are data, even what looks like fill"""
     masks: MaskSettings
     """which classes of a mask make a pixel invalid: scl, qa_pixel, fmask, file; [] switches one off"""
     mask_file: str | None
@@ -81,7 +80,7 @@ class IngestSettings(Settings):
     @field_validator("area")
     @classmethod
     def _encloses(cls, area: Box | None) -> Box | None:
-        if area is not None and not (all(map(isfinite, area)) and area[0] < area[2] and area[1] < area[3]):
+        if area is not None and not (area[0] < area[2] and area[1] < area[3]):
             raise ValueError("expected [x_min, y_min, x_max, y_max] in metres, each minimum below its maximum")
         return area
 

@@ -142,11 +142,9 @@ class SceneView:
 
     @property
     def lacks_nodata(self) -> bool:
-        """Whether neither product, tags nor a mask say which integers are no data."""
+        """Whether neither product, tags nor a mask say which numbers are no data."""
         return any(
-            np.issubdtype(np.dtype(h.dtype), np.integer)
-            and not h.declares_nodata
-            and (name not in self.scene.bands or self.scene.bands[name].nodata is None)
+            not h.declares_nodata and (name not in self.scene.bands or self.scene.bands[name].nodata is None)
             for name, h in self.headers.items()
         )
 

@@ -165,10 +165,10 @@ def _offset(views: Sequence[SceneView]) -> tuple[float, str]:
     return 0.0, "as for scale"
 
 
-def _nodata(views: Sequence[SceneView]) -> tuple[int | None, str]:
+def _nodata(views: Sequence[SceneView]) -> tuple[int, str]:
     silent = [view for view in views if view.lacks_nodata]
     if not silent:
-        return None, "not used: the files declare what is no data"
+        return 0, "not used: the files declare what is no data"
     return 0, f"check: {_declaring(silent, views, 'nodata value')}; null if 0 is data"
 
 

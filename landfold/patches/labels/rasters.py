@@ -19,6 +19,7 @@ from landfold.geo.crs import describe_crs, is_metric
 from landfold.geo.dataset import open_dataset, reading, warped
 from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX, Grid
 from landfold.geo.lattice import outline, pixels_across, shared_lattice
+from landfold.geo.remote import with_retries
 from landfold.patches.labels.classes import Labels, PixelLabels
 from landfold.patches.labels.files import one_file
 from landfold.patches.settings import UNLABELLED, LabelError, LabelSettings
@@ -74,8 +75,8 @@ class RasterOnGrid(PixelLabels):
     def _read(self, window: Window) -> np.ndarray:
         """Class numbers on the grid of the reader, (y, x) uint8."""
         with reading(self.path):
-            stored = self.reader.read(1, window=window)
-            labelled = self._mask(window) > 0
+            stored, mask = with_retries(self.path, lambda: (self.reader.read(1, window=window), self._mask(window)))
+        labelled = mask > 0
         if self.nodata is not None:
             labelled &= stored != self.nodata
         if np.issubdtype(stored.dtype, np.floating):

@@ -6,6 +6,7 @@ from typing import Any
 
 from rasterio.crs import CRS
 
+from landfold.scenes.ingest.integrity import check_integrity
 from landfold.scenes.ingest.plan import plan_scene
 from landfold.scenes.ingest.write import write_scene
 from landfold.scenes.sensors import SceneFiles
@@ -45,14 +46,17 @@ def ingest_scene(
 
     Raises:
         SceneError: the scene has a fault, a band is absent, too little of the scene is valid, band files differ
-            in data type or ground, a file was written by Landfold, or the scene does not meet ``settings.area``.
+            in data type or ground, a file was written by Landfold, the scene does not meet ``settings.area``, or a
+            number that no file declares as nodata seems to be fill.
         GridError: no CRS, or a CRS or grid that the policy refuses.
-        RasterError: a file cannot be read.
+        RasterError: a file cannot be read, or is damaged.
         RasterWriteError: ``target`` cannot be written.
     """
     with plan_scene(scene, settings, project_crs) as plan:
-        coverage = write_scene(plan, settings, target, progress)
-        return plan.report(with_digests=True) | coverage.fractions()
+        check_integrity(item.file for item in (*plan.bands, *plan.masks))
+        coverage, numbers = write_scene(plan, settings, target, progress)
+        report = plan.report(with_digests=True) | coverage.fractions()
+        return report | {"values": numbers.report(), "warnings": report["warnings"] + numbers.warnings()}
 
 
 def check_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from landfold.geo.crs import MAX_AREAL_SCALE, WGS84, areal_scale, describe_crs, is_metric, transform_points
+from landfold.geo.crs import WGS84, describe_crs, is_metric, transform_points, wrong_areal_scale
 from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX, Grid, GridError
 from landfold.geo.lattice import Bounds, bounds_in, lattice_over, window_over
 from landfold.scenes.ingest.sources import BandSource
@@ -33,7 +33,7 @@ def common_grid(scene: SceneFiles, bands: Sequence[BandSource], settings: Ingest
     for band in bands:
         _check_grid(scene, band, policy, project_crs)
         _check_like_first(scene, band, first, tolerance_px=1 if policy == "reproject" else ALIGNMENT_TOLERANCE_PX)
-    _check_areal_scale(scene, first.grid, project_crs)
+    _check_areal_scale(scene, first.grid, policy, project_crs)
     if policy == "reproject":
         return _project_lattice(scene, [band.grid for band in bands], resolution_m, project_crs)
     if policy == "keep":
@@ -110,17 +110,22 @@ def _check_like_first(scene: SceneFiles, band: BandSource, first: BandSource, *,
         )
 
 
-def _check_areal_scale(scene: SceneFiles, grid: Grid, project_crs: CRS) -> None:
-    """Refuse a project.crs in which metres at the scene are not those of the ground: another zone's, Mercator's."""
+def _check_areal_scale(scene: SceneFiles, grid: Grid, policy: str, project_crs: CRS) -> None:
+    """Refuse a CRS in which metres at the scene are not those of the ground: another zone's, Mercator's."""
     x, y = grid.transform @ (grid.width / 2, grid.height / 2)
     longitude, latitude = transform_points(grid.crs, WGS84, x, y)
-    scale = areal_scale(project_crs, longitude, latitude)
-    if not 1 / MAX_AREAL_SCALE < scale < MAX_AREAL_SCALE:
-        raise GridError(
-            f"scene {scene.name}: lies at longitude {longitude:.2f}, latitude {latitude:.2f}, where project.crs "
-            f"{describe_crs(project_crs)} shows areas {scale:.3g} times as large as they are, so that no distance in "
-            "metres would be true; choose a CRS of the area: its UTM zone, or an equal-area one"
-        )
+    of_scene = "set ingest.crs_policy: reproject, and project.crs to a CRS of the area"
+    checks = [("project.crs", project_crs, "choose a CRS of the area")]
+    if policy == "keep":
+        checks.append(("its own CRS", grid.crs, of_scene))
+    for what, crs, remedy in checks:
+        scale = wrong_areal_scale(crs, [longitude], [latitude])
+        if scale is not None:
+            raise GridError(
+                f"scene {scene.name}: lies at longitude {longitude:.2f}, latitude {latitude:.2f}, where {what} "
+                f"{describe_crs(crs)} shows areas {scale:.3g} times as large as they are, so that no distance in "
+                f"metres would be true; {remedy}: its UTM zone, or an equal-area one"
+            )
 
 
 def _project_lattice(scene: SceneFiles, grids: Sequence[Grid], resolution_m: float, crs: CRS) -> Grid:

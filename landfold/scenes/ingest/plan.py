@@ -12,7 +12,9 @@ from landfold.core.digests import file_sha256
 from landfold.geo.crs import describe_crs
 from landfold.geo.grid import Grid
 from landfold.scenes.ingest.common_grid import area_window, common_grid
-from landfold.scenes.ingest.sources import BandSource, MaskSource, OpenFiles, open_masks
+from landfold.scenes.ingest.masks import MaskSource, open_masks
+from landfold.scenes.ingest.open_files import OpenFiles
+from landfold.scenes.ingest.sources import BandSource
 from landfold.scenes.sensors import SceneFiles
 from landfold.scenes.sensors.scene_files import SceneError
 from landfold.scenes.settings import IngestSettings
