@@ -18,11 +18,9 @@ from landfold.geo.dataset import is_own, open_dataset
 from landfold.geo.grid import Grid, GridError
 from landfold.geo.lattice import bounds_in
 from landfold.scenes.ingest.common_grid import OWN_GRID_TOLERANCE
+from landfold.scenes.sensors.evidence import DEGREE_M
 from landfold.scenes.sensors.multiband import MASKS
 from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, SceneFiles
-
-DEGREE_M = 111_320.0
-"""Metres of a degree of latitude, exact enough for the size of a pixel."""
 
 
 @dataclass(frozen=True)

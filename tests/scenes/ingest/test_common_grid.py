@@ -241,8 +241,8 @@ def test_two_crs_in_one_scene_are_refused(tmp_path, policy):
 
 def test_reproject_forgives_bands_an_edge_of_one_coarse_pixel(tmp_path):
     fine, coarse = make_grid(60, 80, 15.0), make_grid(31, 41, 30.0)
-    write_band(tmp_path / "raw" / "S_B02.tif", fine, np.full(fine.shape, 100, np.uint16))
-    write_band(tmp_path / "raw" / "S_B03.tif", coarse, np.full(coarse.shape, 200, np.uint16))
+    write_band(tmp_path / "raw" / "S_B.tif", fine, np.full(fine.shape, 100, np.uint16))
+    write_band(tmp_path / "raw" / "S_G.tif", coarse, np.full(coarse.shape, 200, np.uint16))
     _, stored, valid, source = ingest(tmp_path, bands=["B", "G"], crs_policy="reproject", resolution_m=15)
     assert source.grid.shape == (62, 82)
     np.testing.assert_array_equal(valid[:60, :80], True)
