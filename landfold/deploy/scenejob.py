@@ -209,7 +209,8 @@ class SceneJob:
         normalize_scene(reads, card.normalize, statistics, normalized, progress=_part(progress, 0.4, 0.5))
         check_units(name, SceneStatistics.load(statistics), card)
         with Raster.open(normalized) as raster:
-            scene = NormalizedScene(name, raster, file_sha256(statistics), report["acquired"])
+            told = {key: report[key] for key in ("acquired", "cloud_fraction")}
+            scene = NormalizedScene(name, raster, file_sha256(statistics), **told)
             result = write_scene_map(outputs, scene, models, self.request.export, progress=_part(progress, 0.5, 1.0))
         return {
             "scene": name,
@@ -218,6 +219,7 @@ class SceneJob:
             "acquired": report["acquired"],
             "crs": report["crs"],
             "valid_fraction": report["valid_fraction"],
+            "cloud_fraction": report["cloud_fraction"],
             "classes": _class_shares(outputs / f"{name}_class.tif"),
             "outside_share": result.outside,
             "warnings": [*report["warnings"], *self.warnings],

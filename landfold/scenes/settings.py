@@ -10,6 +10,15 @@ from landfold.core.settings import Box, Settings
 from landfold.geo.bands import STANDARD_NAMES
 
 
+class L1cThresholds(Settings):
+    """Reflectance above which Sentinel-2 level 1C is taken for cloud (see `landfold.scenes.ingest.screen`)."""
+
+    coastal: float = Field(gt=0)
+    """of band A, where the pixel is no snow: opaque cloud"""
+    cirrus: float = Field(gt=0)
+    """of band CIRRUS: cirrus"""
+
+
 class MaskSettings(Settings):
     """What makes a pixel invalid, for each kind of mask file that a product may carry; [] switches one off."""
 
@@ -21,6 +30,8 @@ class MaskSettings(Settings):
     """values of Fmask"""
     file: list[int]
     """values of the mask files that ingest.mask_file names, 0 to 255"""
+    l1c: L1cThresholds | None
+    """reflectance above which pixels of Sentinel-2 level 1C, which has no mask, are cloud; null: not looked for"""
 
     @field_validator("scl", "fmask", "file")
     @classmethod

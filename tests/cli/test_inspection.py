@@ -197,7 +197,7 @@ def test_landsat_and_a_label_raster_run_with_the_pasted_section(tmp_path, stage)
     pasted = assert_loads(found)
     assert pasted["ingest"]["masks"] == {
         **{"scl": [], "qa_pixel": ["fill", "dilated_cloud", "cirrus", "cloud", "cloud_shadow"]},
-        **{"fmask": [], "file": []},
+        **{"fmask": [], "file": [], "l1c": None},
     }
     assert pasted["ingest"]["resolution_m"] == 30
     assert pasted["labels"]["classes"] == {"class_3": ["3"], "class_7": ["7"]}
@@ -513,6 +513,14 @@ def test_values_of_a_raster_that_the_settings_do_not_know(tmp_path):
     found = inspect(tmp_path / "raw", own)
     assert "no value of class nine is in the labels" in messages(found)[0]
     assert any("class 3 is in neither" in w.message and "where a patch meets it" in w.message for w in found.warnings)
+
+
+@pytest.mark.parametrize(("level", "thresholds"), [("L1C", {"coastal": 0.2, "cirrus": 0.012}), ("L2A", None)])
+def test_cloud_of_level_1c_is_looked_for(tmp_path, level, thresholds):
+    write_safe(tmp_path, level=level)
+    found = inspect(tmp_path)
+    assert found.taken, messages(found)
+    assert assert_loads(found)["ingest"]["masks"]["l1c"] == thresholds
 
 
 @pytest.mark.parametrize(("resolution_m", "resampling"), [(5, "mode"), (10, "mode"), (30, "nearest")])

@@ -53,7 +53,7 @@ def ingest_scene(
         RasterWriteError: ``target`` cannot be written.
     """
     with plan_scene(scene, settings, project_crs) as plan:
-        check_integrity(item.file for item in (*plan.bands, *plan.masks))
+        check_integrity(plan.delivered)
         coverage, numbers = write_scene(plan, settings, target, progress)
         report = plan.report(with_digests=True) | coverage.fractions()
         return report | {"values": numbers.report(), "warnings": report["warnings"] + numbers.warnings()}

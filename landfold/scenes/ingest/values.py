@@ -68,7 +68,9 @@ class SceneValues:
             numbers, counts = np.unique(band, return_counts=True)
             common, share = numbers[counts.argmax()], counts.max() / band.size
             at_an_end = len(numbers) > 1 and common in (numbers[0], numbers[-1])
-            p2, p98 = (float(p) for p in radiometry.reflectance(np.percentile(band, [2, 98])))
+            p2, p98 = (
+                round(p * radiometry.scale + radiometry.offset, 6) for p in np.percentile(band, [2, 98]).tolist()
+            )
             entries[name] = {
                 "p2": p2,
                 "p98": p98,

@@ -60,6 +60,8 @@ def write_scene(
     scene, grid = plan.scene, plan.grid
     bands = [band.reader(plan.files, plan.whole, settings.resampling) for band in plan.bands]
     masks = [mask.reader(plan.files, plan.whole) for mask in plan.masks]
+    if plan.screen:
+        masks.append(plan.screen.reader(plan.files, plan.whole, plan.part))
     names = [band.file.name for band in plan.bands]
     radiometry = [band.radiometry for band in plan.bands]
     tags = {"SCENE": scene.name, "SENSOR": scene.sensor, "ACQUIRED": scene.acquired or "unknown"}

@@ -50,5 +50,5 @@ def contradiction(scene: str, bands: Iterable[str], sizes_m: Iterable[float | No
         return None
     return (
         f"scene {scene}: bands are called {', '.join(bands)}, as Sentinel-2's are, but {against}; B02 of other sensors "
-        "may be another band: call them by standard names (B, G, R, N, ...), or put S2A into the name if it is Sentinel-2's"
+        "may be another band: call them by standard names (B, G, R, N, ...), or put S2A into the name"
     )
