@@ -52,8 +52,8 @@ class IngestSettings(Settings):
     leave out; null if none is needed"""
     crs_policy: Literal["error", "reproject", "keep"]
     """a scene that is not in project.crs and north-up is refused (error), is warped onto one lattice in project.crs
-    (reproject; Landsat's grids are half a pixel off it), or stays on its own grid, which must be north-up and in
-    metres (keep)"""
+    (reproject: that of the scenes which are in it with pixels of resolution_m, if they agree), or stays on its own
+    grid, which must be north-up and in metres (keep)"""
     area: Box | None
     """x_min, y_min, x_max, y_max in metres of project.crs: only the pixels that meet this ground are read and
     written; a scene in another CRS (keep) is cut to the rectangle around it; null: whole scenes"""

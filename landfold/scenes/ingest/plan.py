@@ -103,7 +103,9 @@ class ScenePlan:
 
 
 @contextmanager
-def plan_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) -> Iterator[ScenePlan]:
+def plan_scene(
+    scene: SceneFiles, settings: IngestSettings, project_crs: CRS, origin: tuple[float, float] = (0.0, 0.0)
+) -> Iterator[ScenePlan]:
     """Open the files of a scene, settle its grid, and refuse what can be refused without pixels.
 
     Raises:
@@ -121,5 +123,5 @@ def plan_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) ->
         files = OpenFiles(scene, stack)
         bands = [BandSource.open(files, scene.bands[band], settings) for band in settings.bands]
         masks, screen = open_masks(files, bands[0], settings), L1cScreen.open(files, settings)
-        grid = common_grid(scene, bands, settings, project_crs)
+        grid = common_grid(scene, bands, settings, project_crs, origin)
         yield ScenePlan(files, bands, masks, screen, grid, area_window(scene, grid, settings.area, project_crs))
