@@ -185,7 +185,7 @@ def _masks(views: Sequence[SceneView]) -> CommentedMap:
     absent: dict[str, tuple[Any, str]] = {
         kind: ([], "" if kind == "file" else "no scene has one") for kind in MaskSettings.model_fields
     }
-    absent["l1c"] = (None, "thresholds of cloud for Sentinel-2 L1C with bands A, G, S1 and CIRRUS: no scene is")
+    absent["l1c"] = (None, "no scene is Sentinel-2 L1C with bands A, G, S1 and CIRRUS")
     if any(is_level_1c(view.scene) for view in views):
         absent["l1c"] = (L1C_THRESHOLDS, "reflectance above which Sentinel-2 L1C is cloud, which has no mask")
     values = absent | {kind: (MASK_CLASSES[kind], MASK_COMMENTS[kind]) for kind in present}

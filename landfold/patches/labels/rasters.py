@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from landfold.core.errors import first_ten
 from landfold.geo.crs import describe_crs, is_metric
-from landfold.geo.dataset import open_dataset, reading, warped
+from landfold.geo.dataset import alpha_band, not_hidden, open_dataset, reading, warped
 from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX, Grid
 from landfold.geo.lattice import outline, pixels_across, shared_lattice
 from landfold.geo.remote import with_retries
@@ -75,8 +75,9 @@ class RasterOnGrid(PixelLabels):
     def _read(self, window: Window) -> np.ndarray:
         """Class numbers on the grid of the reader, (y, x) uint8."""
         with reading(self.path):
-            stored, mask = with_retries(self.path, lambda: (self.reader.read(1, window=window), self._mask(window)))
-        labelled = mask > 0
+            stored, labelled = with_retries(
+                self.path, lambda: (self.reader.read(1, window=window), not_hidden(self.reader, 1, window))
+            )
         if self.nodata is not None:
             labelled &= stored != self.nodata
         if np.issubdtype(stored.dtype, np.floating):
@@ -87,12 +88,6 @@ class RasterOnGrid(PixelLabels):
         numbers = np.full(stored.shape, UNLABELLED, dtype=np.uint8)
         numbers[labelled] = np.array([self._numbers_of[value] for value in values], dtype=np.uint8)[codes]
         return numbers
-
-    def _mask(self, window: Window) -> np.ndarray:
-        """Numbers above 0 where there is data; GDAL takes no alpha of signed or wide numbers for a mask."""
-        if ColorInterp.alpha in self.reader.colorinterp:
-            return self.reader.read(self.reader.colorinterp.index(ColorInterp.alpha) + 1, window=window)
-        return self.reader.read_masks(1, window=window)
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ class LabelRaster(Labels):
                 grid.refined(samples),
                 "nearest",
                 nodata=None,  # GDAL alters values that only happen to equal it, and with it forgets a mask
-                add_alpha=ColorInterp.alpha not in dataset.colorinterp,
+                add_alpha=alpha_band(dataset) is None,
                 tolerance=TOLERANCE_PX,
             ) as reader:
                 yield RasterOnGrid(reader, self.settings, self.path, nodata=dataset.nodata, samples=samples)

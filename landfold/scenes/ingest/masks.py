@@ -8,8 +8,9 @@ import numpy as np
 from rasterio.windows import Window
 
 from landfold.geo.crs import describe_crs
+from landfold.geo.dataset import not_hidden
 from landfold.geo.grid import Grid
-from landfold.scenes.ingest.open_files import OpenFiles, not_hidden, read_file
+from landfold.scenes.ingest.open_files import OpenFiles, read_file
 from landfold.scenes.ingest.sources import BandSource
 from landfold.scenes.sensors.scene_files import MaskFile, SceneError
 from landfold.scenes.settings import IngestSettings

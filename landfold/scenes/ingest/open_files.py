@@ -6,11 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.windows import Window
-
-from landfold.geo.dataset import is_own, open_dataset, reading, warped
+from landfold.geo.dataset import alpha_band, is_own, open_dataset, reading, warped
 from landfold.geo.grid import Grid
 from landfold.geo.lattice import pixels_across
 from landfold.geo.remote import with_retries
@@ -89,22 +85,6 @@ def _warp_scale(source: Grid, target: Grid) -> dict[str, float]:
     turned scene are too large, so that it blurs, and differently from block to block.
     """
     return dict(zip(("XSCALE", "YSCALE"), pixels_across(source, target), strict=True))
-
-
-def alpha_band(dataset: Any) -> int | None:
-    """The number of the alpha band of a dataset, None if there is none."""
-    return dataset.colorinterp.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in dataset.colorinterp else None
-
-
-def has_mask(dataset: Any, index: int) -> bool:
-    """Whether a mask in the file or beside it hides pixels of a band; an alpha band and a nodata value are none."""
-    return MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1] and alpha_band(dataset) is None
-
-
-def not_hidden(reader: Any, index: int, window: Window) -> np.ndarray:
-    """Where neither an alpha band nor the file's mask hides a band, (y, x) bool."""
-    alpha = alpha_band(reader)  # GDAL takes it for the mask only in files of two or four bands
-    return (reader.read(alpha, window=window) if alpha else reader.read_masks(index, window=window)) > 0
 
 
 def read_file(file: BandFile | MaskFile, read: Callable[[], Any]) -> Any:

@@ -10,8 +10,9 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from landfold.geo.bands import Radiometry
+from landfold.geo.dataset import alpha_band, has_mask, not_hidden
 from landfold.geo.grid import Grid
-from landfold.scenes.ingest.open_files import OpenFiles, alpha_band, has_mask, not_hidden, read_file
+from landfold.scenes.ingest.open_files import OpenFiles, read_file
 from landfold.scenes.sensors.scene_files import BandFile, SceneError, SceneFiles
 from landfold.scenes.settings import IngestSettings
 
