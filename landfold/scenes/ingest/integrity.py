@@ -6,11 +6,11 @@ A flipped bit of a JPEG 2000 file decodes to other pixels without a message.
 import hashlib
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable
 from typing import BinaryIO
 
 from landfold.geo.dataset import RasterError
+from landfold.scenes.sensors.metadata import ARCHIVE_ERRORS
 from landfold.scenes.sensors.scene_files import BandFile, MaskFile
 
 CHUNK = 1 << 20
@@ -34,12 +34,9 @@ def check_integrity(files: Iterable[BandFile | MaskFile]) -> None:
             else:
                 with file.path.open("rb") as stream:
                     _compare(stream, file)
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-            raise RasterError(
-                f"{file.path}: {file.shown} in it is damaged ({error}); fetch the archive again"
-            ) from None
-        except OSError as error:
-            raise RasterError(f"{file.path}: cannot be read ({error.strerror}); fetch it again") from None
+        except ARCHIVE_ERRORS as error:
+            where = f"{file.path}: {file.shown} in it" if member else str(file.path)
+            raise RasterError(f"{where} is damaged or cannot be read ({error}); fetch it again") from None
 
 
 def _compare(stream: BinaryIO, file: BandFile | MaskFile) -> None:

@@ -8,14 +8,13 @@ from processing baseline 04.00 on, and 0 before). Archives are read in place, wi
 
 import re
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from landfold.geo.bands import SENTINEL2, Radiometry
-from landfold.scenes.sensors.metadata import MAX_BYTES, decode, number, parse_xml, read_text
+from landfold.scenes.sensors.metadata import ARCHIVE_ERRORS, MAX_BYTES, decode, number, parse_xml, read_text
 from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 LEVELS = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
@@ -108,7 +107,7 @@ def _in_archive(path: Path) -> list[_Product]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
-    except (zipfile.BadZipFile, OSError) as error:
+    except ARCHIVE_ERRORS as error:
         raise SceneError(f"{path}: cannot be read as a zip archive ({error}); fetch it again") from error
     return [_archived(path, PurePosixPath(name), names) for name in names if PurePosixPath(name).name in LEVELS]
 
@@ -121,7 +120,7 @@ def _archived(path: Path, metadata: PurePosixPath, names: list[str]) -> _Product
         try:
             with zipfile.ZipFile(path) as archive, archive.open(f"{prefix}{member}") as file:
                 return decode(file.read(MAX_BYTES + 1), f"{path}/{prefix}{member}")
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except ARCHIVE_ERRORS as error:
             raise SceneError(f"{path}: {prefix}{member} in it is damaged ({error}); fetch the archive again") from None
 
     return _Product(
