@@ -28,6 +28,9 @@ OPTIONS = {
 ATTEMPTS = 3
 """How often Landfold reads what breaks off: GDAL itself repeats a request only after an HTTP error or a timeout."""
 
+_DAMAGE = re.compile(r"IO error|TIFF\w+:|JPEGLib:|[A-Z]+Decode:|OpenJPEG|opj_")
+"""Messages by which GDAL tells of broken reads and damaged pixels that it goes on with."""
+
 _NO_RANGES = "Range downloading not supported"
 
 
@@ -74,10 +77,10 @@ def with_retries(path: Path | str, read: Callable[[], Any]) -> Any:
     """The result of ``read``, which is repeated where it reads the remote file ``path`` and breaks off.
 
     Raises:
-        RasterioError: if GDAL cannot read in the last attempt either.
+        RasterioError: if GDAL cannot read in the last attempt either, or complains of damage in its log.
     """
     if not is_remote(path):
-        return read()
+        return _read_once(read)
     for _ in range(ATTEMPTS - 1):
         try:
             return _read_once(read)
@@ -89,7 +92,7 @@ def with_retries(path: Path | str, read: Callable[[], Any]) -> Any:
 
 
 def _read_once(read: Callable[[], Any]) -> Any:
-    """The result of ``read``. GDAL may take a broken answer for the end of a file, and skip tags with a warning."""
+    """The result of ``read``. GDAL may take a broken answer for the end of a file, and only warn of damage."""
     with _capture_gdal_log() as messages:
         try:
             result = read()
@@ -97,7 +100,7 @@ def _read_once(read: Callable[[], Any]) -> Any:
             if any(_NO_RANGES in text for text in messages):
                 raise RasterioIOError(f"{_NO_RANGES} by this server: fetch the file") from None
             raise
-    broken = [text for text in messages if re.search(r"IO error|TIFF\w+:", text)]
+    broken = [text for text in messages if _DAMAGE.search(text)]
     if broken:
         raise RasterioIOError(broken[0])
     return result
