@@ -1,7 +1,7 @@
 """Score the predictions, each patch by the fold that did not train on its zone.
 
 Reads: data/patches.parquet, data/folds/kK, models/kK/fold_i and models/random/kK/fold_i for every fold of
-data/folds/kK/index.json, data/audit; ``zones.k`` and ``evaluate`` of params.yaml.
+data/folds/kK/index.json, data/audit; ``zones.k`` of params.yaml.
 Writes: data/predictions.parquet (every patch in every repeat, with footprints); metrics/summary.json (small),
 metrics/scores.json (all tables); metrics/plots/history.csv, confusion.csv, per_class.csv, reliability.csv, zones.csv
 (of pixels where the network is one of pixels, else of patches) and comparisons.csv.
@@ -23,13 +23,12 @@ PREDICTIONS, PLOTS = Path("data/predictions.parquet"), Path("metrics/plots")
 
 def main(params: Params) -> str:
     """Read every fold, score, write."""
-    evaluate = params.evaluate
     k = params.zones.k
     models, random, folds = Path(f"models/k{k}"), Path(f"models/random/k{k}"), Path(f"data/folds/k{k}")
     audit = Path("data/audit")
     pool = read_predictions(models, random, folds, patches=Path("data/patches.parquet"), baseline=audit)
-    scores = score_tables(pool, evaluate, read_pixels(models, random, folds, pool.classes, audit))
-    summary = score_summary(pool, scores, evaluate)
+    scores = score_tables(pool, read_pixels(models, random, folds, pool.classes, audit))
+    summary = score_summary(pool, scores)
     with writing(PREDICTIONS) as temporary:
         pool.table.to_parquet(temporary, index=False)
     write_json(Path("metrics/summary.json"), summary)

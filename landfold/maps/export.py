@@ -29,7 +29,7 @@ from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
 from landfold.network.card import ModelCard
 
-MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "network", "maps")
+MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "classical", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
 NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid", "sieve_px"}
@@ -76,7 +76,8 @@ class MapModels:
         colours: red, green and blue (0 to 255) of every class, in the order of the models' outputs.
         sha256: digest of all weights, see `landfold.core.digests.model_digest`.
         held_out: gives for a grid of cells the fold that held out the zone of each, (row, column), -1 for none: no
-            model has seen that zone, and the mean of all is used. None: the mean is used everywhere.
+            model of the first repeat has learned from that zone, and their mean is used. None: the mean of all models
+            is used everywhere.
         area: the area of applicability; None: it is not mapped.
 
     Raises:
@@ -201,7 +202,8 @@ def _write_predictions(
             mean = strip.probabilities.mean(axis=0)
             disagreement = (strip.probabilities.argmax(axis=3) != mean.argmax(axis=2)).mean(axis=0)
             if models.held_out:
-                out_of_fold = _of_fold(strip.probabilities, mean, models.held_out(grid.part(strip.window)))
+                folds = models.held_out(grid.part(strip.window))
+                out_of_fold = _of_fold(strip.probabilities[: models.card.k], folds)
                 writers[0].write(strip.window, data, out_of_fold, strip.padded)
                 writers[1].write(strip.window, data, mean, disagreement)
             else:
@@ -212,10 +214,16 @@ def _write_predictions(
     return cells
 
 
-def _of_fold(probabilities: np.ndarray, mean: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Of each cell the probabilities (row, column, class) of the model of its fold, the mean where there is none."""
+def _of_fold(probabilities: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Of each cell the probabilities (row, column, class) of the model of its fold, the mean where there is none.
+
+    Args:
+        probabilities: (model, row, column, class) by the models of one repeat.
+        folds: (row, column), -1 for none.
+    """
     fold = folds[None, :, :, None]
-    return np.where(fold[0] < 0, mean, np.take_along_axis(probabilities, np.maximum(fold, 0), axis=0)[0])
+    own = np.take_along_axis(probabilities, np.maximum(fold, 0), axis=0)[0]
+    return np.where(fold[0] < 0, probabilities.mean(axis=0), own)
 
 
 def _write_applicability(
