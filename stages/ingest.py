@@ -2,8 +2,8 @@
 
 Reads: data/raw/scenes; sections ``project`` and ``ingest`` of params.yaml.
 Writes: data/scenes/SCENE.tif and data/scenes/report.json.
-Refuses: no CRS, a CRS or grid that ingest.crs_policy does not allow, unreadable or missing bands, grids
-that do not fit each other, a raster of ingest's own, too few valid pixels.
+Refuses: no CRS, a CRS or grid that ingest.crs_policy does not allow, unreadable, damaged or missing bands, grids
+that do not fit each other, a raster of ingest's own, fill that is not declared, too few valid pixels.
 """
 
 from dataclasses import replace
