@@ -20,7 +20,7 @@ from landfold.core.files import write_json, writing_folder
 from landfold.patches.features import patch_features
 from landfold.pixels.folds import FoldFiles, FoldPixels
 from landfold.pixels.rows import LabelledScenes
-from landfold.scores.settings import EvaluateSettings
+from landfold.scores.settings import Resampling
 from stages import Params, run
 
 NORMALIZED = Path("data/normalized")
@@ -45,7 +45,7 @@ def main(params: Params) -> str:
             seed=chosen.seed,
         ),
         zone_size_m=zone_size_m(geopandas.read_file(folds / "zones.gpkg", layer="zones")),
-        resampling=EvaluateSettings(bootstrap=chosen.bootstrap, seed=chosen.seed),
+        resampling=Resampling(bootstrap=chosen.bootstrap, seed=chosen.seed),
     )
     with writing_folder(Path("data/audit")) as folder:
         if params.labels.unit == "pixel" and chosen.pixels:

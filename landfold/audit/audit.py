@@ -23,7 +23,7 @@ from landfold.folds.split import Split
 from landfold.scores.intervals import compare_splits
 from landfold.scores.metrics import confusions, rounded
 from landfold.scores.sentences import optimism_sentence
-from landfold.scores.settings import EvaluateSettings
+from landfold.scores.settings import Resampling
 
 
 class AuditError(LandfoldError):
@@ -195,7 +195,7 @@ def audit(
     *,
     locations: np.ndarray | None,
     zone_size_m: float | None,
-    resampling: EvaluateSettings,
+    resampling: Resampling,
 ) -> Audit:
     """Score a classifier under both kinds of folds, measure distances, and compare.
 
@@ -261,7 +261,7 @@ def _predictions(
 
 
 def _compare(
-    baseline: Baseline, features: Any, truth: np.ndarray, splits: Splits, resampling: EvaluateSettings
+    baseline: Baseline, features: Any, truth: np.ndarray, splits: Splits, resampling: Resampling
 ) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """Scores of a classifier under both splits, and its (patch, class) probabilities in each repeat of each."""
     held_out, zones = splits.held_out, splits.zone[splits.held_out].astype(str)

@@ -16,7 +16,7 @@ from landfold.core.settings import validate
 from landfold.library.cross_validators import SpatialFolds, as_arguments
 from landfold.library.folds import random_folds
 from landfold.library.inputs import row_values
-from landfold.scores.settings import EvaluateSettings
+from landfold.scores.settings import Resampling
 
 ROWS = {"zoned": "spatial", "random": "random", "gap": "optimism"}
 """Names in metrics/audit.json: here."""
@@ -126,7 +126,7 @@ def audit_folds(
         Baseline(type(classifier).__name__, lambda rows: clone(classifier)),
         locations=None if prediction_locations is None else _points(prediction_locations, own.crs),
         zone_size_m=zone_size_m(folds.zones),
-        resampling=validate({"bootstrap": bootstrap, "seed": seed}, EvaluateSettings, where="audit_folds"),
+        resampling=validate({"bootstrap": bootstrap, "seed": seed}, Resampling, where="audit_folds"),
     )
     return FoldAudit(**vars(result))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from landfold.scores.metrics import HEADLINE, Score, rounded
-from landfold.scores.settings import EvaluateSettings
+from landfold.scores.settings import Resampling
 
 QUANTILES = (0.025, 0.975)
 """Of the resamples, the ends of a 95 % interval."""
@@ -27,7 +27,7 @@ ScoreWithInterval = dict[str, float]
 """``pooled``, ``low`` and ``high``, rounded to 4 digits."""
 
 
-def zone_bootstrap(confusions: np.ndarray, settings: EvaluateSettings) -> dict[str, tuple[float, float]]:
+def zone_bootstrap(confusions: np.ndarray, settings: Resampling) -> dict[str, tuple[float, float]]:
     """95 % percentile interval (low, high) of each headline score; with one zone it is the score itself.
 
     ``confusions`` is (zone, class, class), or (zone, repeat, class, class): a score is then the mean over repeats.
@@ -36,14 +36,14 @@ def zone_bootstrap(confusions: np.ndarray, settings: EvaluateSettings) -> dict[s
     return {name: interval(scores.reshape(len(scores), -1).mean(axis=1)) for name, scores in samples.items()}
 
 
-def headline_scores(confusions: np.ndarray, settings: EvaluateSettings) -> dict[str, ScoreWithInterval]:
+def headline_scores(confusions: np.ndarray, settings: Resampling) -> dict[str, ScoreWithInterval]:
     """Every headline score of the pooled zones with its interval; ``confusions`` as in `zone_bootstrap`."""
     pooled, intervals = confusions.sum(axis=0), zone_bootstrap(confusions, settings)
     return {name: _with_interval(np.mean(score(pooled)), intervals[name]) for name, score in HEADLINE.items()}
 
 
 def compare(
-    first: np.ndarray, second: np.ndarray, settings: EvaluateSettings
+    first: np.ndarray, second: np.ndarray, settings: Resampling
 ) -> tuple[dict[str, ScoreWithInterval], dict[str, ScoreWithInterval], dict[str, ScoreWithInterval]]:
     """Headline scores of two predictions of the same patches, and the second's less the first's.
 
@@ -69,14 +69,14 @@ def compare(
 
 
 def compare_splits(
-    spatial: np.ndarray, random: np.ndarray, settings: EvaluateSettings
+    spatial: np.ndarray, random: np.ndarray, settings: Resampling
 ) -> dict[str, dict[str, ScoreWithInterval]]:
     """`compare` for one method under spatial and under random folds: keys zoned (spatial), random and gap."""
     return dict(zip(("zoned", "random", "gap"), compare(spatial, random, settings), strict=True))
 
 
 def resampled_scores(
-    confusions: np.ndarray, settings: EvaluateSettings, scores: Mapping[str, Score]
+    confusions: np.ndarray, settings: Resampling, scores: Mapping[str, Score]
 ) -> dict[str, np.ndarray]:
     """Every score of every resample of the zones: (zone, ..., class, class) to (resample, ...)."""
     zones, counts = len(confusions), confusions.astype(np.float64)  # exact, and many times faster than integers

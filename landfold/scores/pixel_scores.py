@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas
 
-from landfold.pixels.counts import CONFIDENCE_BINS, RANDOM_PIXELS, ZONES
+from landfold.pixels.counts import RANDOM_PIXELS, ZONES
+from landfold.scores.calibration import calibration_scores
 from landfold.scores.intervals import ScoreWithInterval, compare, headline_scores
-from landfold.scores.metrics import HEADLINE, ratio, rounded
+from landfold.scores.metrics import HEADLINE, rounded
 from landfold.scores.pixels import BASELINE, RANDOM_SPLITS, HeldOutPixels
 from landfold.scores.settings import EvaluateSettings
 from landfold.scores.tables import class_scores, comparison_rows, zone_summary
@@ -42,7 +43,7 @@ def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, settings: Eva
         "zone_summary": zone_summary(of_zones, "pixels", LEAST_PIXELS),
         "boundary": _part_scores(pixels, settings, boundary=True),
         "interior": _part_scores(pixels, settings, boundary=False),
-        "calibration": _calibration(pixels.spatial),
+        "calibration": calibration_scores(pixels.sample, settings),
         "splits": {_key(split): _split_scores(pixels, split, settings) for split in pixels.splits()},
         "comparisons": _comparisons(pixels, settings),
     } | _baseline(pixels, settings)
@@ -139,33 +140,6 @@ def _part_scores(pixels: HeldOutPixels, settings: EvaluateSettings, *, boundary:
     if not number:
         return {"pixels": 0} | {name: dict.fromkeys(("pooled", "low", "high")) for name in HEADLINE}
     return {"pixels": number} | _headline(zones, settings)
-
-
-def _calibration(rows: pandas.DataFrame) -> dict[str, Any]:
-    """Accuracy by bin of confidence over all repeats, and the expected calibration error of one repeat, averaged."""
-    errors = []
-    for _, repeat in rows.groupby("repeat"):
-        bins = _bins(repeat)
-        errors.append(np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["count"]))
-    bins = _bins(rows).round({"confidence": 4, "accuracy": 4, "low": 4, "high": 4})
-    return {"bins": CONFIDENCE_BINS, "ece": rounded(np.mean(errors)), "reliability": bins.to_dict("records")}
-
-
-def _bins(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Columns bin, its ends low and high, count, mean confidence and accuracy; bins without a pixel are left out."""
-    correct = rows["pixels"].where(rows["label"] == rows["predicted"], 0)
-    sums = rows.assign(correct=correct).groupby("bin")[["pixels", "confidence", "correct"]].sum()
-    number = sums.index.to_numpy()
-    return pandas.DataFrame(
-        {
-            "bin": number,
-            "low": number / CONFIDENCE_BINS,
-            "high": (number + 1) / CONFIDENCE_BINS,
-            "count": sums["pixels"].to_numpy(),
-            "confidence": (sums["confidence"] / sums["pixels"]).to_numpy(),
-            "accuracy": ratio(sums["correct"].to_numpy(), sums["pixels"].to_numpy()),
-        }
-    )
 
 
 def _split_scores(pixels: HeldOutPixels, split: str, settings: EvaluateSettings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from landfold.audit.settings import AuditSettings
 from landfold.audit.variogram import Variogram
 from landfold.folds.lists import CrossValidationFolds, write_folds
 from landfold.folds.split import FoldError, Split, random_split, split_fold
-from landfold.scores.settings import EvaluateSettings
+from landfold.scores.settings import Resampling
 from tests.factories import CRS_UTM33
 
 SETTINGS = AuditSettings(
@@ -124,7 +124,7 @@ def audited(table, splits, features, **changes):
         band_statistics_baseline(settings),
         locations=PLACES,
         zone_size_m=600.0,
-        resampling=EvaluateSettings(bootstrap=settings.bootstrap, seed=settings.seed),
+        resampling=Resampling(bootstrap=settings.bootstrap, seed=settings.seed),
     )
 
 

@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 from landfold.scores import intervals, metrics
 from landfold.scores.intervals import compare_splits, zone_bootstrap
 from landfold.scores.metrics import HEADLINE
-from landfold.scores.settings import EvaluateSettings
+from landfold.scores.settings import Resampling
 
-SETTINGS = EvaluateSettings(bootstrap=500, seed=0)
+SETTINGS = Resampling(bootstrap=500, seed=0)
 
 
 def zones_of_confusions(least=1):
@@ -57,7 +57,7 @@ def test_interval_covers_about_what_the_normal_approximation_says():
     right = generator.integers(0, 11, 200)
     confusions = np.zeros((200, 2, 2), dtype=np.int64)
     confusions[:, 0, 0], confusions[:, 0, 1] = right, 10 - right
-    low, high = zone_bootstrap(confusions, EvaluateSettings(bootstrap=2000, seed=1))["accuracy"]
+    low, high = zone_bootstrap(confusions, Resampling(bootstrap=2000, seed=1))["accuracy"]
     half = 1.96 * (right / 10).std() / np.sqrt(200)
     assert low == pytest.approx((right / 10).mean() - half, abs=0.1 * half)
     assert high == pytest.approx((right / 10).mean() + half, abs=0.1 * half)
@@ -102,7 +102,7 @@ def test_the_score_is_within_its_interval_where_zones_lie_around_it_evenly(right
 
 def test_an_order_of_zones_changes_an_interval_by_chance_alone():
     spatial, _ = two_splits()
-    settings = EvaluateSettings(bootstrap=4000, seed=0)
+    settings = Resampling(bootstrap=4000, seed=0)
     turned = zone_bootstrap(spatial[::-1, 0], settings)
     for name, ends in zone_bootstrap(spatial[:, 0], settings).items():
         assert ends == pytest.approx(turned[name], abs=0.01)

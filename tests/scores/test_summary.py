@@ -14,7 +14,7 @@ from landfold.scores.settings import EvaluateSettings
 from landfold.scores.summary import score_summary, score_tables
 
 CLASSES = ["water", "farm", "bog", "lava"]  # lava never occurs
-SETTINGS = EvaluateSettings(bootstrap=200, seed=0)
+SETTINGS = EvaluateSettings(bootstrap=200, seed=0, coverage=0.9)
 
 
 def pool(*, zones=12, repeats=1, random=True, count=240):
@@ -131,7 +131,10 @@ def test_repeats_are_averaged_and_counted_once():
     pooled = pool(repeats=3)
     found = score_tables(pooled, SETTINGS)
     singles = [
-        score_tables(OutOfFoldPredictions(CLASSES, part.assign(repeat=0), pooled.history, pooled.test), SETTINGS)
+        score_tables(
+            OutOfFoldPredictions(CLASSES, part.assign(repeat=0, fold=part["fold"] % 3), pooled.history, pooled.test),
+            SETTINGS,
+        )
         for _, part in pooled.table.groupby("repeat")
     ]
     for name in found["pooled"]:

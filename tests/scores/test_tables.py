@@ -14,14 +14,13 @@ from landfold.scores.tables import (
     class_table,
     comparisons,
     confusion_table,
-    reliability_table,
     zone_scores,
 )
 from tests.scores.test_intervals import two_splits, zones_of_confusions
 from tests.scores.test_summary import pool
 
 NAMES = ["water", "farm", "bog"]  # not in alphabetical order: the order is the settings'
-SETTINGS = EvaluateSettings(bootstrap=200, seed=0)
+SETTINGS = EvaluateSettings(bootstrap=200, seed=0, coverage=0.9)
 
 
 def test_confusion_table_has_one_row_a_pair_in_the_order_of_the_classes():
@@ -70,7 +69,7 @@ def test_class_table_of_repeats_is_their_mean():
 @given(zones_of_confusions(), st.integers(0, 2**16))
 @hypothesis_settings(max_examples=30, deadline=None)
 def test_class_intervals_are_ordered_and_within_0_and_1(confusions, seed):
-    settings = EvaluateSettings(bootstrap=100, seed=seed)
+    settings = EvaluateSettings(bootstrap=100, seed=seed, coverage=0.9)
     names = [f"c{i}" for i in range(confusions.shape[-1])]
     table = class_table(class_scores(confusions[:, None], names, settings))
     ends = table.dropna()[["low", "high"]]
@@ -99,9 +98,3 @@ def test_comparisons_are_of_what_was_trained():
     assert (both["low"] <= both["difference"]).all()
     assert (both["difference"] <= both["high"]).all()
     assert (both["low"] > 0).any()
-
-
-def test_reliability_is_given_before_and_after_scaling():
-    table = reliability_table(pool())
-    assert table.groupby("scaled")["count"].sum().to_dict() == {False: 240, True: 240}
-    assert list(table.columns) == ["scaled", "bin", "low", "high", "count", "confidence", "accuracy"]
