@@ -21,7 +21,6 @@ from landfold.params import read_params
 from landfold.patches.features import patch_features
 from landfold.scores.intervals import compare
 from landfold.scores.metrics import confusions
-from landfold.scores.settings import Resampling
 
 REPEATS, HIDDEN_SHARE, ADDED, SPACING_M, COMMITTEE, TREES = 20, 0.7, 100, 300.0, 5, 100
 
@@ -111,9 +110,8 @@ def print_rows(
         )
         for i, way in enumerate(WAYS)
     }
-    settings = Resampling(bootstrap=2000, seed=0)
-    before = compare(counts["none"], counts["random"], settings)[0]
-    at_random, by_next, differences = compare(counts["random"], counts["next"], settings)
+    before = compare(counts["none"], counts["random"])[0]
+    at_random, by_next, differences = compare(counts["random"], counts["next"])
     for score in ("accuracy", "macro_f1"):
         values = " | ".join(f"{part[score]['pooled']:.3f}" for part in (before, at_random, by_next))
         d = differences[score]

@@ -29,7 +29,7 @@ def check_unit(unit: str, model: ModelSettings, train: TrainSettings, export: Ex
     """
     pixels = unit == "pixel"
     if pixels != model.of_pixels:
-        kinds = "surroundings or segmentation" if pixels else "classifier"
+        kinds = "surroundings, classical or segmentation" if pixels else "classifier"
         raise ValueError(
             f"model.kind is {model.kind}, but labels.unit: {unit} needs {kinds}; change one of them "
             "(docs/training.md lists what goes with each)"
@@ -43,12 +43,17 @@ def check_unit(unit: str, model: ModelSettings, train: TrainSettings, export: Ex
             "train.epoch_size: null would show a window around every labelled pixel in every epoch; with "
             "model.kind: segmentation set it to a number of windows, such as 1000"
         )
-    if model.kind == "surroundings":
+    if model.kind == "classical" and ((train.devices, train.nodes) != (1, 1) or train.early_stopping is not None):
+        raise ValueError(
+            "model.kind: classical learns in one process and without epochs: set train.devices and train.nodes to 1, "
+            "and train.early_stopping to null"
+        )
+    if model.by_features:
         moot = [name for name in ("flips_and_rotations", "spectral_jitter", "band_dropout") if getattr(train, name)]
         if moot or export.flips_and_rotations:
             names = [f"train.{name}" for name in moot] + ["export.flips_and_rotations"] * export.flips_and_rotations
             raise ValueError(
-                f"{' and '.join(names)}: model.kind: surroundings sees the same in every flip and rotation, and no "
+                f"{' and '.join(names)}: model.kind: {model.kind} sees the same in every flip and rotation, and no "
                 "channels by themselves; set false or 0"
             )
 
@@ -81,7 +86,7 @@ class Params(Settings):
     machine: MachineSettings
     """where it runs"""
     evaluate: EvaluateSettings
-    """intervals of the scores"""
+    """how it is scored"""
     export: ExportSettings
     """the maps"""
     colours: ColourSettings

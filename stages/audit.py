@@ -14,13 +14,12 @@ import geopandas
 
 from landfold.audit.audit import audit, read_splits, zone_size_m
 from landfold.audit.baseline import band_statistics_baseline
-from landfold.audit.distances import prediction_locations
 from landfold.audit.pixels import pixel_baseline
 from landfold.core.files import write_json, writing_folder
+from landfold.folds.distances import prediction_locations
 from landfold.patches.features import patch_features
 from landfold.pixels.folds import FoldFiles, FoldPixels
 from landfold.pixels.rows import LabelledScenes
-from landfold.scores.settings import Resampling
 from stages import Params, run
 
 NORMALIZED = Path("data/normalized")
@@ -45,16 +44,18 @@ def main(params: Params) -> str:
             seed=chosen.seed,
         ),
         zone_size_m=zone_size_m(geopandas.read_file(folds / "zones.gpkg", layer="zones")),
-        resampling=Resampling(bootstrap=chosen.bootstrap, seed=chosen.seed),
+        seed=chosen.seed,
     )
+    summary = result.summary()
     with writing_folder(Path("data/audit")) as folder:
         if params.labels.unit == "pixel" and chosen.pixels:
             pixels = pixel_baseline(_fold_pixels(params), params.labels.names, pixels=chosen.pixels, seed=chosen.seed)
             pixels.patches.to_parquet(folder / "pixel_baseline_patches.parquet", index=False)
             pixels.pixels.to_parquet(folder / "pixel_baseline_pixels.parquet", index=False)
+            summary["pixel_baseline"] = pixels.summary()
         result.predictions.to_parquet(folder / "baseline.parquet", index=False)
         result.distance_table().to_parquet(folder / "distances.parquet", index=False)
-    write_json(Path("metrics/audit.json"), result.summary())
+    write_json(Path("metrics/audit.json"), summary)
     for warning in result.warnings():
         print(f"audit: warning: {warning}")
     return result.sentence()

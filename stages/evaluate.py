@@ -24,13 +24,13 @@ PREDICTIONS, PLOTS = Path("data/predictions.parquet"), Path("metrics/plots")
 
 def main(params: Params) -> str:
     """Read every fold, score, write."""
-    evaluate = params.evaluate
     k = params.zones.k
     models, random, folds = Path(f"models/k{k}"), Path(f"models/random/k{k}"), Path(f"data/folds/k{k}")
     audit = Path("data/audit")
     pool = read_predictions(models, random, folds, patches=Path("data/patches.parquet"), baseline=audit)
-    scores = score_tables(pool, evaluate, read_pixels(models, random, folds, pool.classes, audit))
-    summary = score_summary(pool, scores, evaluate)
+    pixels = read_pixels(models, random, folds, pool.classes, audit)
+    scores = score_tables(pool, pixels, coverage=params.evaluate.coverage)
+    summary = score_summary(pool, scores)
     with writing(PREDICTIONS) as temporary:
         pool.table.to_parquet(temporary, index=False)
     write_json(Path("metrics/summary.json"), summary)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
-import pandas
 from rasterio.crs import CRS
 
 from landfold.core.digests import file_sha256, model_digest
@@ -25,12 +24,14 @@ from landfold.core.files import read_json, write_json, writing_folder
 from landfold.folds.lists import fold_of_zone, read_assignment
 from landfold.folds.merging import written_zones
 from landfold.folds.settings import ZoneSettings
+from landfold.folds.split import TEST
 from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import Applicability
 from landfold.maps.export import MapModels, NormalizedScene, lineage_tags, write_scene_map
-from landfold.maps.foldmodels import fold_of_cells, load_fold_models
+from landfold.maps.foldmodels import fold_of_cells, load_fold_models, zone_of_learned_ground
 from landfold.maps.mosaic import write_mosaic
+from landfold.network.card import ModelCard
 from landfold.network.model import pick_device
 from landfold.pixels.calibration import read_calibrations
 from stages import Params, bar, run
@@ -50,7 +51,7 @@ def main(params: Params) -> str:
     area = Applicability.of_folds(folds, len(classifiers), **data) if export.applicability else None
     weights = [file_sha256(fitted / f"fold_{fold}/model.safetensors") for fold in range(len(classifiers))]
     calibrations = read_calibrations(Path("data/calibration.json")) if export.calibrated else None
-    held_out = _held_out(zones, folds, crs)
+    held_out = _held_out(zones, folds, crs, card)
     models = MapModels(classifiers, colours, model_digest(weights), held_out, area, calibrations)
     dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
     cell_m = (export.stride_px or 1) * card.resolution_m
@@ -81,11 +82,15 @@ def _labels(scene: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _held_out(zones: ZoneSettings, folds: Path, crs: CRS) -> Callable[[Grid], np.ndarray]:
-    """Tells of the cells of a grid which fold held out their zone."""
-    assigned = read_assignment(folds)
+def _held_out(zones: ZoneSettings, folds: Path, crs: CRS, card: ModelCard) -> Callable[[Grid], np.ndarray]:
+    """Tells of the cells of a grid which fold held out their ground."""
+    assigned, patches = read_assignment(folds), geopandas.read_parquet("data/patches.parquet")
     areas = geopandas.read_file(folds / "zones.gpkg", layer="zones")
-    zone_of = written_zones(zones, pandas.read_parquet("data/patches.parquet"), assigned["zone"], areas).at
+    zone_of = written_zones(zones, patches, assigned["zone"], areas).at
+    if not card.model.of_pixels:
+        folded = (assigned["fold"] != TEST).to_numpy()
+        footprints, names = patches.geometry.to_numpy(), assigned["zone"].to_numpy(object)
+        zone_of = zone_of_learned_ground(zone_of, footprints[folded], names[folded])
     return partial(fold_of_cells, crs=crs, zone_of=zone_of, fold_of_zone=fold_of_zone(assigned))
 
 

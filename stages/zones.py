@@ -1,7 +1,8 @@
 """Assign zones and folds, keep training and validation apart, and prove it.
 
 Reads: data/patches.parquet; data/raw (zones.file or the file of zones.test_region); sections ``project`` and ``zones``
-of params.yaml.
+of params.yaml; with assignment knndm the masks of data/scenes, stride_px and max_invalid of ``patches``, and
+prediction_points and seed of ``audit``.
 Writes: data/folds/kK/: patches.parquet (zone and fold of every patch), fold_I.parquet (side of every
 patch: train, validation, buffer or test), random_I.parquet (the same of a random split of equal size),
 zones.gpkg (the fold map), index.json; metrics/folds.json.
@@ -11,10 +12,12 @@ Refuses: fewer zones than folds, an empty fold, patches without a zone, footprin
 from pathlib import Path
 
 import geopandas
+import numpy as np
 
 from landfold.core.files import write_json, writing_folder
 from landfold.folds.assignment import fold_patches
 from landfold.folds.check import check_folds
+from landfold.folds.distances import prediction_locations
 from landfold.folds.lists import write_folds
 from landfold.folds.summary import fold_summary, fold_warnings
 from landfold.folds.zones import in_test_region, read_polygon_zones, test_region
@@ -29,7 +32,7 @@ def main(params: Params) -> str:
     crs = params.project.metric_crs
     patches = geopandas.read_parquet("data/patches.parquet")
     test = in_test_region(patches, zones, RAW, crs)
-    folds = fold_patches(patches, zones, test, read_polygon_zones(zones, RAW, crs))
+    folds = fold_patches(patches, zones, test, read_polygon_zones(zones, RAW, crs), _locations(params, patches))
     with writing_folder(Path(f"data/folds/k{zones.k}")) as folder:
         write_folds(folder, folds, test_region(zones, RAW, crs))
         check_folds(folder, patches, zones, test)
@@ -44,6 +47,20 @@ def main(params: Params) -> str:
     return (
         f"{len(folds.zones[0])} zones in {zones.k} folds{repeated}; {dropped} patches in buffers, over all folds"
         f"{held_out}; no shared ground"
+    )
+
+
+def _locations(params: Params, patches: geopandas.GeoDataFrame) -> np.ndarray | None:
+    """Where the map is, the same places as in the audit; None where the assignment does not depend on it."""
+    if params.zones.assignment != "knndm":
+        return None
+    return prediction_locations(
+        Path("data/scenes"),
+        patches,
+        stride_px=params.patches.stride_px,
+        max_invalid=params.patches.max_invalid,
+        count=params.audit.prediction_points,
+        seed=params.audit.seed,
     )
 
 

@@ -94,7 +94,6 @@ PARAMS: dict[str, dict[str, Any]] = {
         "baseline": "random_forest",
         "trees": 10,
         "prediction_points": 50,
-        "bootstrap": 100,
         "seed": 0,
         "network": False,
     },

@@ -17,6 +17,7 @@ ROOMS = (
     "patches",
     "folds",
     "pixels",
+    "classical",
     "scores",
     "audit",
     "network",

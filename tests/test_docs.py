@@ -51,10 +51,10 @@ def test_every_picture_is_shown_and_small():
 def test_the_default_network_is_one_of_pixels():
     params = validate(read(ROOT / "params.yaml"), Params, where="params.yaml:")
     assert (params.labels.unit, params.model.kind) == ("pixel", "surroundings")
-    assert set(ModelSettings.USES) == {"surroundings", "segmentation", "classifier"}
+    assert set(ModelSettings.USES) == {"surroundings", "classical", "segmentation", "classifier"}
 
 
-@pytest.mark.parametrize(("kind", "unit"), [("classifier", "patch"), ("segmentation", "pixel")])
+@pytest.mark.parametrize(("kind", "unit"), [("classifier", "patch"), ("classical", "pixel"), ("segmentation", "pixel")])
 def test_the_settings_that_lead_to_another_kind_are_complete(kind, unit, tmp_path):
     params = validate(switched(kind, tmp_path), Params, where="params.yaml:")
     assert (params.labels.unit, params.model.kind) == (unit, kind)

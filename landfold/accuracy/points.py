@@ -106,6 +106,6 @@ def _refuse_patches(path: Path, table: pandas.DataFrame) -> None:
         raise AccuracyError(
             f"{path}: these are patches of Landfold, a convenience sample: they lie where labels happened to be and "
             "were not drawn at random, so the accuracy of the map cannot be estimated from them. Their score on "
-            "held-out zones, with its interval from resampled zones, is in metrics/summary.json; for the map draw a "
+            "held-out zones, with its interval over zones, is in metrics/summary.json; for the map draw a "
             "sample with `landfold sample`"
         )

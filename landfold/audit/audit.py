@@ -15,15 +15,14 @@ import numpy as np
 import pandas
 
 from landfold.audit.baseline import Baseline, coordinate_baseline, held_out_probabilities
-from landfold.audit.distances import held_out_to_train_m, nearest_m, nearest_other_m, wasserstein_m
 from landfold.audit.variogram import Variogram, variogram
 from landfold.core.errors import LandfoldError
+from landfold.folds.distances import held_out_to_train_m, nearest_m, nearest_other_m, wasserstein_m
 from landfold.folds.lists import KINDS, read_assignment, read_index, read_split
 from landfold.folds.split import Split
 from landfold.scores.intervals import compare_splits
 from landfold.scores.metrics import confusions, rounded
 from landfold.scores.sentences import optimism_sentence
-from landfold.scores.settings import Resampling
 
 
 class AuditError(LandfoldError):
@@ -34,7 +33,7 @@ class AuditError(LandfoldError):
 class Splits:
     """Spatial and random folds of the same patches: a list of folds for each repeat.
 
-    ``zone`` is every patch's zone in the first repeat: the unit that is resampled.
+    ``zone`` is every patch's zone in the first repeat: the unit of the intervals.
     """
 
     zone: np.ndarray
@@ -55,7 +54,7 @@ class Splits:
 class Audit:
     """The result of `audit`; `summary` is what metrics/audit.json holds.
 
-    ``statistics`` and ``coordinates`` are `landfold.scores.metrics.compare_splits` of the two classifiers: scores
+    ``statistics`` and ``coordinates`` are `landfold.scores.intervals.compare_splits` of the two classifiers: scores
     under spatial folds (key ``zoned``) and random ones, and random less spatial (``gap``), the optimism of random
     cross-validation. ``distances`` are metres, by name: sample_to_sample; zoned and random, from every held-out
     patch to the nearest training patch; and prediction_to_sample, where locations were given. ``predictions`` has
@@ -108,7 +107,7 @@ class Audit:
         return pandas.DataFrame(values)
 
     def wasserstein_m(self) -> dict[str, float]:
-        """`landfold.audit.distances.wasserstein_m` of each split; empty where no locations were given."""
+        """`landfold.folds.distances.wasserstein_m` of each split; empty where no locations were given."""
         if "prediction_to_sample" not in self.distances:
             return {}
         locations = self.distances["prediction_to_sample"]
@@ -195,7 +194,7 @@ def audit(
     *,
     locations: np.ndarray | None,
     zone_size_m: float | None,
-    resampling: Resampling,
+    seed: int,
 ) -> Audit:
     """Score a classifier under both kinds of folds, measure distances, and compare.
 
@@ -206,12 +205,12 @@ def audit(
         baseline: the kind of classifier.
         locations: (location, 2) metres, centres of what is mapped; None: unknown.
         zone_size_m: typical width of a zone.
-        resampling: number of resamples of the zones, and their seed.
+        seed: of the sample of patches whose errors the variogram compares, where there are very many.
     """
     classes, truth = np.unique(table["label"].to_numpy().astype(str), return_inverse=True)
     points, held_out = table[["x", "y"]].to_numpy(), splits.held_out
-    statistics, probabilities = _compare(baseline, features, truth, splits, resampling)
-    coordinates, _ = _compare(coordinate_baseline(), points, truth, splits, resampling)
+    statistics, probabilities = _compare(baseline, features, truth, splits)
+    coordinates, _ = _compare(coordinate_baseline(), points, truth, splits)
     predicted = {name: [classes[p.argmax(axis=1)] for p in repeats] for name, repeats in probabilities.items()}
     predictions = _predictions(table, splits, points, predicted)
     certainty = np.mean(probabilities["zoned"], axis=0)[np.arange(len(truth)), truth]
@@ -234,7 +233,7 @@ def audit(
             "zoned": predictions["zoned_m"].to_numpy(),
             "random": predictions["random_m"].to_numpy(),
         },
-        variogram=variogram(points[held_out], 1 - certainty[held_out], seed=resampling.seed),
+        variogram=variogram(points[held_out], 1 - certainty[held_out], seed=seed),
         predictions=predictions,
     )
 
@@ -261,12 +260,12 @@ def _predictions(
 
 
 def _compare(
-    baseline: Baseline, features: Any, truth: np.ndarray, splits: Splits, resampling: Resampling
+    baseline: Baseline, features: Any, truth: np.ndarray, splits: Splits
 ) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
     """Scores of a classifier under both splits, and its (patch, class) probabilities in each repeat of each."""
     held_out, zones = splits.held_out, splits.zone[splits.held_out].astype(str)
     probabilities = {
-        name: [held_out_probabilities(baseline, features, truth, folds) for folds in repeats]
+        name: [held_out_probabilities(baseline, features, truth, splits.zone.astype(str), folds) for folds in repeats]
         for name, repeats in splits.by_name()
     }
     counts = {
@@ -275,7 +274,7 @@ def _compare(
         )
         for name, repeats in probabilities.items()
     }
-    return compare_splits(counts["zoned"], counts["random"], resampling), probabilities
+    return compare_splits(counts["zoned"], counts["random"]), probabilities
 
 
 def _quantiles(distances: np.ndarray) -> dict[str, float]:

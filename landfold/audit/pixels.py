@@ -1,21 +1,20 @@
-"""The baseline of pixels: gradient boosting on the channels of each pixel and their means and deviations around it."""
+"""The baseline of pixels: the best of a few classical models on what the network of surroundings sees of a pixel."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas
-from sklearn.ensemble import HistGradientBoostingClassifier
+from joblib import Parallel, cpu_count, delayed
 
+from landfold.classical.selection import fit_best
 from landfold.pixels.folds import FoldPixels, predict_held_out
 from landfold.pixels.rows import collect
+from landfold.scores.metrics import rounded
 
 BOXES_PX = (3, 7, 15)
 """Sides of the boxes around each pixel."""
-
-BOOSTING: dict[str, Any] = {"max_iter": 60, "learning_rate": 0.15, "max_features": 0.3, "early_stopping": False}
-"""Half the time of scikit-learn's defaults for .003 of accuracy less, on inner folds of the default data."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,22 @@ class PixelBaseline:
         patches: ``patch``, ``fold`` and ``predicted`` (the class with the highest mean probability over the core) of
             the validation patches of every fold.
         pixels: counts of the labelled pixels of every fold, see `landfold.pixels.counts.PixelCounts`, with ``fold``.
+        candidates: ``fold``, ``model``, its ``score`` on inner zones, and which was ``chosen``.
     """
 
     patches: pandas.DataFrame
     pixels: pandas.DataFrame
+    candidates: pandas.DataFrame
+
+    def summary(self) -> dict[str, Any]:
+        """The number of folds that chose each model, and the mean score of each on inner zones, by name."""
+        by_model = self.candidates.groupby("model")
+        return {
+            "chosen": {name: int(number) for name, number in by_model["chosen"].sum().items()},
+            "inner_score": {
+                name: None if np.isnan(mean) else rounded(mean) for name, mean in by_model["score"].mean().items()
+            },
+        }
 
 
 def pixel_baseline(folds: Sequence[FoldPixels], classes: list[str], *, pixels: int, seed: int) -> PixelBaseline:
@@ -41,28 +52,30 @@ def pixel_baseline(folds: Sequence[FoldPixels], classes: list[str], *, pixels: i
         pixels: most training pixels of a fold, drawn at random.
         seed: of the draws and the classifier.
     """
-    parts = list(_folds(folds, classes, pixels, seed))
-    patches, counts = zip(*parts, strict=True)
-    return PixelBaseline(pandas.concat(patches, ignore_index=True), pandas.concat(counts, ignore_index=True))
+    jobs = min(len(folds), cpu_count())
+    parts = Parallel(jobs)(delayed(_of_fold)(number, fold, classes, pixels, seed) for number, fold in enumerate(folds))
+    patches, counts, candidates = (pandas.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+    return PixelBaseline(patches, counts, candidates)
 
 
-def _folds(
-    folds: Sequence[FoldPixels], classes: list[str], pixels: int, seed: int
-) -> Iterator[tuple[pandas.DataFrame, pandas.DataFrame]]:
+def _of_fold(
+    number: int, fold: FoldPixels, classes: list[str], pixels: int, seed: int
+) -> tuple[pandas.DataFrame, pandas.DataFrame, pandas.DataFrame]:
     from landfold.pixels.surroundings import margin_px, pixel_features  # torch takes seconds to import
 
-    for number, fold in enumerate(folds):
-        masks = fold.training_masks(pixels, fold.ground, seed=(seed, number))
-        rows = collect(fold.scenes, masks, fold.ground, BOXES_PX)
-        model = HistGradientBoostingClassifier(random_state=seed, **BOOSTING).fit(rows.features, rows.labels)
+    masks = fold.training_masks(pixels, fold.ground, seed=(seed, number))
+    rows = collect(fold.scenes, masks, fold.ground, BOXES_PX)
+    chosen = fit_best(rows.features, rows.labels, rows.zones, seed=seed)
 
-        def predict(values: np.ndarray, chosen: np.ndarray, model: Any = model) -> np.ndarray:
-            probabilities = np.zeros((int(chosen.sum()), len(classes)), dtype=np.float32)
-            probabilities[:, model.classes_] = model.predict_proba(pixel_features(values, BOXES_PX, chosen))
-            return probabilities
+    def predict(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        probabilities = np.zeros((int(wanted.sum()), len(classes)), dtype=np.float32)
+        features = pixel_features(values, BOXES_PX, wanted)
+        probabilities[:, chosen.model.classes_] = chosen.model.predict_proba(features)
+        return probabilities
 
-        means, counts = predict_held_out(fold, classes, predict, margin_px=margin_px(BOXES_PX))
-        held_out = fold.held_out_patches
-        best = np.array(classes, dtype=object)[means.argmax(axis=1)]
-        table = pandas.DataFrame({"patch": held_out["patch"].to_numpy(), "fold": number, "predicted": best})
-        yield table[(held_out["side"] == "validation").to_numpy()], counts.assign(fold=number)
+    means, counts = predict_held_out(fold, classes, predict, margin_px=margin_px(BOXES_PX))
+    held_out = fold.held_out_patches
+    best = np.array(classes, dtype=object)[means.argmax(axis=1)]
+    table = pandas.DataFrame({"patch": held_out["patch"].to_numpy(), "fold": number, "predicted": best})
+    table = table[(held_out["side"] == "validation").to_numpy()]
+    return table, counts.assign(fold=number), chosen.table().assign(fold=number)

@@ -61,7 +61,7 @@ class Ensemble(nn.Module):
     def _scores(self, windows: torch.Tensor) -> list[torch.Tensor]:
         """Class scores by each network."""
         kind, core, margin = self.card.model.kind, self.card.core_px, self.card.margin_px
-        if kind == "surroundings":
+        if self.card.model.by_features:
             features = surroundings(windows, self.card.model.boxes_px)
             return [network.scores(features) for network in self.networks]
         scores = [network(windows) for network in self.networks]

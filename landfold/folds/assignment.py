@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from landfold.folds.lists import CrossValidationFolds, column
+from landfold.folds.matching import match_folds
 from landfold.folds.merging import merged_zones
 from landfold.folds.settings import ZoneSettings
 from landfold.folds.split import TEST, FoldError, random_splits, split_fold
@@ -21,6 +22,7 @@ def fold_patches(
     settings: ZoneSettings,
     test: np.ndarray,
     polygons: geopandas.GeoDataFrame | None = None,
+    locations: np.ndarray | None = None,
 ) -> CrossValidationFolds:
     """Zones, folds and splits of every repeat.
 
@@ -29,9 +31,10 @@ def fold_patches(
         settings: section ``zones``.
         test: (patch,) bool, those in the test region, as `landfold.folds.zones.in_test_region` gives them.
         polygons: of kind polygons, as `landfold.folds.zones.read_polygon_zones` gives them.
+        locations: of assignment knndm: where the map is, (location, 2) x and y in the CRS of the patches.
 
     Raises:
-        FoldError: what `assign_folds` and `split_fold` refuse, or merged zones that are fewer than the folds.
+        FoldError: what `assign_folds`, `match_folds` and `split_fold` refuse, or fewer merged zones than folds.
         ZoneError: patches without a zone.
     """
     table, labels = patches.copy(), patches["label"].to_numpy()
@@ -42,7 +45,12 @@ def fold_patches(
         if settings.overlaps == "merge":
             rule = merged_zones(rule, rule.of(patches)[~test], footprints[~test], settings.k)
         zone, fold = rule.of(patches), np.full(len(patches), TEST)
-        fold[~test] = settings.k * repeat + assign_folds(zone[~test], labels[~test], settings, repeat=repeat)
+        if settings.assignment == "knndm":
+            _check_count(zone[~test], settings)
+            fold = match_folds(zone, patches, test, settings, locations)
+        else:
+            fold[~test] = assign_folds(zone[~test], labels[~test], settings, repeat=repeat)
+        fold[~test] += settings.k * repeat
         numbers = range(settings.k * repeat, settings.k * (repeat + 1))
         table[column("zone", repeat)], table[column("fold", repeat)] = zone, fold
         splits = [split_fold(footprints, fold, i, settings.buffer_m) for i in numbers]
@@ -53,7 +61,7 @@ def fold_patches(
 
 
 def assign_folds(zones: np.ndarray, labels: np.ndarray, settings: ZoneSettings, *, repeat: int = 0) -> np.ndarray:
-    """The fold of every patch, 0 to k - 1, (patch,) int64; patches of one zone are in one fold.
+    """The fold of every patch, 0 to k - 1, (patch,) int64; patches of one zone are in one fold. Not by knndm.
 
     Every repeat assigns anew: stratified and balanced with the seed plus the repeat's number, group at random
     instead of by size where the kind's zones are the same in all repeats.
@@ -67,10 +75,7 @@ def assign_folds(zones: np.ndarray, labels: np.ndarray, settings: ZoneSettings, 
     Raises:
         FoldError: fewer zones than folds, every class with fewer patches than folds, or a fold that would be empty.
     """
-    count = len(np.unique(zones.astype(str)))
-    if count < settings.k:
-        more = "make more zones" if settings.block_size_m is None else "zones.block_size_m"
-        raise FoldError(f"{count} zones cannot make {settings.k} folds; lower zones.k (and zones.folds) or {more}")
+    count = _check_count(zones, settings)
     if settings.assignment == "balanced":
         return _balanced(zones, labels, settings, repeat)
     splitter = _splitter(labels, settings, repeat)
@@ -87,6 +92,15 @@ def assign_folds(zones: np.ndarray, labels: np.ndarray, settings: ZoneSettings, 
             "lower zones.block_size_m, or set zones.assignment: group"
         )
     return folds
+
+
+def _check_count(zones: np.ndarray, settings: ZoneSettings) -> int:
+    """The number of zones, which must not be below that of the folds."""
+    count = len(np.unique(zones.astype(str)))
+    if count < settings.k:
+        more = "make more zones" if settings.block_size_m is None else "zones.block_size_m"
+        raise FoldError(f"{count} zones cannot make {settings.k} folds; lower zones.k (and zones.folds) or {more}")
+    return count
 
 
 def _splitter(labels: np.ndarray, settings: ZoneSettings, repeat: int) -> GroupKFold | StratifiedGroupKFold:

@@ -54,9 +54,9 @@ class ZoneSettings(Settings):
     overlaps: Literal["buffer", "merge"]
     """patches that share ground: the buffer drops those next to another fold (buffer), or zones with such
     patches become one (merge)"""
-    assignment: Literal["stratified", "group", "balanced"]
-    """how zones go to folds: balancing the classes (stratified) or the number of patches (group), or the best
-    balanced of many random assignments"""
+    assignment: Literal["stratified", "group", "balanced", "knndm"]
+    """how zones go to folds: balancing the classes (stratified) or the number of patches (group), the best balanced of
+    many random assignments, or with held-out patches as far from training as the map is from the patches (knndm)"""
     tries: int | None = Field(ge=1, le=1_000_000)
     """balanced: number of random assignments"""
     test_region: Box | RawPath | None
@@ -82,6 +82,12 @@ class ZoneSettings(Settings):
         for field in ("block_size_m", "origin_m", "clusters", "file", "attribute"):
             used_or_null(f"kind: {self.kind}", field, getattr(self, field), field in self.USES[self.kind])
         used_or_null(f"assignment: {self.assignment}", "tries", self.tries, self.assignment == "balanced")
+        return self
+
+    @model_validator(mode="after")
+    def _repeats_differ(self) -> "ZoneSettings":
+        if self.assignment == "knndm" and self.repeats > 1 and self.kind in ("scene", "label", "polygons"):
+            raise ValueError(f"assignment: knndm and kind: {self.kind} are alike in all repeats; set repeats to 1")
         return self
 
     @model_validator(mode="after")

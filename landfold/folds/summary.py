@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import shapely
 
 from landfold.folds.lists import CrossValidationFolds, column
 from landfold.folds.settings import ZoneSettings
 from landfold.folds.split import TEST, Split
+from landfold.folds.zones import Blocks
 
 TINY_TEST = 5
 """A fold with fewer validation patches is flagged, as in blockCV's cv_summary (min_test)."""
@@ -70,6 +72,8 @@ def fold_warnings(folds: CrossValidationFolds, settings: ZoneSettings) -> list[s
     messages = []
     if settings.kind == "kmeans":
         messages.append("zones.kind: kmeans: new patches move every zone, and results before and after do not compare")
+    if settings.kind == "grid":
+        messages += _border_warnings(folds.table.geometry.to_numpy(), Blocks(settings.block_size_m, settings.origin_m))
     folded = folds.table[folds.table["fold"] != TEST]
     for repeat in range(settings.repeats):
         which = f"repeat {repeat}: " if settings.repeats > 1 else ""
@@ -78,6 +82,38 @@ def fold_warnings(folds: CrossValidationFolds, settings: ZoneSettings) -> list[s
             lost = "the fold that validates it has not learned it" if zones == 1 else "not every fold validates it"
             messages.append(f"{which}zones with class {name}: {zones}, fewer than folds: {lost}")
     return messages + random_warnings(folds.spatial, folds.random)
+
+
+def _border_warnings(footprints: np.ndarray, blocks: Blocks) -> list[str]:
+    """A warning where blocks on the corners of the patches would leave half as many patches across borders, or fewer.
+
+    Those blocks have the nearest size that is a whole number of patches, and corners where most patches have theirs.
+    """
+    bounds = shapely.bounds(footprints)
+    side = float(np.median(bounds[:, 2] - bounds[:, 0]).round(3))
+    across = _across_borders(bounds, blocks)
+    if not across or side == 0:
+        return []
+    size = max(1, round(blocks.block_size_m / side)) * side
+    corners, counts = np.unique(bounds[:, :2].round(3) % side, axis=0, return_counts=True)
+    aligned = Blocks(size, tuple(corners[counts.argmax()].tolist()))
+    left = _across_borders(bounds, aligned)
+    if 2 * left > across:
+        return []
+    x, y = aligned.origin_m
+    return [
+        f"{across} of {len(bounds)} patches lie across a border of two blocks; zones.block_size_m: {size:g} and "
+        f"zones.origin_m: [{x:g}, {y:g}] leave {left}"
+    ]
+
+
+def _across_borders(bounds: np.ndarray, blocks: Blocks) -> int:
+    """How many upright squares, (n, 4) x_min, y_min, x_max, y_max, share ground with more than one block."""
+    inset = 1e-3 * (bounds[:, 2] - bounds[:, 0])
+    lower, upper = (
+        blocks.at(bounds[:, i] + sign * inset, bounds[:, i + 1] + sign * inset) for i, sign in ((0, 1), (2, -1))
+    )
+    return int((lower != upper).sum())
 
 
 def random_warnings(spatial: Sequence[Split], random: Sequence[Split]) -> list[str]:

@@ -12,11 +12,9 @@ from sklearn.ensemble import RandomForestClassifier
 
 from landfold.audit.audit import Audit, AuditError, Splits, audit, zone_size_m
 from landfold.audit.baseline import Baseline
-from landfold.core.settings import validate
 from landfold.library.cross_validators import SpatialFolds, as_arguments
 from landfold.library.folds import random_folds
-from landfold.library.inputs import row_values
-from landfold.scores.settings import Resampling
+from landfold.library.inputs import location_points, row_values
 
 ROWS = {"zoned": "spatial", "random": "random", "gap": "optimism"}
 """Names in metrics/audit.json: here."""
@@ -31,7 +29,7 @@ class FoldAudit(Audit):
 
         Returns:
             A row for each of the classifier and the coordinates alone, and for each of spatial folds, random folds and
-            ``optimism``: random less spatial, paired over the same resamples of zones.
+            ``optimism``: random less spatial, paired over zones.
         """
         rows = {
             (name, folds): {
@@ -86,13 +84,12 @@ def audit_folds(
     folds: SpatialFolds,
     classifier: ClassifierMixin | None = None,
     prediction_locations: Any = None,
-    bootstrap: int = 2000,
     seed: int = 0,
 ) -> FoldAudit:
     """How optimistic random cross-validation is of a classifier, and whether the zones of the folds are large enough.
 
     The classifier, and one that knows the coordinates alone, are scored under the spatial folds and under random
-    folds with as much training in each. Scores are pooled over all test rows; intervals are of resampled zones.
+    folds with as much training in each. Scores are pooled over all test rows; intervals are over zones.
 
     Args:
         table: the table that the folds were made of.
@@ -104,12 +101,11 @@ def audit_folds(
         prediction_locations: where the classifier is to predict, if that is known: a table of geometries, or (x, y)
             in the CRS of the folds, (location, 2). Gives W, by which to see whether spatial or random folds test at
             the distances at which predictions are made.
-        bootstrap: number of resamples of the zones behind each 95 % interval.
-        seed: of the resamples, the random folds and the default classifier.
+        seed: of the random folds and the default classifier.
 
     Raises:
         AuditError: a table other than that of the folds, no classifier, or features that are absent.
-        FoldError: rows without a class.
+        FoldError: rows without a class, or locations that are no points.
     """
     if not table.index.equals(folds.index):
         raise AuditError("the table is not the one that the folds were made of: its index is another; make folds of it")
@@ -123,10 +119,10 @@ def audit_folds(
         rows,
         _features(table, features),
         Splits(zone, [list(folds.masks)], [list(random_folds(folds, seed=seed).masks)]),
-        Baseline(type(classifier).__name__, lambda rows: clone(classifier)),
-        locations=None if prediction_locations is None else _points(prediction_locations, own.crs),
+        Baseline(type(classifier).__name__, lambda rows, labels, zones: clone(classifier).fit(rows, labels)),
+        locations=None if prediction_locations is None else location_points(prediction_locations, own.crs),
         zone_size_m=zone_size_m(folds.zones),
-        resampling=validate({"bootstrap": bootstrap, "seed": seed}, Resampling, where="audit_folds"),
+        seed=seed,
     )
     return FoldAudit(**vars(result))
 
@@ -142,14 +138,3 @@ def _features(table: Any, features: Any) -> Any:
     if values.ndim != 2 or len(values) != len(table):
         raise AuditError(f"features: of shape {values.shape}, expected ({len(table)}, number of features)")
     return values
-
-
-def _points(locations: Any, crs: Any) -> np.ndarray:
-    """Centres of prediction locations, (location, 2) metres."""
-    if isinstance(locations, geopandas.GeoDataFrame | geopandas.GeoSeries):
-        centres = locations.geometry.to_crs(crs).centroid
-        return np.column_stack([centres.x, centres.y])
-    points = np.asarray(locations, dtype=float)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise AuditError(f"prediction_locations: of shape {points.shape}, expected (number of locations, 2)")
-    return points

@@ -19,7 +19,7 @@ from landfold.folds.settings import ZoneSettings
 from landfold.folds.split import FoldError, random_splits
 from landfold.folds.summary import random_warnings
 from landfold.library.cross_validators import RandomFolds, SpatialFolds, as_arguments
-from landfold.library.inputs import footprints_in_metres, read_zones, row_values, rows_in_region
+from landfold.library.inputs import footprints_in_metres, location_points, read_zones, row_values, rows_in_region
 
 TRIES = 1000
 """Random assignments of which ``assignment="balanced"`` takes the best."""
@@ -40,7 +40,8 @@ def spatial_folds(
     label: str | Sequence[Any] | None = None,
     buffer_m: float = 0,
     overlaps: Literal["buffer", "merge"] = "buffer",
-    assignment: Literal["stratified", "group", "balanced"] | None = None,
+    assignment: Literal["stratified", "group", "balanced", "knndm"] | None = None,
+    prediction_locations: Any = None,
     test_region: Any = None,
     origin_m: tuple[float, float] = (0, 0),
     crs: Any = None,
@@ -68,7 +69,10 @@ def spatial_folds(
         overlaps: rows of two zones that share ground are dropped next to another fold (``buffer``), or their zones
             become one (``merge``), so that no row is dropped for that.
         assignment: ``stratified`` balances the classes over the folds (default with ``label``), ``group`` the number
-            of rows (default without), ``balanced`` takes the best of 1000 random assignments, by classes.
+            of rows (default without), ``balanced`` takes the best of 1000 random assignments, by classes, ``knndm``
+            holds out rows as far from training as ``prediction_locations`` are from rows.
+        prediction_locations: knndm: where the classifier is to predict, a table of geometries, or (x, y) pairs in the
+            CRS of the folds.
         test_region: ground for a last score, whose rows no fold trains on or tests: polygons (a table or a geometry)
             or (x_min, y_min, x_max, y_max) in the CRS of the folds.
         origin_m: x and y of a corner where four blocks meet, or of the centre of a hexagon. Zones never move when
@@ -133,9 +137,12 @@ def spatial_folds(
         "x": footprints.centroid.x,
         "y": footprints.centroid.y,
     }
+    locations = None if prediction_locations is None else location_points(prediction_locations, footprints.crs)
+    if (assignment == "knndm") != (locations is not None):
+        raise FoldError("assignment='knndm' and prediction_locations go together; pass both, or neither")
     patches = geopandas.GeoDataFrame(columns | ({} if names is None else {"zone_value": names}), geometry=footprints)
     try:
-        folds = fold_patches(patches, settings, rows_in_region(footprints, test_region), polygons)
+        folds = fold_patches(patches, settings, rows_in_region(footprints, test_region), polygons, locations)
     except LandfoldError as error:
         raise FoldError(as_arguments(str(error))) from None
     folds = dataclasses.replace(folds, random=[])  # `random_folds` makes them where they are asked for

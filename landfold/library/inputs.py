@@ -135,6 +135,27 @@ def rows_in_region(footprints: geopandas.GeoSeries, region: Any) -> np.ndarray:
     return inside
 
 
+def location_points(locations: Any, crs: Any) -> np.ndarray:
+    """Centres of prediction locations, (location, 2) metres.
+
+    Args:
+        locations: a table of geometries, or (x, y) in the CRS of the folds, (location, 2).
+        crs: of the folds.
+
+    Raises:
+        FoldError: no locations, coordinates of another shape, or not finite.
+    """
+    if isinstance(locations, geopandas.GeoDataFrame | geopandas.GeoSeries):
+        centres = locations.geometry.to_crs(crs).centroid
+        locations = np.column_stack([centres.x, centres.y])
+    points = np.asarray(locations, dtype=float)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise FoldError(f"prediction_locations: of shape {points.shape}, expected (number of locations, 2)")
+    if not np.isfinite(points).all():
+        raise FoldError(f"prediction_locations: {int((~np.isfinite(points)).any(axis=1).sum())} have no coordinates")
+    return points
+
+
 def _refuse(table: Any, wrong: pandas.Series, what: str, where: str = "") -> None:
     if wrong.any():
         raise FoldError(f"{where}{int(wrong.sum())} of {len(table)} rows {what} (row {first_ten(table.index[wrong])})")

@@ -30,7 +30,7 @@ from landfold.maps.stac import write_item
 from landfold.network.card import ModelCard
 from landfold.pixels.calibration import Calibrations
 
-MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "network", "maps")
+MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "classical", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
 NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid", "sieve_px", "calibrated"}
@@ -75,7 +75,8 @@ class MapModels:
         colours: red, green and blue (0 to 255) of every class, in the order of the models' outputs.
         sha256: digest of all weights, see `landfold.core.digests.model_digest`.
         held_out: gives for a grid of cells the fold that held out the zone of each, (row, column), -1 for none: no
-            model has seen that zone, and the mean of all is used. None: the mean is used everywhere.
+            model of the first repeat has learned from that zone, and their mean is used. None: the mean of all models
+            is used everywhere.
         area: the area of applicability; None: it is not mapped.
         calibrations: what probabilities are scaled by, of each model where there is ``held_out``; None: they are not.
 
@@ -207,7 +208,7 @@ def _write_predictions(
             disagreement = (strip.probabilities.argmax(axis=3) != mean.argmax(axis=2)).mean(axis=0)
             if models.held_out:
                 folds = models.held_out(grid.part(strip.window))
-                out_of_fold = _of_fold(strip.probabilities, mean, folds)
+                out_of_fold = _of_fold(strip.probabilities[: models.card.k], folds)
                 _write_scaled(writers[0], strip.window, data, models, out_of_fold, [strip.padded], folds)
                 _write_scaled(writers[1], strip.window, data, models, mean, [disagreement])
             else:
@@ -235,10 +236,16 @@ def _write_scaled(
     writer.write(window, data, probabilities, *layers)
 
 
-def _of_fold(probabilities: np.ndarray, mean: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Of each cell the probabilities (row, column, class) of the model of its fold, the mean where there is none."""
+def _of_fold(probabilities: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Of each cell the probabilities (row, column, class) of the model of its fold, the mean where there is none.
+
+    Args:
+        probabilities: (model, row, column, class) by the models of one repeat.
+        folds: (row, column), -1 for none.
+    """
     fold = folds[None, :, :, None]
-    return np.where(fold[0] < 0, mean, np.take_along_axis(probabilities, np.maximum(fold, 0), axis=0)[0])
+    own = np.take_along_axis(probabilities, np.maximum(fold, 0), axis=0)[0]
+    return np.where(fold[0] < 0, probabilities.mean(axis=0), own)
 
 
 def _write_applicability(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+import shapely
 from rasterio.crs import CRS
 
 from landfold.core.files import read_json
@@ -48,6 +49,30 @@ def load_fold_models(models: Path, folds: Path, device: str) -> list[Classifier]
         ModelError: a fold is missing or broken.
     """
     return [Classifier.load(models / f"fold_{card.fold}", device) for card in read_fold_cards(models, folds)]
+
+
+def zone_of_learned_ground(
+    zone_of: Callable[[np.ndarray, np.ndarray], np.ndarray], footprints: np.ndarray, zones: np.ndarray
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Gives the zone at x and y, in a patch that of the patch, which may reach over the border of its zone.
+
+    A network of patches learns from whole patches. The fold that held out a patch has trained neither on it nor on any
+    patch that shares ground with it.
+
+    Args:
+        zone_of: gives the zone at x and y.
+        footprints: (patch,) geometries of the patches that are in folds, in the CRS of x and y.
+        zones: (patch,) their zones.
+    """
+    tree = shapely.STRtree(footprints)
+
+    def at(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        names = zone_of(x, y)
+        point, patch = tree.query(shapely.points(x, y), predicate="within")
+        names[point] = zones[patch]
+        return names
+
+    return at
 
 
 def fold_of_cells(

@@ -20,7 +20,7 @@ from landfold.core.files import MAX_AGE_S, cache_dir, writing
 
 STATE = "state.pt"
 
-ROOMS = ("core", "geo", "patches", "folds", "pixels", "network")
+ROOMS = ("core", "geo", "patches", "folds", "pixels", "classical", "network")
 """Folders of code that decide the weights: the same as in dvc.yaml."""
 
 

@@ -39,7 +39,7 @@ def read_examples(
     table = files.table()
     scenes = LabelledScenes.of(files.normalized, files.data / "labels")
     card = card_of(scenes.channels)
-    if card.model.kind == "surroundings":
+    if card.model.by_features:
         yield SurroundingsExamples(files.pixels(table, scenes), card, train), card
         return
     if card.model.kind == "segmentation":

@@ -61,6 +61,8 @@ class TrainedFold:
     history: pandas.DataFrame
     """one row for each epoch, as `landfold.network.training.fit` returns it"""
     predictions: HeldOutPredictions | None
+    candidates: pandas.DataFrame | None = None
+    """of a classical model: ``model``, ``score`` on inner folds and ``chosen`` of each that was compared"""
 
 
 def train_fold(
@@ -95,6 +97,8 @@ def train_fold(
             "and all of it in the validation fold counts as wrong"
         )
     network = build(card.model, card.channels, len(card.classes), size_px=card.size_px)
+    if card.model.kind == "classical":
+        return _train_classical(network, examples, card, settings, callbacks)
     examples.prepare(network)
     checkpoint = checkpoint or Checkpoint(None)
     saved = _saved_state(checkpoint, fabric, card, network, examples.arrays)
@@ -103,6 +107,17 @@ def train_fold(
     history = fit(network, examples.data, settings, fabric, checkpoint=checkpoint, resume=saved, callbacks=callbacks)
     classifier = Classifier(network, card, str(fabric.device))
     return TrainedFold(classifier, history, examples.predict(classifier) if fabric.is_global_zero else None)
+
+
+def _train_classical(
+    network: nn.Module, examples: FoldExamples, card: ModelCard, settings: TrainSettings, callbacks: TrainingCallbacks
+) -> TrainedFold:
+    from landfold.network.classical import fit_classical  # scikit-learn takes a second to import
+
+    chosen, row = fit_classical(network, examples.rows, examples.held_out, seed=settings.seed)
+    callbacks.on_epoch(row)
+    classifier = Classifier(network, card)
+    return TrainedFold(classifier, pandas.DataFrame([row]), examples.predict(classifier), chosen.table())
 
 
 def _saved_state(
@@ -138,13 +153,16 @@ def write_fold(folder: Path, trained: TrainedFold, *, weights: bool = True) -> N
     """Write a fold's files into an existing folder.
 
     They are model.json, history.csv and predictions.parquet, model.safetensors if ``weights`` are wanted, test.parquet
-    if there is a test region, and pixels.parquet and pixel_sample.parquet of a network of pixels.
+    if there is a test region, pixels.parquet and pixel_sample.parquet of a network of pixels, and candidates.csv of a
+    classical model.
     """
     if weights:
         trained.classifier.save(folder)
     else:
         trained.classifier.card.save(folder)
     trained.history.to_csv(folder / "history.csv", index=False, float_format="%.6g", lineterminator="\n")
+    if trained.candidates is not None:
+        trained.candidates.to_csv(folder / "candidates.csv", index=False, lineterminator="\n")
     predictions = trained.predictions
     predictions.validation.to_parquet(folder / "predictions.parquet", index=False)
     if len(predictions.test):

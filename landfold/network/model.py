@@ -62,6 +62,10 @@ def build(settings: ModelSettings, channels: list[str], classes: int, *, size_px
             dropout=settings.dropout,
             noise=settings.noise,
         )
+    if settings.kind == "classical":
+        from landfold.network.classical import ClassicalNetwork  # scikit-learn takes a second to import
+
+        return ClassicalNetwork(feature_count(len(channels), settings.boxes_px), classes)
     if settings.kind == "segmentation":
         from landfold.network.segmentation import build_segmentation  # its library takes a second to import
 

@@ -61,14 +61,14 @@ class SurroundingsExamples(FoldExamples):
             order = np.random.default_rng((settings.seed, card.fold)).permutation(len(rows))
             chosen[order[: round(RANDOM_SHARE * len(rows))]] = True
             self._aside, rows = rows.part(chosen), rows.part(~chosen)
-        held_out = self._sample(lambda strip: ground.scored(strip.grid), settings, ground.nothing)
+        self.held_out = held_out = self._sample(lambda strip: ground.scored(strip.grid), settings, ground.nothing)
         inner = None
         if zones:
             chosen = replace(ground.nothing, zones=frozenset(zones))
             inner = self._sample(
                 lambda strip: chosen.in_zones(strip.grid) & ~ground.blocked(strip.grid), settings, ground
             )
-        self._rows = rows
+        self.rows = rows
         self.arrays = (rows.features, rows.labels, held_out.labels)
         self.data = FoldData(
             card.fold,
@@ -80,7 +80,7 @@ class SurroundingsExamples(FoldExamples):
 
     def prepare(self, network: SurroundingsNetwork) -> None:
         """Give the network its bins."""
-        network.learn_bins(self._rows.features)
+        network.learn_bins(self.rows.features)
 
     def predict(self, classifier: Classifier) -> HeldOutPredictions:
         """Predict the pixels of the held-out zones and patches, and those that were set aside."""

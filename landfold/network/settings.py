@@ -138,21 +138,22 @@ class ModelSettings(Settings):
     """Section ``model`` of params.yaml. A field that the kind does not use is null, so that none is ignored."""
 
     USES: ClassVar[dict[str, set[str]]] = {
-        "surroundings": {"boxes_px", "bins", "hidden", "noise"},
-        "segmentation": {"backbone", "decoder", "depth", "window_px", "weights", "partial_weights", "stem"},
-        "classifier": {"backbone", "weights", "partial_weights", "stem"},
+        "surroundings": {"boxes_px", "bins", "hidden", "noise", "dropout"},
+        "classical": {"boxes_px"},
+        "segmentation": {"backbone", "decoder", "depth", "window_px", "weights", "partial_weights", "stem", "dropout"},
+        "classifier": {"backbone", "weights", "partial_weights", "stem", "dropout"},
     }
     """kind: the fields that it needs; a ResNet as a classifier needs RESNET_FIELDS, too"""
 
     RESNET_FIELDS: ClassVar[tuple[str, ...]] = ("kernel_px", "stride_px", "pooling", "blocks")
 
-    kind: Literal["surroundings", "segmentation", "classifier"]
-    """surroundings: each pixel by its channels and their means and deviations around it; segmentation: encoder and
-    decoder; classifier: one class for a patch"""
-    dropout: float = Field(ge=0, lt=1)
-    """share of features dropped while training: after each hidden layer, or before the last layer"""
+    kind: Literal["surroundings", "classical", "segmentation", "classifier"]
+    """surroundings: each pixel by its channels and their means and deviations around it; classical: the same by the
+    best of scikit-learn's models; segmentation: encoder and decoder; classifier: one class for a patch"""
+    dropout: float | None = Field(ge=0, lt=1)
+    """networks: share of features dropped while training: after each hidden layer, or before the last layer"""
     boxes_px: list[Annotated[int, Field(ge=3, le=255)]] | None
-    """surroundings: sides of the boxes around each pixel, odd, rising"""
+    """surroundings, classical: sides of the boxes around each pixel, odd, rising"""
     bins: int | None = Field(ge=1, le=64)
     """surroundings: each feature is coded piecewise linearly between so many quantiles of the training pixels"""
     hidden: list[Annotated[int, Field(ge=1, le=65_536)]] | None
@@ -187,6 +188,11 @@ class ModelSettings(Settings):
     def of_pixels(self) -> bool:
         """Whether it gives each pixel a class, and not a patch."""
         return self.kind != "classifier"
+
+    @property
+    def by_features(self) -> bool:
+        """Whether it sees each pixel by its own features, and no windows."""
+        return self.kind in ("surroundings", "classical")
 
     @model_validator(mode="after")
     def _backbone_is_known(self) -> Self:

@@ -17,6 +17,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 from landfold.folds.lists import column, read_assignment, read_fold_list, read_test_region
 from landfold.folds.merging import written_zones
 from landfold.folds.settings import ZoneSettings
+from landfold.folds.split import TEST
 from landfold.folds.zones import Zones
 from landfold.geo.grid import Grid
 from landfold.geo.vector import read_layer
@@ -28,7 +29,8 @@ class HeldOutGround:
 
     It is that of whole zones, of the patches that are held out (which may reach over the border of their zone) and of
     the test region, and what lies at most ``buffer_m`` from any of it, pixel edge to pixel edge; without a buffer the
-    held-out pixels alone.
+    held-out pixels alone. A zone that is in no fold must not be seen either, so that the map is right to use any fold
+    there.
 
     Attributes:
         crs: the project's, metric.
@@ -37,6 +39,7 @@ class HeldOutGround:
         footprints: (n,) of the validation patches, in ``crs``.
         test: (n,) of the patches in the test region, and the region.
         buffer_m: width of the buffer, metres.
+        folded: names of the zones that are in a fold of the repeat; None: all are.
     """
 
     crs: CRS
@@ -45,12 +48,13 @@ class HeldOutGround:
     footprints: np.ndarray
     test: np.ndarray
     buffer_m: float
+    folded: frozenset[str] | None = None
 
     @property
     def nothing(self) -> "HeldOutGround":
         """The same zones with nothing held out."""
         none = self.footprints[:0]
-        return replace(self, zones=frozenset(), footprints=none, test=none, buffer_m=0.0)
+        return replace(self, zones=frozenset(), footprints=none, test=none, buffer_m=0.0, folded=None)
 
     def with_zones(self, names: Iterable[str]) -> "HeldOutGround":
         """The same with more zones held out, as for an inner split."""
@@ -62,9 +66,7 @@ class HeldOutGround:
 
     def in_zones(self, grid: Grid) -> np.ndarray:
         """Which pixels have their centre in a held-out zone: (y, x) bool."""
-        if not self.zones:
-            return np.zeros(grid.shape, dtype=bool)
-        return pandas.Series(self.zones_of(grid).ravel()).isin(self.zones).to_numpy().reshape(grid.shape)
+        return self._within(grid, self.zones)
 
     def scored(self, grid: Grid) -> np.ndarray:
         """Which pixels the fold is scored on, (y, x) bool.
@@ -80,7 +82,18 @@ class HeldOutGround:
         return self.in_zones(grid) | self._touched(grid, self.footprints) | self._touched(grid, self.test)
 
     def blocked(self, grid: Grid) -> np.ndarray:
-        """Which pixels a training must not see: held-out ground and its buffer, (y, x) bool."""
+        """Which pixels a training must not see: held-out ground, its buffer, and zones in no fold; (y, x) bool."""
+        unfolded = False if self.folded is None else ~self._within(grid, self.folded)
+        return self._buffered(grid) | unfolded
+
+    def _within(self, grid: Grid, zones: frozenset[str]) -> np.ndarray:
+        """Which pixels have their centre in one of the zones: (y, x) bool."""
+        if not zones:
+            return np.zeros(grid.shape, dtype=bool)
+        return pandas.Series(self.zones_of(grid).ravel()).isin(zones).to_numpy().reshape(grid.shape)
+
+    def _buffered(self, grid: Grid) -> np.ndarray:
+        """Which pixels lie in held-out ground or its buffer, (y, x) bool."""
         width, height = grid.resolution
         if self.buffer_m == 0:
             return self.held_out(grid)
@@ -138,7 +151,7 @@ def fold_ground(
     """
     repeat = fold // settings.k
     sides = read_fold_list(folds / f"{kind}_{fold}.parquet", patches["patch"])
-    names = read_assignment(folds)[column("zone", repeat)]
+    names, own = (read_assignment(folds)[column(name, repeat)] for name in ("zone", "fold"))
     layer = read_layer(folds / "zones.gpkg", column("zones", repeat), setting="layer")
     region = read_test_region(folds)
     shapes = patches["geometry"].to_numpy(object)
@@ -152,4 +165,5 @@ def fold_ground(
         footprints=validation,
         test=np.array([*test, *([] if region is None else [region])], dtype=object),
         buffer_m=0.0 if is_random else settings.buffer_m,
+        folded=frozenset(names[own != TEST]),
     )

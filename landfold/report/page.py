@@ -257,7 +257,7 @@ def _strips(result: ReportData) -> list[dict[str, Any]]:
     splits = result.scores.get("pixels", {}).get("splits", {})
     rows = [(f"Pixels, {label}", kind, splits[name]) for name, (label, kind) in PIXEL_SPLITS.items() if name in splits]
     if "baseline" in result.scores.get("pixels", {}):
-        rows.append(("Pixels, gradient boosting, spatial CV", "other", result.scores["pixels"]["baseline"]))
+        rows.append(("Pixels, best classical model, spatial CV", "other", result.scores["pixels"]["baseline"]))
     network = "Patches" if rows else "Network"
     rows.append((f"{network}, spatial CV", "zoned", summary["zoned"]))
     if "test" in summary:

@@ -15,7 +15,6 @@ from scipy.optimize import minimize
 from landfold.pixels.calibration import CLIP, TEMPERATURES, Calibration, Calibrations, scale
 from landfold.scores.intervals import headline_scores
 from landfold.scores.metrics import confusions, rounded
-from landfold.scores.settings import EvaluateSettings
 
 BINS = 15
 """Bins of equal width of the confidence, as in Guo et al. (2017), https://arxiv.org/abs/1706.04599."""
@@ -152,9 +151,9 @@ def cross_fit(held_out: HeldOutProbabilities, coverage: float) -> Calibrations:
     return Calibrations(coverage=coverage, folds=folds, ensemble=fitted(np.ones(len(held_out.truth), dtype=bool)))
 
 
-def calibration_scores(held_out: HeldOutProbabilities, settings: EvaluateSettings) -> dict[str, Any]:
+def calibration_scores(held_out: HeldOutProbabilities, coverage: float) -> dict[str, Any]:
     """Section ``calibration`` of metrics/scores.json, see `landfold.scores.summary`."""
-    fitted = cross_fit(held_out, settings.coverage)
+    fitted = cross_fit(held_out, coverage)
     scaled = fitted.scale(held_out.probabilities, held_out.folds)
     states = {False: held_out.probabilities, True: scaled}
     bins = pandas.concat([reliability(each, held_out.truth).assign(scaled=state) for state, each in states.items()])
@@ -165,7 +164,7 @@ def calibration_scores(held_out: HeldOutProbabilities, settings: EvaluateSetting
         "after": probability_scores(held_out, scaled),
         "fitted": fitted.model_dump(),
         "reliability": bins[["scaled", *bins.columns.drop("scaled")]].round(4).to_dict("records"),
-        "sets": _set_scores(held_out, fitted.sets(scaled, held_out.folds), settings),
+        "sets": _set_scores(held_out, fitted.sets(scaled, held_out.folds)),
     }
 
 
@@ -179,14 +178,14 @@ def probability_scores(held_out: HeldOutProbabilities, probabilities: np.ndarray
     }
 
 
-def _set_scores(held_out: HeldOutProbabilities, sets: np.ndarray, settings: EvaluateSettings) -> dict[str, Any]:
+def _set_scores(held_out: HeldOutProbabilities, sets: np.ndarray) -> dict[str, Any]:
     """Coverage of the first repeat with its interval over zones, and the mean number of classes in a set."""
     first = held_out.repeats == held_out.repeats.min()
     covered = _of_truth(sets, held_out.truth)[first].astype(int)
     # two classes, right and wrong, make the coverage of a zone an accuracy
     counts = confusions(np.ones_like(covered), covered, held_out.zones[first], 2)
     return {
-        "covered": headline_scores(counts, settings)["accuracy"],
+        "covered": headline_scores(counts)["accuracy"],
         "classes": rounded(sets[first].sum(axis=1).mean()),
     }
 

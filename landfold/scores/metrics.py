@@ -1,11 +1,11 @@
 """Scores of confusion matrices: (..., class, class), truth along the rows and prediction along the columns.
 
-One formula serves the pooled patches, each fold and thousands of bootstrap resamples at once.
+One formula serves the pooled patches, each fold and all zones but one at once.
 
-Rules for classes that are absent from a pool, a fold or a resample: balanced accuracy and macro F1 are means over the
-classes that occur in its truth, as in scikit-learn's ``balanced_accuracy_score``; a class that is predicted but does
-not occur lowers the precision of the others and is not averaged in. The precision of a class that is never predicted
-is 0, and so is the recall of one that never occurs (``zero_division=0`` in scikit-learn).
+Rules for classes that are absent from a pool or a fold: balanced accuracy and macro F1 are means over the classes that
+occur in its truth, as in scikit-learn's ``balanced_accuracy_score``; a class that is predicted but does not occur
+lowers the precision of the others and is not averaged in. The precision of a class that is never predicted is 0, and so
+is the recall of one that never occurs (``zero_division=0`` in scikit-learn).
 """
 
 from collections.abc import Callable

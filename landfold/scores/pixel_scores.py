@@ -1,7 +1,7 @@
 """Scores of held-out labelled pixels: section ``pixels`` of metrics/scores.json, see `landfold.scores.summary`.
 
 Pixels of one zone resemble each other even more than its patches do, and a class with large polygons has most of them.
-An interval is therefore one over zones, as for patches: a zone is drawn with all its pixels.
+An interval is therefore one over zones, as for patches.
 """
 
 from collections.abc import Sequence
@@ -12,47 +12,47 @@ import pandas
 
 from landfold.pixels.counts import RANDOM_PIXELS, ZONES
 from landfold.scores.calibration import calibration_scores
-from landfold.scores.intervals import ScoreWithInterval, compare, headline_scores
+from landfold.scores.intervals import ScoreWithInterval, compare, effective_zones, headline_scores, zone_sizes
 from landfold.scores.metrics import HEADLINE, rounded
 from landfold.scores.pixels import BASELINE, RANDOM_SPLITS, HeldOutPixels
-from landfold.scores.settings import EvaluateSettings
 from landfold.scores.tables import class_scores, comparison_rows, zone_summary
 
 LEAST_PIXELS = 1000
 """A zone with fewer labelled pixels is not called the worst: they may be of a single polygon."""
 
 
-def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, settings: EvaluateSettings) -> dict[str, Any]:
+def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, *, coverage: float = 0.9) -> dict[str, Any]:
     """What metrics/scores.json holds of pixels: see the docstring of `landfold.scores.summary`.
 
     Args:
         pixels: the counts.
         by_zone: `landfold.scores.tables.zone_scores` of the patches, whose ``distance_m`` the zones have.
-        settings: of the resamples.
+        coverage: share of the prediction sets that are to hold the true class.
     """
     zones = pixels.zone_confusions(pixels.spatial)
     of_zones = _zone_table(pixels, by_zone)
     return {
         "count": int(zones[0].sum()),
         "zones": len(zones[0]),
-        "headline": _headline(zones, settings),
+        "effective_zones": round(effective_zones(zone_sizes(zones[0])), 1),
+        "headline": _headline(zones),
         "confusion": sum(counts.sum(axis=0) for counts in zones).tolist(),
-        "per_class": _class_scores(zones, pixels.classes, settings),
+        "per_class": _class_scores(zones, pixels.classes),
         "per_fold": _fold_rows(pixels),
         "per_zone": of_zones.to_dict("records"),
         "zone_summary": zone_summary(of_zones, "pixels", LEAST_PIXELS),
-        "boundary": _part_scores(pixels, settings, boundary=True),
-        "interior": _part_scores(pixels, settings, boundary=False),
-        "calibration": calibration_scores(pixels.sample, settings),
-        "splits": {_key(split): _split_scores(pixels, split, settings) for split in pixels.splits()},
-        "comparisons": _comparisons(pixels, settings),
-    } | _baseline(pixels, settings)
+        "boundary": _part_scores(pixels, boundary=True),
+        "interior": _part_scores(pixels, boundary=False),
+        "calibration": calibration_scores(pixels.sample, coverage),
+        "splits": {_key(split): _split_scores(pixels, split) for split in pixels.splits()},
+        "comparisons": _comparisons(pixels),
+    } | _baseline(pixels)
 
 
-def _baseline(pixels: HeldOutPixels, settings: EvaluateSettings) -> dict[str, Any]:
+def _baseline(pixels: HeldOutPixels) -> dict[str, Any]:
     """Headline scores of the baseline of pixels; empty where there is none."""
     rows = pixels.of_split(BASELINE)
-    return {"baseline": _headline(pixels.zone_confusions(rows), settings)} if len(rows) else {}
+    return {"baseline": _headline(pixels.zone_confusions(rows))} if len(rows) else {}
 
 
 def pixel_summary(scores: dict[str, Any]) -> dict[str, Any]:
@@ -78,15 +78,15 @@ def _key(split: str) -> str:
     return split.replace(" ", "_")
 
 
-def _headline(zones: Sequence[np.ndarray], settings: EvaluateSettings) -> dict[str, ScoreWithInterval]:
+def _headline(zones: Sequence[np.ndarray]) -> dict[str, ScoreWithInterval]:
     """Headline scores of the (zone, class, class) counts of each repeat, averaged over repeats; see `_average`."""
-    return _average([headline_scores(counts, settings) for counts in zones])
+    return _average([headline_scores(counts) for counts in zones])
 
 
 def _average(repeats: Sequence[dict[str, ScoreWithInterval]]) -> dict[str, Any]:
     """Mean of each score, and of the ends of its interval, over the repeats that define it.
 
-    Repeats have other zones on the same ground, which cannot be resampled together. The mean of their ends is as wide
+    Repeats have other zones on the same ground, which cannot be left out together. The mean of their ends is as wide
     as the interval of one repeat, and so rather too wide than too narrow.
     """
     averages = {}
@@ -100,9 +100,9 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return None if None in values else rounded(np.mean(values))
 
 
-def _class_scores(zones: Sequence[np.ndarray], classes: list[str], settings: EvaluateSettings) -> list[dict[str, Any]]:
+def _class_scores(zones: Sequence[np.ndarray], classes: list[str]) -> list[dict[str, Any]]:
     """`landfold.scores.tables.class_scores` of each repeat, averaged; the support is that of the first."""
-    repeats = [class_scores(counts[:, None], classes, settings) for counts in zones]
+    repeats = [class_scores(counts[:, None], classes) for counts in zones]
     names = ("precision", "recall", "f1")
     return [
         {"class": rows[0]["class"], "support": rows[0]["support"]}
@@ -133,22 +133,22 @@ def _zone_table(pixels: HeldOutPixels, by_zone: pandas.DataFrame) -> pandas.Data
     return table.join(by_zone.set_index("zone")["distance_m"], how="left").reset_index()
 
 
-def _part_scores(pixels: HeldOutPixels, settings: EvaluateSettings, *, boundary: bool) -> dict[str, Any]:
+def _part_scores(pixels: HeldOutPixels, *, boundary: bool) -> dict[str, Any]:
     """Number and headline scores of the pixels at a boundary, or of the others; None where there are none."""
     zones = pixels.zone_confusions(pixels.spatial[pixels.spatial["boundary"] == boundary])
     number = int(zones[0].sum())
     if not number:
         return {"pixels": 0} | {name: dict.fromkeys(("pooled", "low", "high")) for name in HEADLINE}
-    return {"pixels": number} | _headline(zones, settings)
+    return {"pixels": number} | _headline(zones)
 
 
-def _split_scores(pixels: HeldOutPixels, split: str, settings: EvaluateSettings) -> dict[str, Any]:
+def _split_scores(pixels: HeldOutPixels, split: str) -> dict[str, Any]:
     number = int(pixels.zone_confusions(pixels.of_split(split))[0].sum())
-    return {"pixels": number} | _headline(pixels.zone_confusions(pixels.comparable(split)), settings)
+    return {"pixels": number} | _headline(pixels.zone_confusions(pixels.comparable(split)))
 
 
-def _comparisons(pixels: HeldOutPixels, settings: EvaluateSettings) -> list[dict[str, Any]]:
-    """The network less its baseline, and each random split less the spatial one, paired over resamples of the zones."""
+def _comparisons(pixels: HeldOutPixels) -> list[dict[str, Any]]:
+    """The network less its baseline, and each random split less the spatial one, paired over the zones."""
     spatial = pixels.zone_confusions(pixels.spatial)
     pairs = [
         (_key(split), split, ZONES, spatial, pixels.zone_confusions(pixels.comparable(split)))
@@ -160,8 +160,6 @@ def _comparisons(pixels: HeldOutPixels, settings: EvaluateSettings) -> list[dict
         pairs.insert(0, ("over_baseline", "network", BASELINE, baseline, spatial))
     rows = []
     for comparison, of, against, firsts, seconds in pairs:
-        repeats = [
-            compare(first[:, None], second[:, None], settings) for first, second in zip(firsts, seconds, strict=True)
-        ]
+        repeats = [compare(first[:, None], second[:, None]) for first, second in zip(firsts, seconds, strict=True)]
         rows += comparison_rows(comparison, of, against, tuple(map(_average, zip(*repeats, strict=True))))
     return rows

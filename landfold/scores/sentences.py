@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 BAND_STATISTICS = "band statistics alone"
-PIXEL_BASELINE = "gradient boosting on pixels and their surroundings"
+PIXEL_BASELINE = "the best classical model of pixels and their surroundings"
 """What the network is compared with: the audit's classifiers of patches and of pixels."""
 
 

@@ -1,13 +1,15 @@
 """The scores in files: metrics/summary.json, and every table behind it in metrics/scores.json.
 
-All numbers are rounded to 4 digits (metres to 1). A score ``{"pooled", "low", "high"}`` has its zone-bootstrap 95 %
-interval; ``low`` and ``high`` are null where no resample defines the score. A null number is one that is not defined.
+All numbers are rounded to 4 digits (metres and effective zones to 1). A score ``{"pooled", "low", "high"}`` has its
+95 % interval over zones (`landfold.scores.intervals`); ``low`` and ``high`` are null where the score is not defined, as
+is any other number.
 With repeats a score is pooled within each repeat and then averaged; counts are those of one repeat, except in
 ``confusion`` and ``calibration.reliability``, which count every repeat.
 
 ``classes``: their names, in the order of all tables.
 ``baseline``: what the network is compared with: its ``name`` in words, and its headline scores on the same patches.
-``patches``, ``zones``, ``repeats``: numbers; ``zones`` are those of the first repeat, which are resampled.
+``patches``, ``zones``, ``effective_zones``, ``repeats``: numbers; ``zones`` are those of the first repeat, over which
+intervals are taken, and ``effective_zones`` how many of equal size would average as well: unequal zones count for less.
 ``headline``: score name (accuracy, balanced_accuracy, macro_f1) to ``{"pooled", "low", "high"}``.
 ``pooled``: plain numbers: weighted_f1, top2, log_loss, brier, ece, quantity_disagreement, allocation_disagreement.
 ``kappa``: ``{"value", "caveat"}``, the caveat one or two sentences to print beside it.
@@ -21,7 +23,7 @@ repeat, and the mean distance of its patches to the nearest training patch, metr
 ``zone_summary``: ``{"worst": a row of per_zone, "median_accuracy", "least_patches"}``: the worst zone of those with
 ``least_patches`` or more, or of all zones where there is none so large; the median is over all zones.
 ``comparisons``: a list, one a pair and headline score, of ``{"comparison", "of", "against", "score", "of_value",
-"against_value", "difference", "low", "high"}``: difference is of_value less against_value, paired over the resamples.
+"against_value", "difference", "low", "high"}``: difference is of_value less against_value, paired over the zones.
 ``comparison`` is over_baseline (of network, against baseline) and, where the network was trained
 under the random folds, too, gap (of random, against zoned: the network under random and under spatial folds).
 ``calibration``: ``bins`` (number of bins of equal width of the confidence), ``clip`` (least probability in a
@@ -36,7 +38,7 @@ their mean number; both of the first repeat.
 train on its zone. All else is of patches, whose probabilities are the mean over the pixels of their core, so that both
 kinds of network are compared on the same patches. Counts and zones are those of the first repeat, except in
 ``confusion`` and ``reliability``; with repeats the ends of an interval are averaged, too, since their zones differ.
-``pixels.count``, ``pixels.zones``: numbers.
+``pixels.count``, ``pixels.zones``, ``pixels.effective_zones``: numbers.
 ``pixels.headline``, ``pixels.confusion``, ``pixels.per_class``: as those of patches; a class's support are its pixels.
 ``pixels.per_fold``: a list of ``{"fold", "repeat", "pixels", "accuracy", "balanced_accuracy", "macro_f1"}``.
 ``pixels.per_zone``: a list, by name, of ``{"zone", "fold", "pixels", "accuracy", "distance_m"}``: the distance is that
@@ -58,9 +60,10 @@ random_pixels, each against zones.
 from typing import Any
 
 import numpy as np
+import pandas
 
 from landfold.scores.calibration import calibration_scores, log_loss, probability_scores, top_accuracy
-from landfold.scores.intervals import FEW_ZONES, headline_scores
+from landfold.scores.intervals import FEW_ZONES, effective_zones, headline_scores, zone_sizes
 from landfold.scores.metrics import (
     HEADLINE,
     KAPPA_CAVEAT,
@@ -73,18 +76,17 @@ from landfold.scores.metrics import (
 from landfold.scores.pixel_scores import pixel_scores, pixel_summary
 from landfold.scores.pixels import HeldOutPixels
 from landfold.scores.predictions import OutOfFoldPredictions
-from landfold.scores.settings import EvaluateSettings
 from landfold.scores.tables import class_scores, comparisons, defined, zone_scores, zone_summary
 
 LEAST_PATCHES = 10
 """A zone with fewer patches is not called the worst: by chance alone some of those have nothing right."""
 
 
-def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: EvaluateSettings) -> dict[str, Any]:
+def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any]) -> dict[str, Any]:
     """What metrics/summary.json holds, rounded to 4 digits.
 
     A headline score under ``zoned`` (spatial CV) has ``pooled`` (over the out-of-fold predictions of a repeat, averaged
-    over repeats), ``low`` and ``high`` (its zone-bootstrap 95 % interval), ``mean`` and ``std`` over folds (the
+    over repeats), ``low`` and ``high`` (its 95 % interval over zones), ``mean`` and ``std`` over folds (the
     population's standard deviation: these are all the folds there are). The others are plain numbers; ``ece_scaled``
     is the expected calibration error after scaling. ``over_baseline`` is the network's score less that of
     its baseline on the same patches, paired. ``random`` and ``gap``
@@ -97,7 +99,6 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: 
     Args:
         pool: the predictions.
         tables: what `score_tables` gives for them.
-        settings: of the resamples.
     """
     by_fold = pool.confusion_by(pool.table["fold"].to_numpy())
     spatial: dict[str, Any] = {
@@ -106,52 +107,59 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any], settings: 
     }
     spatial |= tables["pooled"] | {"ece_scaled": tables["calibration"]["after"]["ece"]}
     spatial["f1"] = {row["class"]: row["f1"]["pooled"] for row in tables["per_class"]}
-    summary = {"zoned": spatial, "patches": tables["patches"], "zones": tables["zones"]}
+    summary = {"zoned": spatial} | {name: tables[name] for name in ("patches", "zones", "effective_zones")}
     for row in tables["comparisons"]:
         difference = {"pooled": row["difference"], "low": row["low"], "high": row["high"]}
         summary.setdefault(row["comparison"], {})[row["score"]] = difference
     if "gap" in summary:
-        summary["random"] = headline_scores(pool.zone_confusions("predicted_random"), settings)
+        summary["random"] = headline_scores(pool.zone_confusions("predicted_random"))
     if len(pool.test):
         counts = pool.confusions_of_test()
-        summary["test"] = headline_scores(counts, settings) | {"patches": len(pool.test), "zones": len(counts)}
+        summary["test"] = headline_scores(counts) | {"patches": len(pool.test), "zones": len(counts)}
     if "pixels" in tables:
         summary["pixels"] = pixel_summary(tables["pixels"])
     return summary
 
 
 def score_tables(
-    pool: OutOfFoldPredictions, settings: EvaluateSettings, pixels: HeldOutPixels | None = None
+    pool: OutOfFoldPredictions, pixels: HeldOutPixels | None = None, *, coverage: float = 0.9
 ) -> dict[str, Any]:
-    """What metrics/scores.json holds: see the module's docstring; ``pixels`` are those of a network of pixels."""
-    tables = _patch_tables(pool, settings)
+    """What metrics/scores.json holds: see the module's docstring.
+
+    Args:
+        pool: the predictions of patches.
+        pixels: those of a network of pixels.
+        coverage: share of the prediction sets that are to hold the true class.
+    """
+    tables = _patch_tables(pool, pixels, coverage)
     if pixels is not None:
-        tables["pixels"] = pixel_scores(pixels, zone_scores(pool), settings)
+        tables["pixels"] = pixel_scores(pixels, zone_scores(pool), coverage=coverage)
     return tables
 
 
-def _patch_tables(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> dict[str, Any]:
+def _patch_tables(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None, coverage: float) -> dict[str, Any]:
     zones = pool.zone_confusions()
     by_repeat = zones.sum(axis=0)
     by_zone = zone_scores(pool)
-    calibration = calibration_scores(pool.held_out, settings)
+    calibration = calibration_scores(pool.held_out, coverage)
     return {
         "classes": pool.classes,
-        "baseline": {"name": pool.baseline} | headline_scores(pool.zone_confusions("predicted_baseline"), settings),
+        "baseline": {"name": pool.baseline} | headline_scores(pool.zone_confusions("predicted_baseline")),
         "patches": len(pool.table) // len(by_repeat),
         "zones": len(zones),
+        "effective_zones": round(effective_zones(zone_sizes(zones)), 1),
         "repeats": len(by_repeat),
-        "headline": headline_scores(zones, settings),
+        "headline": headline_scores(zones),
         "pooled": _plain_scores(pool, by_repeat),
         "kappa": {"value": defined(kappa(by_repeat).mean()), "caveat": KAPPA_CAVEAT},
         "confusion": pool.confusion().tolist(),
-        "per_class": class_scores(zones, pool.classes, settings),
+        "per_class": class_scores(zones, pool.classes),
         "per_fold": _per_fold(pool, calibration["fitted"]["folds"]),
         "per_zone": by_zone.to_dict("records"),
         "zone_summary": zone_summary(by_zone, "patches", LEAST_PATCHES),
-        "comparisons": comparisons(pool, settings),
+        "comparisons": comparisons(pool),
         "calibration": calibration,
-        "warnings": _warnings(pool),
+        "warnings": _warnings(pool, pixels),
     }
 
 
@@ -168,17 +176,25 @@ def _plain_scores(pool: OutOfFoldPredictions, by_repeat: np.ndarray) -> dict[str
     }
 
 
-def _warnings(pool: OutOfFoldPredictions) -> list[str]:
+def _warnings(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None) -> list[str]:
     """What speaks against the intervals."""
-    counted = {"zones": pool.table["zone"].nunique()}
-    if len(pool.test):
-        counted["zones in the test region"] = pool.test["zone"].nunique()
+    sizes = {
+        "zones": _patches_of_zones(pool.table),
+        "zones in the test region": _patches_of_zones(pool.test),
+        "zones by their pixels": [] if pixels is None else zone_sizes(pixels.zone_confusions(pixels.spatial)[0]),
+    }
+    counted = {what: (len(own), effective_zones(own)) for what, own in sizes.items() if len(own)}
     return [
-        f"{number} {what}: intervals over fewer than {FEW_ZONES} zones are too narrow; make smaller zones "
-        "(zones.block_size_m), but not below the range over which errors are correlated, or label more ground"
-        for what, number in counted.items()
-        if number < FEW_ZONES
+        f"{number} {what} count as {effective:.1f} of equal size: intervals over fewer than {FEW_ZONES} zones are "
+        "uncertain themselves; make smaller zones (zones.block_size_m), but not below the range over which errors are "
+        "correlated, or label more ground"
+        for what, (number, effective) in counted.items()
+        if effective < FEW_ZONES
     ]
+
+
+def _patches_of_zones(table: pandas.DataFrame) -> np.ndarray:
+    return table["zone"].value_counts().to_numpy()
 
 
 def _per_fold(pool: OutOfFoldPredictions, calibrations: list[dict[str, float]]) -> list[dict[str, Any]]:

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pandas
 
-from landfold.scores.intervals import compare, interval, resampled_scores
+from landfold.scores.intervals import compare, leave_one_out, share_interval
 from landfold.scores.metrics import Score, f1, precision, predicted, ratio, recall, rounded, support
 from landfold.scores.predictions import OutOfFoldPredictions
-from landfold.scores.settings import EvaluateSettings
 
 
 def confusion_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFrame:
@@ -25,20 +24,22 @@ def confusion_table(confusion: np.ndarray, classes: list[str]) -> pandas.DataFra
     )
 
 
-def class_scores(confusions: np.ndarray, classes: list[str], settings: EvaluateSettings) -> list[dict[str, Any]]:
+def class_scores(confusions: np.ndarray, classes: list[str]) -> list[dict[str, Any]]:
     """Support, precision, recall and F1 of each class: ``per_class`` in `landfold.scores.summary`.
 
     ``confusions`` is (zone, repeat, class, class); a value is the mean over repeats, its support that of one repeat.
-    ``low`` and ``high`` are the zone-bootstrap 95 % interval over the resamples that define the score, None where none
-    does: a class's recall and F1 are defined where it occurs, its precision where it is predicted.
+    ``low`` and ``high`` are the 95 % interval over zones, None where the score is not defined: recall of a class that
+    does not occur and its F1, precision of one that is not predicted.
     """
-    pooled = confusions.sum(axis=0)
-    rows = [{"class": name, "support": int(n)} for name, n in zip(classes, support(pooled)[0], strict=True)]
-    samples = resampled_scores(confusions, settings, _CLASS_SCORES)
-    for name, score in _CLASS_SCORES.items():
-        values = np.nan_to_num(score(pooled)).mean(axis=0)
-        for row, value, *ends in zip(rows, values, *_class_intervals(samples[name]), strict=True):
-            row[name] = {"pooled": rounded(value)} | dict(zip(("low", "high"), map(defined, ends), strict=True))
+    rows = [
+        {"class": name, "support": int(n)} for name, n in zip(classes, support(confusions[:, 0].sum(0)), strict=True)
+    ]
+    for name, (score, whole) in _CLASS_SCORES.items():
+        values, without = leave_one_out(confusions, score)
+        sizes = whole(confusions).sum(axis=1)
+        for i, row in enumerate(rows):
+            ends = share_interval(values[i], without[:, i], sizes[:, i]) if sizes[:, i].any() else (np.nan, np.nan)
+            row[name] = dict(zip(("pooled", "low", "high"), map(defined, (values[i], *ends)), strict=True))
     return rows
 
 
@@ -53,24 +54,17 @@ def defined(value: float) -> float | None:
     return None if np.isnan(value) else rounded(value)
 
 
-def _class_intervals(samples: np.ndarray) -> np.ndarray:
-    """(resample, repeat, class), NaN where undefined -> (2, class): an undefined repeat of a defined resample is 0."""
-    defined = ~np.isnan(samples).all(axis=1)
-    scores = np.nan_to_num(samples).mean(axis=1)
-    each = [interval(scores[there, i]) if there.any() else (np.nan, np.nan) for i, there in enumerate(defined.T)]
-    return np.array(each).T
+def _counted_by_f1(confusions: np.ndarray) -> np.ndarray:
+    """(zone, repeat, class, class) to (zone, repeat, class): 0 where the class does not occur at all."""
+    return (support(confusions) + predicted(confusions)) * (support(confusions.sum(axis=0)) > 0)
 
 
-def _where_defined(score: Score, whole: Score) -> Score:
-    """NaN instead of 0 where there is nothing to score."""
-    return lambda confusion: np.where(whole(confusion) > 0, score(confusion), np.nan)
-
-
-_CLASS_SCORES: dict[str, Score] = {
-    "precision": _where_defined(precision, predicted),
-    "recall": _where_defined(recall, support),
-    "f1": _where_defined(f1, support),
+_CLASS_SCORES: dict[str, tuple[Score, Score]] = {
+    "precision": (precision, predicted),
+    "recall": (recall, support),
+    "f1": (f1, _counted_by_f1),
 }
+"""Each with the number of patches that it counts."""
 
 
 def zone_scores(pool: OutOfFoldPredictions) -> pandas.DataFrame:
@@ -137,7 +131,7 @@ def comparison_rows(
     ]
 
 
-def comparisons(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> list[dict[str, Any]]:
+def comparisons(pool: OutOfFoldPredictions) -> list[dict[str, Any]]:
     """Paired differences, one row a pair and headline score: see ``comparisons`` in `landfold.scores.summary`."""
     spatial = pool.zone_confusions()
     pairs = [("over_baseline", "network", "baseline", pool.zone_confusions("predicted_baseline"), spatial)]
@@ -146,7 +140,7 @@ def comparisons(pool: OutOfFoldPredictions, settings: EvaluateSettings) -> list[
     return [
         row
         for comparison, of, against, first, second in pairs
-        for row in comparison_rows(comparison, of, against, compare(first, second, settings))
+        for row in comparison_rows(comparison, of, against, compare(first, second))
     ]
 
 

@@ -81,12 +81,15 @@ def is_stale(run: Run, workspace: Path) -> bool:
 
 
 def _is_alive(identity: str) -> bool:
-    """Whether the process "pid start" still runs; a later process may have the same pid."""
+    """Whether the process "pid start" still runs; a later process may have the same pid.
+
+    The start is reckoned from the boot, whose time moves when the clock is set: a minute either way is the same start.
+    """
     import psutil
 
     pid, _, started = identity.partition(" ")
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 2
+        return abs(psutil.Process(int(pid)).create_time() - float(started)) < 60
     except psutil.AccessDenied:
         return True
     except (psutil.NoSuchProcess, ValueError):

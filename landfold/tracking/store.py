@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import funcy
+
 from landfold.core.files import main_checkout
 from landfold.tracking.database import create_database
 from landfold.tracking.library import UnreachableStoreError, load_mlflow, sqlite_file
@@ -74,6 +76,10 @@ def experiment_id(client: Any, uri: str, name: str, root: Path) -> str:
     return experiment.experiment_id
 
 
+_until_unlocked = funcy.retry(4, timeout=1, filter_errors=lambda error: "database is locked" in str(error))
+"""MLflow waits 20 s for a lock of sqlite; on a slow disk, beside other writers, that is not always enough."""
+
+
 @dataclass(frozen=True)
 class Store:
     """One experiment of one store, through MLflow's client."""
@@ -87,6 +93,7 @@ class Store:
         client = connect(uri)
         return cls(client, experiment_id(client, uri, experiment, root))
 
+    @_until_unlocked
     def runs(self, condition: str, *, deleted: bool = False) -> list[Run]:
         """The runs that MLflow's filter ``condition`` selects, oldest first."""
         from mlflow.entities import ViewType
@@ -102,11 +109,13 @@ class Store:
             if not token:
                 return runs
 
+    @_until_unlocked
     def create(self, name: str, tags: Mapping[str, str]) -> Run:
         """Start a run."""
         run = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags))
         return Run(run.info.run_id, run.info.status, run.info.start_time, run.data.tags)
 
+    @_until_unlocked
     def write(
         self,
         run_id: str,
@@ -142,10 +151,12 @@ class Store:
             self.client.log_batch(run_id, values[:800], constants[:100], labels[:100])
             values, constants, labels = values[800:], constants[100:], labels[100:]
 
+    @_until_unlocked
     def delete_tag(self, run_id: str, tag: str) -> None:
         """Remove a tag that the run has."""
         self.client.delete_tag(run_id, tag)
 
+    @_until_unlocked
     def log_dataset(self, run_id: str, dataset: Mapping[str, str], context: str) -> None:
         """Log the fields of MLflow's `Dataset` as the input of a run; the same again changes nothing."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -168,10 +179,12 @@ class Store:
         except Exception as error:  # each kind of artifact store has a library with errors of its own
             raise UnreachableStoreError(f"MLflow's artifact store: {error_summary(error)}") from None
 
+    @_until_unlocked
     def end(self, run_id: str, status: str) -> None:
         """Close a run as FINISHED, FAILED or KILLED."""
         self.client.set_terminated(run_id, status)
 
+    @_until_unlocked
     def delete(self, run_id: str) -> None:
         """Move a run to MLflow's trash."""
         self.client.delete_run(run_id)

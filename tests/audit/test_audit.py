@@ -12,12 +12,9 @@ from landfold.audit.settings import AuditSettings
 from landfold.audit.variogram import Variogram
 from landfold.folds.lists import CrossValidationFolds, write_folds
 from landfold.folds.split import FoldError, Split, random_split, split_fold
-from landfold.scores.settings import Resampling
 from tests.factories import CRS_UTM33
 
-SETTINGS = AuditSettings(
-    baseline="random_forest", pixels=0, trees=8, prediction_points=50, bootstrap=200, seed=0, network=False
-)
+SETTINGS = AuditSettings(baseline="random_forest", pixels=0, trees=8, prediction_points=50, seed=0, network=False)
 
 
 def an_audit(range_m=None, **distances):
@@ -124,7 +121,7 @@ def audited(table, splits, features, **changes):
         band_statistics_baseline(settings),
         locations=PLACES,
         zone_size_m=600.0,
-        resampling=Resampling(bootstrap=settings.bootstrap, seed=settings.seed),
+        seed=settings.seed,
     )
 
 
@@ -201,7 +198,7 @@ def test_equal_input_gives_equal_numbers():
     pandas.testing.assert_frame_equal(first.predictions, second.predictions)
 
 
-@pytest.mark.parametrize("change", [{"baseline": "logistic_regression"}, {"trees": 5}, {"bootstrap": 50}, {"seed": 1}])
+@pytest.mark.parametrize("change", [{"baseline": "logistic_regression"}, {"trees": 5}, {"seed": 1}])
 def test_every_setting_changes_the_result(change):
     table, splits = landscape()
     features = features_of(table, noise=1.0)

@@ -29,9 +29,8 @@ PAGE = ROOT / "docs/your-data.md"
 SCENE_STAGES = (stages.ingest, stages.indices, stages.normalize, stages.patches)
 SMALL: dict[str, dict[str, Any]] = {
     "zones": {"k": 2, "folds": [0, 1], "block_size_m": 240, "assignment": "group", "buffer_m": 0},
-    "audit": {"pixels": 200, "trees": 5, "prediction_points": 20, "bootstrap": 20, "network": False},
+    "audit": {"pixels": 200, "trees": 5, "prediction_points": 20, "network": False},
     "train": {"epochs": 1},
-    "evaluate": {"bootstrap": 20},
     "track": {"enabled": False},
 }
 """What the examples need to be folded, and to be trained in no time."""

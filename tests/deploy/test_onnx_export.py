@@ -6,12 +6,17 @@ import numpy as np
 import onnx
 import pytest
 
+from landfold.classical.selection import CANDIDATES
 from landfold.cli import main
 from landfold.core.digests import file_sha256
 from landfold.deploy import onnx_export
 from landfold.deploy.bundle import Bundle
 from landfold.deploy.onnx_export import OPSET, TOLERANCE, OnnxError, check, runtime, write_onnx
+from landfold.network.classical import ClassicalNetwork
+from landfold.network.model import Classifier
+from landfold.pixels.surroundings import feature_count
 from tests.factories import leftovers
+from tests.network.pixel_problem import make_pixel_card, model_settings, settings_of
 from tests.served import CHANNELS, CLASSES, RESNET, SIZE_PX, UNET, classifiers, make_bundle
 
 
@@ -68,6 +73,17 @@ def test_folds_share_the_features_of_pixels(exported_pixels):
     assert kinds.count("AveragePool") == 2 * 2 * 3, "along rows and columns, of two boxes, of data, means and squares"
     shapes = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in graph.graph.output]
     assert shapes == [["n", len(CLASSES), 64, 64]]
+
+
+@pytest.mark.parametrize("candidate", CANDIDATES, ids=lambda candidate: candidate.name)
+def test_a_classical_model(candidate, tmp_path):
+    random = np.random.default_rng(0)
+    settings = model_settings("classical")
+    network = ClassicalNetwork(feature_count(3, settings.boxes_px), 3)
+    rows = random.random((400, network.weight.shape[1]), dtype=np.float32)
+    network.take(candidate.make(0).fit(rows, (3 * rows[:, :6].mean(axis=1)).astype(np.int64)))
+    model = Classifier(network, make_pixel_card(settings, settings_of("classical")))
+    assert write_onnx([model], tmp_path / "model.onnx", properties={}) <= TOLERANCE
 
 
 def test_windows_through_encoder_and_decoder(tmp_path):

@@ -92,7 +92,6 @@ def make_project(folder: Path, model: dict, train: dict, **changes) -> Path:
     )
     content |= {"model": model, "train": TRAIN | {"epochs": 3} | train, "colours": None}
     content |= {"track": {"enabled": False, "maps_mb": 0, "system_metrics": False}}
-    content |= {"evaluate": {"bootstrap": 50, "seed": 0, "coverage": 0.9}}
     content |= {"card": {"licence": "(c) Nobody", "limits": ["Only *toys*."]}}
     (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     deliver(folder / "data/raw/scenes")

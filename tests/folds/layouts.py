@@ -86,8 +86,8 @@ def patches_at(x, **columns):
     return table.assign(**{"scene": "s", "x": x, "y": 0.0} | columns)
 
 
-def write_and_check(folder, patches, settings, test):
-    folding = fold_patches(patches, settings, test)
+def write_and_check(folder, patches, settings, test, **options):
+    folding = fold_patches(patches, settings, test, **options)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_folds(folder, folding)

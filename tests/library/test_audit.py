@@ -42,7 +42,7 @@ def folds(table):
 
 
 def audited(table, folds, features, **changes):
-    return landfold.audit_folds(table, features, "label", folds=folds, **{"bootstrap": 200} | changes)
+    return landfold.audit_folds(table, features, "label", folds=folds, **changes)
 
 
 def test_a_feature_that_tells_the_place_flatters_random_folds_and_a_colour_does_not(table, folds):
@@ -88,21 +88,20 @@ def test_features_and_labels_come_in_any_form(table, folds):
     frame = pandas.DataFrame(table[["colour", "place"]])
     labels = list(table["label"])
     for features in (frame, frame.to_numpy(), frame.to_numpy().tolist()):
-        other = landfold.audit_folds(table, features, labels, folds=folds, classifier=model, bootstrap=200).to_frame()
+        other = landfold.audit_folds(table, features, labels, folds=folds, classifier=model).to_frame()
         assert other.equals(by_name)
     chosen = make_column_transformer((StandardScaler(), make_column_selector("colour")))
     piped = audited(table, folds, frame, classifier=make_pipeline(chosen, LogisticRegression())).to_frame()
     assert piped.index[0] == ("Pipeline", "spatial")
 
 
-def test_equal_calls_agree_and_the_seed_and_the_number_of_resamples_count(table, folds):
+def test_equal_calls_agree_and_the_seed_counts(table, folds):
     def frame(**changes):
         return audited(table, folds, ["colour"], **{"classifier": RidgeClassifier()} | changes).to_frame()
 
     first = frame()
     assert frame().equals(first)
     assert not frame(seed=1).equals(first)
-    assert not frame(bootstrap=100).equals(first)
     forests = [frame(classifier=None, seed=seed) for seed in (0, 0)]
     assert forests[0].equals(forests[1])
     assert forests[0].index[0] == ("RandomForestClassifier", "spatial")
@@ -120,9 +119,7 @@ def test_w_is_that_of_cast():
     folds = landfold.spatial_folds(table, k=2, zones=[1, 1, 1, 1, 2, 2])
     series = geopandas.GeoSeries.from_xy(*places.T, crs=CRS_UTM33).to_crs("EPSG:4326")
     for locations in (places, series):
-        audit = landfold.audit_folds(
-            table, train, list("ababab"), folds=folds, prediction_locations=locations, bootstrap=10
-        )
+        audit = landfold.audit_folds(table, train, list("ababab"), folds=folds, prediction_locations=locations)
         assert audit.wasserstein_m()["zoned"] == pytest.approx(1.091896, abs=1e-5)
     assert audit.warnings() == [], "points have no width"
 
@@ -169,13 +166,13 @@ def test_zones_narrower_than_the_range_are_warned_of_in_words_of_the_library():
         ),
         (
             {"prediction_locations": [1, 2]},
-            AuditError,
+            FoldError,
             r"prediction_locations: of shape \(2,\), expected \(number",
         ),
     ],
 )
 def test_what_cannot_be_audited_is_refused(table, folds, change, error, message):
-    arguments = {"table": table, "features": ["colour"], "labels": "label", "folds": folds, "bootstrap": 5} | change
+    arguments = {"table": table, "features": ["colour"], "labels": "label", "folds": folds} | change
     if change.get("table"):
         arguments["table"] = table[::-1]
     with pytest.raises(error, match=message):

@@ -272,6 +272,43 @@ def test_equal_calls_give_equal_folds_and_every_argument_counts():
     assert landfold.spatial_folds(more, **base).zone[:-1].equals(first.zone)
 
 
+def test_folds_match_the_distances_of_prediction_locations():
+    table = windows(12, size=100.0)
+    base = {"k": 3, "block_size_m": 200, "assignment": "knndm"}
+    here = table.set_geometry(table.centroid)
+    far = here.set_geometry(here.translate(4000)).to_crs("EPSG:4326")
+    features, labels = np.arange(144.0)[:, None], table["label"]
+    for locations, other in ((here, far), (far, here)):
+        audits = [
+            landfold.audit_folds(
+                table, features, labels, folds=landfold.spatial_folds(table, prediction_locations=places, **base),
+                classifier=KNeighborsClassifier(), prediction_locations=locations,
+            )
+            for places in (locations, other)
+        ]  # fmt: skip
+        matched, unmatched = (audit.summary()["distances"]["held_out_to_train"]["zoned"] for audit in audits)
+        assert matched["wasserstein_m"] < unmatched["wasserstein_m"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"assignment": "knndm"}, "assignment='knndm' and prediction_locations go together"),
+        ({"prediction_locations": [(0, 0)]}, "assignment='knndm' and prediction_locations go together"),
+        ({"assignment": "knndm", "prediction_locations": [1, 2]}, r"prediction_locations: of shape \(2,\), expected"),
+        ({"assignment": "knndm", "prediction_locations": np.empty((0, 2))}, r"prediction_locations: of shape \(0, 2\)"),
+        ({"assignment": "knndm", "prediction_locations": [(0, np.nan)]}, "prediction_locations: 1 have no coordinates"),
+        (
+            {"assignment": "knndm", "prediction_locations": [(0, 0)], "buffer_m": 5000},
+            r"^assignment: knndm finds no 2 folds of 4 zones .* of the rows in each .*; lower buffer_m or k, or make",
+        ),
+    ],
+)
+def test_folds_that_cannot_match_are_refused(change, message):
+    with pytest.raises(FoldError, match=message):
+        landfold.spatial_folds(windows(), **{"k": 2, "block_size_m": 400} | change)
+
+
 def test_folds_that_are_poor_are_warned_of_by_name():
     table = windows(label=["rare" if i == 3 else "common" for i in range(64)])
     with pytest.warns(

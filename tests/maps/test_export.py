@@ -43,9 +43,9 @@ class Known:
     Scenes of `coded` hold the number of their cell in both channels.
     """
 
-    def __init__(self, table: np.ndarray, names: list[str], fold: int = 0) -> None:
+    def __init__(self, table: np.ndarray, names: list[str], fold: int = 0, k: int = 2) -> None:
         self.card = make_card(
-            channels=["row", "column"], bands=["row", "column"], classes=names, size_px=1, core_px=1, fold=fold
+            channels=["row", "column"], bands=["row", "column"], classes=names, size_px=1, core_px=1, fold=fold, k=k
         )
         self.table = table.astype(np.float32)
 
@@ -64,11 +64,11 @@ def coded(path, height, width, *, valid=None, resolution_m=80.0, crs=factories.C
 
 def write_known_map(
     folder, tables, names=CLASSES, *, valid=None, resolution_m=80.0, crs=factories.CRS_UTM33, scene="s", at=(3, 5),
-    folds=None, colours=None, settings=None, area=None, acquired=None, calibrations=None, **options,
+    folds=None, k=None, colours=None, settings=None, area=None, acquired=None, calibrations=None, **options,
 ):  # fmt: skip
     """Write a map of cells of one pixel with these probabilities, one table (row, column, class) for each model."""
     path = coded(folder / "scene.tif", *tables[0].shape[:2], valid=valid, resolution_m=resolution_m, crs=crs, at=at)
-    models = [Known(table, names, fold) for fold, table in enumerate(tables)]
+    models = [Known(table, names, fold, k or len(tables)) for fold, table in enumerate(tables)]
     colours = colours or [(50 + i % 200, i // 200, 9) for i in range(len(names))]
     settings = settings or export_settings(stride_px=1)
     with Raster.open(path) as raster:
@@ -160,6 +160,16 @@ def test_every_number_is_that_of_the_probabilities(written):
         with Raster.open(folder / f"s_{kind}probabilities.tif") as raster:
             assert {(r.scale, r.offset) for r in raster.radiometry} == {(0.01, 0)}
             assert raster.dataset.nodata == 255
+
+
+def test_a_zone_in_no_fold_of_the_first_repeat_is_mapped_by_the_models_of_that_repeat(tmp_path):
+    tables = random_tables(models=4)
+    write_known_map(tmp_path, tables, folds=np.full(VALID.shape, -1), k=2)
+    (classes,), _ = read(tmp_path / "s_class.tif")
+    (ensemble,), _ = read(tmp_path / "s_ensemble_class.tif")
+    assert np.array_equal(classes, tables[:2].mean(axis=0).argmax(axis=2) + 1)
+    assert np.array_equal(ensemble, tables.mean(axis=0).argmax(axis=2) + 1)
+    assert not np.array_equal(classes, ensemble)
 
 
 def test_without_held_out_the_mean_has_the_plain_names(written, tmp_path):

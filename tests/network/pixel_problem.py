@@ -35,12 +35,14 @@ NONE = dict.fromkeys(ModelSettings.model_fields)
 MODELS: dict[str, dict[str, Any]] = {
     "surroundings": NONE
     | {"kind": "surroundings", "dropout": 0.1, "boxes_px": [3, 5], "bins": 4, "hidden": [16], "noise": 0.1},
+    "classical": NONE | {"kind": "classical", "boxes_px": [3, 5]},
     "segmentation": NONE
     | {"kind": "segmentation", "dropout": 0.1, "backbone": "resnet18", "decoder": "unet", "depth": 2, "window_px": 16}
     | {"weights": "none", "partial_weights": False, "stem": "averaged"},
 }
 TRAIN: dict[str, dict[str, Any]] = {
     "surroundings": {"epochs": 3, "epoch_size": 2048, "batch_size": 128, "max_pixels": 6000},
+    "classical": {"max_pixels": 600},
     "segmentation": {"epochs": 3, "epoch_size": 64, "batch_size": 8, "max_pixels": 6000},
 }
 Change = Callable[[np.ndarray, np.ndarray, HeldOutGround], None]
@@ -121,7 +123,7 @@ def make_pixel_card(model: ModelSettings, train: TrainSettings) -> ModelCard:
 
 
 def make_examples(pixels: FoldPixels, card: ModelCard, settings: TrainSettings, **options: Any) -> FoldExamples:
-    if card.model.kind == "surroundings":
+    if card.model.by_features:
         return SurroundingsExamples(pixels, card, settings)
     return WindowExamples(pixels, card, settings, **options)
 

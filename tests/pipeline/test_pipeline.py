@@ -54,7 +54,6 @@ def begin(folder: Path) -> Project:
     )
     params["train"] |= {"epochs": 6, "batch_size": 16}
     params["colours"] = {"field": "#f2d16b", "water": "#2f7fd1"}
-    params["evaluate"]["bootstrap"] = 100
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     bands = {
         "B02": band(800, 700, 10),

@@ -122,7 +122,6 @@ def test_an_edit_of_code_reruns_the_stages_of_its_room(checkout, name, expected)
         ("export.stride_px", 4, {"package", "export", "report"}),
         ("project.name", "renamed", {"package", "report"}),
         ("zones.buffer_m", 200, {"zones", "audit", "package", "export", "report"} | TRAININGS),
-        ("evaluate.bootstrap", 10, {"evaluate", "report"}),
         ("colours.water", "#0000ff", {"package", "export", "report"}),
         ("indices.names", ["NDVI"], {"indices", "package", "report"} | TRAININGS),
     ],

@@ -111,7 +111,8 @@ def test_two_queued_experiments_at_once_are_shown_compared_and_applied(project: 
     assert added(project, before) == []
     project.run_queue(workers=2)
     found = sorted(added(project, before), key=lambda result: result.name)
-    assert found == [Recorded("fourth", ONE_LIVE), Recorded("third", ONE_LIVE)]
+    logs = "\n".join(project(f"dvc queue logs {name}") for name in ("third", "fourth"))
+    assert found == [Recorded("fourth", ONE_LIVE), Recorded("third", ONE_LIVE)], logs
     assert {"third", "fourth"} <= set(project("dvc exp list --name-only").split())
     shown = project("dvc exp show --csv")
     assert {"third", "fourth", "main"} <= set(shown.replace("\n", ",").split(","))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import geopandas
 import numpy as np
 import pandas
@@ -117,6 +119,14 @@ def test_more_zones_are_held_out_for_an_inner_split_and_nothing_where_nothing_is
     assert np.array_equal(ground.nothing.zones_of(GRID), ground.zones_of(GRID))
 
 
+def test_a_zone_in_no_fold_is_not_seen_by_any():
+    ground = replace(held_out(zones=["E1N-2"], buffer_m=15), folded=frozenset(["E1N-2", "E0N-1", "E1N-1"]))
+    unfolded = ~(square(0, 0, 10, 20) | square(10, 10, 20, 20))
+    assert np.array_equal(ground.blocked(GRID), held_out(zones=["E1N-2"], buffer_m=15).blocked(GRID) | unfolded)
+    assert np.array_equal(ground.scored(GRID), square(10, 10, 20, 20))
+    assert not ground.nothing.blocked(GRID).any()
+
+
 def test_a_scene_in_another_crs_has_the_same_ground():
     other = CRS.from_epsg(32634)
     corner = geopandas.GeoSeries([shapely.Point(ORIGIN_X, ORIGIN_Y)], crs=CRS_UTM33).to_crs(other)[0]
@@ -179,6 +189,7 @@ def test_the_ground_of_a_fold_is_what_the_zones_stage_has_made(tmp_path, as_byte
         names = folds.table["zone_1" if fold > 1 else "zone"]
         assert ground.zones == set(names[split.validation])
         assert ground.buffer_m == 6
+        assert ground.folded == set(names[split.roles != "test"])
         assert set(ground.footprints) == set(patches.geometry[split.validation])
         assert set(ground.test) == {*patches.geometry[split.roles == "test"], region}
         assert list(ground.rule.at(patches["x"].to_numpy(), patches["y"].to_numpy())) == list(names)

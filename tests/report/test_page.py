@@ -41,6 +41,7 @@ def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4
         "gap": {name: scored(0.08, 0.04, 0.12) for name in report.SCORES},
         "patches": 40,
         "zones": zones,
+        "effective_zones": zones - 0.5,
     }
     zone_rows = [
         {"zone": f"E{i}N7", "fold": i % folds, "patches": 1 + i, "accuracy": 1 - i / zones, "distance_m": 300.0 + i}
@@ -56,6 +57,7 @@ def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4
         "classes": list(classes),
         "patches": 40,
         "zones": zones,
+        "effective_zones": zones - 0.5,
         "repeats": repeats,
         "headline": headline(0.7134),
         "baseline": {"name": "band statistics alone"} | headline(0.6534),
@@ -154,6 +156,7 @@ def of_pixels(files, *, random=True):
     scores["pixels"] = {
         "count": 9876,
         "zones": scores["zones"],
+        "effective_zones": scores["effective_zones"],
         "headline": headline(0.61),
         "confusion": [[800 + i if i == j else 50 for j, _ in enumerate(scores["confusion"])]
                       for i, _ in enumerate(scores["confusion"])],
@@ -383,6 +386,7 @@ def test_pixels_come_before_patches(rendered):
         "A random split of pixels gives the network an accuracy of 0.87, spatial CV 0.61: an optimistic bias of 0.26",
         "Pixels, spatial CV 0.61 0.56 to 0.66 Pixels, random patches 0.83 0.78 to 0.88 Pixels, random pixels 0.87",
         "(+0.02 to +0.10) in accuracy of patches.",
+        "by a jackknife over the zones (4, which count as 3.5 of equal size)",
         "Scores of the classes by pixel",
         "interior7\u202f5310.71 0.66 to 0.76",
         "boundary2\u202f3450.44 0.39 to 0.49",
@@ -465,7 +469,7 @@ def with_test_region(files):
 
 
 def undefined(files):
-    """A class that never occurs, and no resample that defines its scores."""
+    """A class that never occurs, so that its scores have no interval."""
     none = {"pooled": None, "low": None, "high": None}
     files["metrics/scores.json"]["per_class"][0] |= {"support": 0, "precision": none, "recall": none, "f1": none}
     files["metrics/scores.json"]["confusion"][0] = [0] * len(files["metrics/scores.json"]["classes"])
@@ -480,7 +484,9 @@ def no_range(files):
     ("size", "change", "there", "absent"),
     [
         ({}, without_network, "was not trained under random folds", "Random less spatial CV"),
-        ({}, with_test_region, "The test region has 7 patches", None),
+        ({}, with_test_region, "The test region has 7 patches", "No test region was kept"),
+        ({"zones": 5}, None, "No test region was kept (zones.test_region): all 5 zones are in the folds", None),
+        ({"zones": 60}, None, "all 60 zones are in the folds. Where settings", "too few to spare"),
         ({}, undefined, "no interval", "None"),
         ({}, no_range, "No spatial correlation of the errors was found", "correlated over"),
         ({"classes": [f"class {i}" for i in range(60)]}, None, "class 59", "the number below each count"),

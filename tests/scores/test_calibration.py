@@ -11,7 +11,6 @@ from sklearn import metrics as sklearn_metrics
 from landfold.pixels.calibration import CLIP, TEMPERATURES, prediction_sets, scale
 from landfold.scores import calibration
 from landfold.scores.calibration import HeldOutProbabilities, calibrate, calibration_scores, cross_fit, fit
-from landfold.scores.settings import EvaluateSettings
 
 EXAMPLES = hypothesis_settings(max_examples=60, deadline=None)
 
@@ -223,8 +222,8 @@ def test_the_order_of_patches_does_not_matter():
 
 
 def test_the_scores_of_calibration_are_those_of_what_the_other_folds_give():
-    held_out, settings = overconfident(), EvaluateSettings(bootstrap=50, seed=0, coverage=0.9)
-    found = calibration_scores(held_out, settings)
+    held_out = overconfident()
+    found = calibration_scores(held_out, 0.9)
     fitted = cross_fit(held_out, 0.9)
     assert found["fitted"] == fitted.model_dump()
     scaled = fitted.scale(held_out.probabilities, held_out.folds)

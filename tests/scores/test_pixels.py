@@ -9,11 +9,9 @@ from landfold.scores.calibration import HeldOutProbabilities
 from landfold.scores.pixel_scores import pixel_scores, pixel_summary
 from landfold.scores.pixels import HeldOutPixels, read_pixels
 from landfold.scores.predictions import EvaluationError
-from landfold.scores.settings import EvaluateSettings
 from landfold.scores.tables import plot_tables
 
 CLASSES = ["water", "farm"]
-SETTINGS = EvaluateSettings(bootstrap=200, seed=0, coverage=0.9)
 COLUMNS = ["zone", "boundary", "label", "predicted", "pixels", "split"]
 BY_ZONE = pandas.DataFrame({"zone": ["a", "b", "c"], "distance_m": [100.0, 200.0, 300.0]})
 
@@ -89,7 +87,7 @@ def read(folder):
 
 
 def scored(folder):
-    return pixel_scores(read(folder), BY_ZONE, SETTINGS)
+    return pixel_scores(read(folder), BY_ZONE)
 
 
 def test_pixels_are_counted_by_zone(folder):
@@ -119,7 +117,7 @@ def test_scores_are_those_of_the_counts(folder):
     water, farm = found["per_class"]
     assert (water["class"], water["support"], farm["support"]) == ("water", 80, 120)
     assert water["precision"]["pooled"] == round(60 / 70, 4)
-    assert water["recall"] == {"pooled": 0.75, "low": 0.75, "high": 0.75}, "it is in one zone alone"
+    assert water["recall"] == {"pooled": 0.75, "low": 0.0057, "high": 1.0}, "it is in one zone alone"
     assert found["per_fold"] == [
         {"fold": 0, "repeat": 0, "pixels": 100, "accuracy": 0.7, "balanced_accuracy": 0.625, "macro_f1": 0.6}
         | {"macro_f1": round((120 / 150 + 20 / 50) / 2, 4)},
@@ -137,7 +135,8 @@ def test_scores_are_those_of_the_counts(folder):
 def test_pixels_at_boundaries_and_others_are_scored_apart(folder):
     found = scored(folder)
     assert found["interior"]["pixels"] == 150
-    assert found["interior"]["accuracy"] == {"pooled": 1.0, "low": 1.0, "high": 1.0}
+    zones = 150**2 / (60**2 + 10**2 + 80**2)
+    assert found["interior"]["accuracy"] == {"pooled": 1.0, "low": round(0.025 ** (1 / zones), 4), "high": 1.0}
     assert found["boundary"]["pixels"] == 50
     assert found["boundary"]["accuracy"]["pooled"] == 0.4
 
@@ -211,11 +210,12 @@ def test_random_patches_are_weighted_to_the_pixels_of_the_zones(folder):
 
 
 def test_random_splits_are_paired_over_the_zones(folder):
-    """The same counts in both have no difference, in no resample."""
+    """The same counts in both have no difference, whichever zone is left out: an interval of the number of zones."""
+    half = 1 - 0.025 ** ((80**2 + 20**2 + 100**2) / 200**2)
     for fold, table in SPATIAL.items():
         write(folder, table.assign(split="random pixels", boundary=False), fold, "random")
     for row in scored(folder)["comparisons"]:
-        assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
+        assert (row["difference"], row["low"], row["high"]) == (0, pytest.approx(-half, abs=1e-4), -row["low"])
 
 
 def test_without_random_folds_there_is_one_split(folder):
@@ -238,10 +238,10 @@ def test_repeats_are_pooled_one_by_one_and_averaged():
     folds = np.repeat(np.arange(4), 2)
     held_out = HeldOutProbabilities(probabilities, np.array([0, 1] * 4), folds, folds // 2, np.array(list("abccxxyy")))
     pixels = HeldOutPixels(CLASSES, table, held_out)
-    found = pixel_scores(pixels, BY_ZONE, SETTINGS)
+    found = pixel_scores(pixels, BY_ZONE)
     assert (found["count"], found["zones"], len(found["per_fold"]), len(found["per_zone"])) == (200, 3, 4, 3)
     assert found["headline"]["accuracy"]["pooled"] == round((0.85 + 0.5) / 2, 4)
-    first = pixel_scores(HeldOutPixels(CLASSES, pixels.table[pixels.table["repeat"] == 0], held_out), BY_ZONE, SETTINGS)
+    first = pixel_scores(HeldOutPixels(CLASSES, pixels.table[pixels.table["repeat"] == 0], held_out), BY_ZONE)
     assert found["headline"]["accuracy"]["low"] == pytest.approx(first["headline"]["accuracy"]["low"] / 2, abs=1e-4)
     assert found["per_class"][0]["recall"] == first["per_class"][0]["recall"], "no water in the second repeat"
     assert found["per_class"][1]["recall"]["pooled"] == pytest.approx((110 / 120 + 0.5) / 2, abs=1e-4)

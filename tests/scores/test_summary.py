@@ -8,13 +8,11 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import cohen_kappa_score, f1_score, log_loss
 
-from landfold.scores.intervals import zone_bootstrap
+from landfold.scores.intervals import effective_zones, headline_scores
 from landfold.scores.predictions import OutOfFoldPredictions
-from landfold.scores.settings import EvaluateSettings
 from landfold.scores.summary import score_summary, score_tables
 
 CLASSES = ["water", "farm", "bog", "lava"]  # lava never occurs
-SETTINGS = EvaluateSettings(bootstrap=200, seed=0, coverage=0.9)
 
 
 def pool(*, zones=12, repeats=1, random=True, count=240):
@@ -43,13 +41,14 @@ def pool(*, zones=12, repeats=1, random=True, count=240):
 
 
 def test_all_that_the_docstring_names_is_there_and_is_json():
-    found = score_tables(pool(), SETTINGS)
+    found = score_tables(pool())
     assert set(found) == {
         *(
             "classes",
             "baseline",
             "patches",
             "zones",
+            "effective_zones",
             "repeats",
             "headline",
             "pooled",
@@ -63,7 +62,7 @@ def test_all_that_the_docstring_names_is_there_and_is_json():
 
 
 def test_the_summary_and_the_tables_say_the_same():
-    summary, found = summarized(pool()), score_tables(pool(), SETTINGS)
+    summary, found = summarized(pool()), score_tables(pool())
     zoned = summary["zoned"]
     for name, score in found["headline"].items():
         assert {key: zoned[name][key] for key in score} == score
@@ -77,7 +76,7 @@ def test_the_summary_and_the_tables_say_the_same():
 
 def test_numbers_are_those_of_scikit_learn():
     pooled = pool()
-    found, table = score_tables(pooled, SETTINGS), pooled.table
+    found, table = score_tables(pooled), pooled.table
     assert found["kappa"]["value"] == pytest.approx(cohen_kappa_score(table["label"], table["predicted"]), abs=1e-4)
     assert "Pontius and Millones 2011" in found["kappa"]["caveat"]
     f1 = f1_score(table["label"], table["predicted"], labels=CLASSES, average=None, zero_division=0)
@@ -93,16 +92,19 @@ def test_numbers_are_those_of_scikit_learn():
 
 
 def test_a_class_that_never_occurs_has_no_interval():
-    lava = score_tables(pool(), SETTINGS)["per_class"][3]
+    pooled = pool()
+    lava = score_tables(pooled)["per_class"][3]
     assert (lava["class"], lava["support"]) == ("lava", 0)
     assert lava["recall"] == lava["f1"] == {"pooled": 0, "low": None, "high": None}
-    assert lava["precision"] == {"pooled": 0, "low": 0, "high": 0}, "it is called at times, and always wrongly"
+    calls = pooled.table[pooled.table["predicted"] == "lava"].groupby("zone").size().to_numpy()
+    high = 1 - 0.025 ** (1 / effective_zones(calls))
+    assert lava["precision"] == {"pooled": 0, "low": 0, "high": round(high, 4)}, "it is predicted, and always wrongly"
 
 
 def test_a_tiny_zone_is_not_the_worst():
     pooled = pool()
     pooled.table.loc[0, ["zone", "label", "predicted"]] = ["E99N0", "water", "bog"]
-    found = score_tables(pooled, SETTINGS)
+    found = score_tables(pooled)
     assert next(row for row in found["per_zone"] if row["zone"] == "E99N0")["accuracy"] == 0
     large = [row for row in found["per_zone"] if row["patches"] >= 10]
     assert found["zone_summary"]["worst"] == min(large, key=lambda row: row["accuracy"])
@@ -111,29 +113,42 @@ def test_a_tiny_zone_is_not_the_worst():
 
 
 def test_where_all_zones_are_tiny_one_of_them_is_the_worst():
-    worst = score_tables(pool(zones=60, count=120), SETTINGS)["zone_summary"]["worst"]
+    worst = score_tables(pool(zones=60, count=120))["zone_summary"]["worst"]
     assert worst["accuracy"] == 0
 
 
-@pytest.mark.parametrize(("zones", "expected"), [(9, 1), (10, 0)])
-def test_fewer_than_ten_zones_are_warned_of(zones, expected):
-    assert len(score_tables(pool(zones=zones), SETTINGS)["warnings"]) == expected
+@pytest.mark.parametrize(("zones", "warned"), [(9, True), (12, False)])
+def test_a_small_effective_number_of_zones_is_told_and_warned_of(zones, warned):
+    pooled = pool(zones=zones)
+    found = score_tables(pooled)
+    sizes = pooled.table.groupby("zone").size()
+    effective = round(sizes.sum() ** 2 / (sizes**2).sum(), 1)
+    assert effective < zones
+    assert found["effective_zones"] == summarized(pooled)["effective_zones"] == effective
+    expected = [f"{zones} zones count as {effective} of equal size: intervals over fewer than 10 zones"]
+    assert [warning[: len(expected[0])] for warning in found["warnings"]] == (expected if warned else [])
+
+
+def test_zones_that_are_many_but_unequal_are_warned_of():
+    pooled = pool()
+    pooled.table.loc[pooled.table.index[12:], "zone"] = "E00N0"
+    (warning,) = score_tables(pooled)["warnings"]
+    assert " zones count as 1.1 of equal size" in warning
 
 
 def test_few_zones_of_the_test_region_are_warned_of():
     pooled = pool()
     with_test = OutOfFoldPredictions(CLASSES, pooled.table, pooled.history, pooled.table[pooled.table["zone"] < "E03"])
-    (warning,) = score_tables(with_test, SETTINGS)["warnings"]
-    assert warning.startswith("3 zones in the test region: intervals over fewer than 10 zones")
+    (warning,) = score_tables(with_test)["warnings"]
+    assert warning.startswith("3 zones in the test region count as ")
 
 
 def test_repeats_are_averaged_and_counted_once():
     pooled = pool(repeats=3)
-    found = score_tables(pooled, SETTINGS)
+    found = score_tables(pooled)
     singles = [
         score_tables(
-            OutOfFoldPredictions(CLASSES, part.assign(repeat=0, fold=part["fold"] % 3), pooled.history, pooled.test),
-            SETTINGS,
+            OutOfFoldPredictions(CLASSES, part.assign(repeat=0, fold=part["fold"] % 3), pooled.history, pooled.test)
         )
         for _, part in pooled.table.groupby("repeat")
     ]
@@ -149,15 +164,13 @@ def test_repeats_are_averaged_and_counted_once():
     assert found["calibration"]["after"]["ece"] == pytest.approx(after, abs=1e-4)
 
 
-def test_headline_intervals_are_those_of_the_zone_bootstrap():
+def test_headline_intervals_are_over_zones():
     pooled = pool()
-    intervals = zone_bootstrap(pooled.zone_confusions(), SETTINGS)
-    for name, score in score_tables(pooled, SETTINGS)["headline"].items():
-        assert (score["low"], score["high"]) == pytest.approx(intervals[name], abs=1e-4)
+    assert score_tables(pooled)["headline"] == headline_scores(pooled.zone_confusions())
 
 
 def summarized(predictions):
-    return score_summary(predictions, score_tables(predictions, SETTINGS), SETTINGS)
+    return score_summary(predictions, score_tables(predictions))
 
 
 def test_summary_does_not_depend_on_the_order_of_patches():

@@ -18,7 +18,10 @@ from stages import evaluate, run
 from tests.factories import tree, whole
 
 CLASSES = ["water", "farm"]
-PARAMS = {"zones": {"k": 2, "folds": [0, 1]}, "evaluate": {"bootstrap": 200, "seed": 0, "coverage": 0.9}}
+T_3 = 3.1824
+"""Quantile 0.975 of t with 3 degrees of freedom."""
+
+PARAMS = {"zones": {"k": 2, "folds": [0, 1]}}
 
 
 def certain(table, *, confidence=0.75):
@@ -102,9 +105,10 @@ def test_writes_scores_plots_and_predictions(project):
     assert summary["zoned"]["f1"] == {"water": round(32 / 33, 4), "farm": round(30 / 31, 4)}
     over = summary["over_baseline"]["accuracy"]
     assert over["pooled"] == round(3 / 32, 4)
-    assert over["low"] == 0, "a resample may leave out the only zone where the two differ"
+    # They differ in one zone of four: the standard error is as large as the difference, t has 3 degrees of freedom.
+    assert (over["low"], over["high"]) == (round(3 / 32 * (1 - T_3), 4), round(3 / 32 * (1 + T_3), 4))
     assert line.startswith("Spatial CV: accuracy 0.969 (")
-    assert "The network is not clearly better than band statistics alone: +0.094 (+0.000 to " in line
+    assert "The network is not clearly better than band statistics alone: +0.094 (-0.205 to +0.392) in accuracy" in line
     plots = project / "metrics/plots"
     assert (plots / "confusion.csv").read_text() == (
         "actual,predicted,count,share\nwater,water,16,1.0\nwater,farm,0,0.0\nfarm,water,1,0.0625\nfarm,farm,15,0.9375\n"
@@ -167,7 +171,7 @@ def test_the_tables_lie_in_a_file_of_their_own(project):
 def test_few_zones_are_warned_of_in_print_and_in_the_tables(project, capsys):
     evaluate.main(read_params())
     (warning,) = json.loads((project / "metrics/scores.json").read_text())["warnings"]
-    assert warning.startswith("4 zones: intervals over fewer than 10 zones are too narrow")
+    assert warning.startswith("4 zones count as 4.0 of equal size: intervals over fewer than 10 zones are uncertain")
     assert capsys.readouterr().out == f"evaluate: warning: {warning}\n"
 
 
@@ -318,22 +322,22 @@ def test_the_network_s_own_gap_is_paired_over_the_patches(project):
     off = evaluate.main(read_params())
     assert "Random" not in off
     assert set(json.loads((project / "metrics/summary.json").read_text())) == {
-        *("zoned", "over_baseline", "patches", "zones")
+        *("zoned", "over_baseline", "patches", "zones", "effective_zones")
     }
     give_random_models(project)
     line = evaluate.main(read_params())
     summary = json.loads((project / "metrics/summary.json").read_text())
-    assert summary["random"]["accuracy"] == {"pooled": 1.0, "low": 1.0, "high": 1.0}
+    assert summary["random"]["accuracy"] == {"pooled": 1.0, "low": round(0.025**0.25, 4), "high": 1.0}
     gap = summary["gap"]["accuracy"]
     assert gap["pooled"] == round(1 / 32, 4)
-    # one error in one of four zones of eight patches: a resample draws that zone 0 to 4 times
-    assert (gap["low"], gap["high"]) == (0.0, round(3 / 32, 4))
-    chance = "a difference that may be chance, +0.031 (+0.000 to +0.094)"
+    assert (gap["low"], gap["high"]) == (round((1 - T_3) / 32, 4), round((1 + T_3) / 32, 4))
+    chance = "a difference that may be chance, +0.031 (-0.068 to +0.131)"
     assert f"Random CV gives the network an accuracy of 1.000, spatial CV 0.969: {chance}. " in line
     give_random_models(project, wrong=["scene/0/1"])
     evaluate.main(read_params())
     gap = json.loads((project / "metrics/summary.json").read_text())["gap"]["accuracy"]
-    assert gap == {"pooled": 0.0, "low": 0.0, "high": 0.0}, "the same patches are wrong"
+    half = round(1 - 0.025**0.25, 4)
+    assert gap == {"pooled": 0.0, "low": -half, "high": half}, "the same patches are wrong"
 
 
 def test_refuses_random_models_of_another_split(project):
@@ -401,6 +405,6 @@ def test_a_test_region_is_scored_by_the_mean_of_all_folds_and_by_nothing_else(pr
     summary = json.loads((project / "metrics/summary.json").read_text())
     found = summary.pop("test")
     assert summary == before
-    assert found["accuracy"] == {"pooled": 0.75, "low": 0.5, "high": 1.0}
+    assert found["accuracy"] == {"pooled": 0.75, "low": 0.0, "high": 1.0}, "two zones say little"
     assert (found["patches"], found["zones"]) == (4, 2)
     assert line.endswith(". 0.750 in the test region")

@@ -10,9 +10,8 @@ from tests import factories, in_process
 from tests.factories import ROOT, box, make_grid, read_json
 
 SMALL = {
-    "audit": {"pixels": 200, "trees": 5, "prediction_points": 20, "bootstrap": 20, "network": False},
+    "audit": {"pixels": 200, "trees": 5, "prediction_points": 20, "network": False},
     "train": {"epochs": 1, "epoch_size": 512, "max_pixels": 2000, "batch_size": 64},
-    "evaluate": {"bootstrap": 20},
     "patches": {"size_px": 8, "core_px": 8, "stride_px": 8},
     "track": {"enabled": False},
     "colours": {},

@@ -3,6 +3,7 @@ import sys
 from contextlib import contextmanager
 from typing import Any
 
+import geopandas
 import numpy as np
 import pandas
 import pytest
@@ -61,10 +62,10 @@ def project(folder, *, k: int = 2, **changes: Any) -> dict[str, Any]:
     return content
 
 
-def patches(rows: np.ndarray, columns: np.ndarray) -> pandas.DataFrame:
+def patches(rows: np.ndarray, columns: np.ndarray) -> geopandas.GeoDataFrame:
     row, column = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
     x, y = factories.ORIGIN_X + 10 * (column + 8), factories.ORIGIN_Y - 10 * (row + 8)
-    return pandas.DataFrame(
+    return geopandas.GeoDataFrame(
         {
             "patch": [f"{SCENE}/{r}/{c}" for r, c in zip(row, column, strict=True)],
             "scene": SCENE,
@@ -73,8 +74,9 @@ def patches(rows: np.ndarray, columns: np.ndarray) -> pandas.DataFrame:
             "size_px": 16,
             "label": np.where(column + 8 < 60, "field", "water"),
             "zone": Blocks(480, (0, 0)).at(x, y),
-            "geometry": shapely.to_wkb(shapely.box(x - 80, y - 80, x + 80, y + 80)),
-        }
+        },
+        geometry=shapely.box(x - 80, y - 80, x + 80, y + 80),
+        crs=factories.CRS_UTM33,
     )
 
 

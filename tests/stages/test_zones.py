@@ -88,6 +88,7 @@ FREE = {"zones__block_size_m": None, "zones__origin_m": None}
             "warning: zones.kind: kmeans: new patches move every",
         ),
         ({"zones__repeats": 2, "zones__folds": [0, 1, 2, 3]}, "zones in 2 folds, 2 times; "),
+        ({"zones__assignment": "knndm"}, "zones in 2 folds; "),
         ({"zones__assignment": "balanced", "zones__tries": 50}, "zones in 2 folds; "),
         (
             {"zones__test_region": [ORIGIN_X, ORIGIN_Y - 330, ORIGIN_X + 330, ORIGIN_Y]},

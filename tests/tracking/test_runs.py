@@ -32,5 +32,13 @@ def test_rule(tmp_path, status, changes, stale):
     assert is_stale(run, tmp_path) is stale
 
 
+def test_a_clock_that_was_set_ends_no_process(tmp_path):
+    life = json.loads(heartbeat(tmp_path))
+    pid, start = life["process"].split()
+    for shift, stale in ((30, False), (-30, False), (600, True)):
+        process = {"process": f"{pid} {float(start) + shift}"}
+        assert is_stale(Run("id", "RUNNING", 0, {"landfold.heartbeat": json.dumps(life | process)}), tmp_path) is stale
+
+
 def test_of_a_run_whose_tag_was_spoiled(tmp_path):
     assert is_stale(Run("id", "RUNNING", 0, {"landfold.heartbeat": "{"}), tmp_path)

@@ -1,10 +1,12 @@
 """The store that results go to."""
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from landfold import tracking
 from landfold.core.files import main_checkout
 from landfold.tracking.completion import complete
+from landfold.tracking.store import Store
 from tests.tracking.results import client, make_root, rich
 
 
@@ -70,3 +72,22 @@ def test_the_store_of_artifacts_fails_in_one_line_without_secrets(recorded, tmp_
         ):
             complete(result)
     assert complete(result).changed
+
+
+def test_a_database_that_stays_locked_for_a_while_is_waited_for(recorded, monkeypatch):
+    mlflow = client(recorded)
+    store = Store(mlflow, "1")
+    refusals = iter(2 * [MlflowException("(sqlite3.OperationalError) database is locked")])
+    written = []
+
+    def log_batch(*values: object) -> None:
+        if refusal := next(refusals, None):
+            raise refusal
+        written.append(values)
+
+    monkeypatch.setattr(mlflow, "log_batch", log_batch)
+    store.write("run", metrics={"loss": 1.0}, time_ms=1)
+    assert len(written) == 1
+    monkeypatch.setattr(mlflow, "log_batch", lambda *_: (_ for _ in ()).throw(MlflowException("no such run")))
+    with pytest.raises(MlflowException, match="no such run"):
+        store.write("run", metrics={"loss": 1.0}, time_ms=1)

@@ -46,9 +46,9 @@ def wasserstein_m(held_out: np.ndarray, prediction: np.ndarray) -> float:
 
 
 def prediction_locations(
-    normalized: Path, patches: geopandas.GeoDataFrame, *, stride_px: int, max_invalid: float, count: int, seed: int
+    scenes: Path, patches: geopandas.GeoDataFrame, *, stride_px: int, max_invalid: float, count: int, seed: int
 ) -> np.ndarray:
-    """Centres of ``count`` windows that are mapped, sampled from all scenes, or of all if there are fewer.
+    """Centres of ``count`` windows that are mapped, sampled from the scenes in a folder, or of all if there are fewer.
 
     The windows are those that would be patches if they were labelled: ``stride_px`` apart, at most
     ``max_invalid`` of them without data.
@@ -58,7 +58,7 @@ def prediction_locations(
     """
     size_px = int(patches["size_px"].iloc[0])
     windows: list[tuple[Grid, np.ndarray]] = []
-    for path in sorted(normalized.glob("*.tif")):
+    for path in sorted(scenes.glob("*.tif")):
         with Raster.open(path) as raster:
             full = full_windows(raster, size_px=size_px, stride_px=stride_px, max_invalid=max_invalid)
             windows.append((raster.grid, np.flatnonzero(full)))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import shapely
 
-from landfold.audit.distances import (
+from landfold.folds.distances import (
     held_out_to_train_m,
     nearest_m,
     nearest_other_m,
