@@ -17,6 +17,7 @@ from landfold.maps.settings import ExportSettings
 from landfold.network.settings import MachineSettings, ModelSettings, TrainSettings
 from landfold.patches.settings import LabelSettings, PatchSettings
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
+from landfold.scores.settings import EvaluateSettings
 from landfold.tracking.settings import TrackSettings
 
 
@@ -84,6 +85,8 @@ class Params(Settings):
     """how it is trained"""
     machine: MachineSettings
     """where it runs"""
+    evaluate: EvaluateSettings
+    """how it is scored"""
     export: ExportSettings
     """the maps"""
     colours: ColourSettings

@@ -1,8 +1,9 @@
 """Score the predictions, each patch by the fold that did not train on its zone.
 
 Reads: data/patches.parquet, data/folds/kK, models/kK/fold_i and models/random/kK/fold_i for every fold of
-data/folds/kK/index.json, data/audit; ``zones.k`` of params.yaml.
-Writes: data/predictions.parquet (every patch in every repeat, with footprints); metrics/summary.json (small),
+data/folds/kK/index.json, data/audit; ``zones.k`` and ``evaluate`` of params.yaml.
+Writes: data/predictions.parquet (every patch in every repeat, with footprints); data/calibration.json (what the maps'
+probabilities are scaled by, `landfold.pixels.calibration.Calibrations`); metrics/summary.json (small),
 metrics/scores.json (all tables); metrics/plots/history.csv, confusion.csv, per_class.csv, reliability.csv, zones.csv
 (of pixels where the network is one of pixels, else of patches) and comparisons.csv.
 Refuses: a fold that is missing, stale, predicts other patches or pixels than its own, or has other classes.
@@ -27,12 +28,14 @@ def main(params: Params) -> str:
     models, random, folds = Path(f"models/k{k}"), Path(f"models/random/k{k}"), Path(f"data/folds/k{k}")
     audit = Path("data/audit")
     pool = read_predictions(models, random, folds, patches=Path("data/patches.parquet"), baseline=audit)
-    scores = score_tables(pool, read_pixels(models, random, folds, pool.classes, audit))
+    pixels = read_pixels(models, random, folds, pool.classes, audit)
+    scores = score_tables(pool, pixels, coverage=params.evaluate.coverage)
     summary = score_summary(pool, scores)
     with writing(PREDICTIONS) as temporary:
         pool.table.to_parquet(temporary, index=False)
     write_json(Path("metrics/summary.json"), summary)
     write_json(Path("metrics/scores.json"), scores)
+    write_json(Path("data/calibration.json"), scores.get("pixels", scores)["calibration"]["fitted"])
     plots = {"history": pool.history} | plot_tables(scores)
     for name, table in plots.items():
         with writing(PLOTS / f"{name}.csv") as temporary:

@@ -1,7 +1,8 @@
 """Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
 
 Reads: data/normalized, data/labels, data/statistics, data/scenes/report.json (dates, cloud), data/patches.parquet,
-data/folds/kK, models/kK; sections ``project``, ``zones``, ``machine``, ``export`` and ``colours`` of params.yaml.
+data/folds/kK, models/kK, data/calibration.json; sections ``project``, ``zones``, ``machine``, ``export`` and
+``colours`` of params.yaml.
 Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
 their styles, SCENE_stac.json where the date is known, and by settings of ``export`` SCENE.gpkg and other polygons,
 SCENE_probabilities.tif, SCENE_applicability.tif with applicability.json, of each raster the ensemble's, and of several
@@ -32,6 +33,7 @@ from landfold.maps.foldmodels import fold_of_cells, load_fold_models, zone_of_le
 from landfold.maps.mosaic import write_mosaic
 from landfold.network.card import ModelCard
 from landfold.network.model import pick_device
+from landfold.pixels.calibration import read_calibrations
 from stages import Params, bar, run
 
 
@@ -48,7 +50,9 @@ def main(params: Params) -> str:
     data = {"patches": Path("data/patches.parquet"), "normalized": Path("data/normalized")}
     area = Applicability.of_folds(folds, len(classifiers), **data) if export.applicability else None
     weights = [file_sha256(fitted / f"fold_{fold}/model.safetensors") for fold in range(len(classifiers))]
-    models = MapModels(classifiers, colours, model_digest(weights), _held_out(zones, folds, crs, card), area)
+    calibrations = read_calibrations(Path("data/calibration.json")) if export.calibrated else None
+    held_out = _held_out(zones, folds, crs, card)
+    models = MapModels(classifiers, colours, model_digest(weights), held_out, area, calibrations)
     reports = {report["scene"]: report for report in read_json(Path("data/scenes/report.json"))["scenes"]}
     cell_m = (export.stride_px or 1) * card.resolution_m
     scenes, maps = sorted(Path("data/normalized").glob("*.tif")), {}

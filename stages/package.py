@@ -1,7 +1,8 @@
 """Put all that maps a scene elsewhere into one folder: the deployable model, with its card for people.
 
 Reads: models/kK, data/folds/kK, data/scenes/report.json, data/statistics, data/normalized, data/patches.parquet,
-metrics/summary.json, scores.json and patches.json; sections ``card`` and `MADE_WITH` of params.yaml.
+data/calibration.json, metrics/summary.json, scores.json and patches.json; sections ``card`` and `MADE_WITH` of
+params.yaml.
 Writes: models/landfold (model.json, fold_I.safetensors, applicability.safetensors with ``export.applicability``,
 README.md).
 Refuses: a fold that is missing or stale.
@@ -18,6 +19,7 @@ from landfold.deploy.modelcard import SCORES, Metrics, write_model_card
 from landfold.maps.applicability import Applicability
 from landfold.maps.foldmodels import read_fold_cards
 from landfold.network.card import ModelCard
+from landfold.pixels.calibration import read_calibrations
 from landfold.scenes.normalize import SceneStatistics
 from stages import Params, run
 
@@ -72,9 +74,17 @@ def _card(params: Params, cards: list[ModelCard]) -> dict[str, Any]:
         "normalize": params.content["normalize"],
         "export": params.export.model_dump(),
         "origin": origin_of(reports, statistics),
+        "calibration": _calibration(params),
         "zoned": _scores(summary["zoned"]),
         "zoned_pixels": _scores(summary["pixels"]) if "pixels" in summary else None,
     }
+
+
+def _calibration(params: Params) -> dict[str, Any] | None:
+    """That of the ensemble."""
+    if not params.export.calibrated:
+        return None
+    return read_calibrations(Path("data/calibration.json")).model_dump() | {"folds": []}
 
 
 def _scores(found: dict[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,7 @@ PARAMS: dict[str, dict[str, Any]] = {
         "flips_and_rotations": False,
         "min_valid": 0.5,
         "sieve_px": 0,
+        "calibrated": False,
         "layers": [],
         "applicability": False,
         "polygons": {"formats": ["gpkg"], "min_area_m2": 0, "simplify_m": 0},

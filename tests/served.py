@@ -95,6 +95,7 @@ def make_bundle(
     }  # fmt: skip
     export = settings.read(REPOSITORY / "params.yaml")["export"]
     export |= {"stride_px": None if card.model.of_pixels else STRIDE_PX}
+    fitted = {"temperature": 1.5, "uniform_share": 0.05, "least_probability": 0.2}
     scores = dict(zip(("pooled", "low", "high"), accuracy, strict=True))
     folder.mkdir(parents=True)
     write_bundle(
@@ -105,6 +106,7 @@ def make_bundle(
             "size_px": card.size_px, "core_px": card.core_px, "patch_px": SIZE_PX, "resolution_m": 10.0, "k": folds,
             "fold_digests": [sha(f"fold {fold}") for fold in range(folds)], "patches_digest": sha("patches"),
             "statistics_digest": sha("statistics"), "data_digest": sha(data), "params_digest": sha("params"),
+            "calibration": {"coverage": 0.9, "folds": [], "ensemble": fitted},
             "train": {}, "ingest": PARAMS["ingest"], "normalize": PARAMS["normalize"], "export": export,
             "origin": {
                 "scenes": 1, "acquired": ["2020-01-01"], "sensors": ["Sentinel-2"], "processing": [],

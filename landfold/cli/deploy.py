@@ -16,6 +16,7 @@ POST /predict {"inputs": {"reflectance": [n, band, y, x]}, "params": {...}} with
 where there is no data; docs/deploy.md has requests to copy. /invocations is another name of it.
   {"low": [...], "high": [...]}   windows, with their scene's statistics: answers [n, class], or of a model of pixels
                                   [n, row, column, class], the pixels at their centres
+  {"sets": true}                  prediction sets in the place of probabilities: 1 for each class that is in the set
   {"mode": "scene"}               whole scenes, with statistics of their own: answers [n, row, column, class]
 GET /metadata has classes, bands, units, window size and accuracy, GET /health whether the server is up, and GET
 /openapi.json the description for programs.
@@ -30,8 +31,9 @@ Whoever loads it needs Landfold installed; the packages are in its requirements.
 
 _ONNX = """\
 Write the mean of the folds' networks as one ONNX graph and check it against torch. Its input are normalized windows:
-indices and the scaling by a scene's statistics come before it. Its output are the probabilities of the classes, for a
-model of pixels those of each pixel at the centre. Names of channels and classes are in its metadata."""
+indices and the scaling by a scene's statistics come before it. Its output are the calibrated probabilities of the
+classes, for a model of pixels those of each pixel at the centre. Names of channels and classes are in its metadata, and
+the least probability of a class in a prediction set."""
 
 _REGISTER = """\
 Register a model folder in the registry of the MLflow store (MLFLOW_TRACKING_URI, else mlflow.db of this folder).
@@ -149,7 +151,11 @@ def _onnx(options: argparse.Namespace) -> int:
     properties |= {"unit": card.unit, "size_px": str(card.size_px), "core_px": str(card.core_px)}
     named = ("data_digest", "params_digest", "patches_digest", "statistics_digest")
     properties |= {name: getattr(card, name) for name in named}
-    difference = write_onnx(bundle.models, options.target, properties=properties)
+    if card.calibration:
+        properties |= {"coverage": f"{card.calibration.coverage:g}"}
+        properties |= {"least_probability": f"{card.calibration.ensemble.least_probability:g}"}
+    calibration = card.calibration and card.calibration.ensemble
+    difference = write_onnx(bundle.models, options.target, properties=properties, calibration=calibration)
     size = options.target.stat().st_size / 2**20
     print(
         f"{options.target}: {size:.1f} MiB, opset {OPSET}, differs from torch by at most {difference:.1g}", flush=True

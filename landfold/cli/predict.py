@@ -53,8 +53,8 @@ def add(commands: Any) -> None:
     option(
         "--layers",
         metavar="NAMES",
-        help="layers beside class and confidence, separated by commas: margin, entropy, probabilities; '-' for none "
-        "(default: the model's export.layers)",
+        help="layers beside class and confidence, separated by commas: margin, entropy, set_size, probabilities; "
+        "'-' for none (default: the model's export.layers)",
     )
     option("--crs", metavar="CRS", help="warp scenes into this metric CRS, such as EPSG:32633")
     option(

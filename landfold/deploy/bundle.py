@@ -92,7 +92,7 @@ class Bundle:
         return self.card.classes
 
     def probabilities(self, windows: np.ndarray, batch: int = 256) -> np.ndarray:
-        """Mean over the folds' networks.
+        """Mean over the folds' networks, scaled as the card says.
 
         Args:
             windows: (n, channel, size_px, size_px) float32 in [0, 1], 0 where there is no data.
@@ -105,8 +105,15 @@ class Bundle:
             ModelError: if the windows have another shape than the card says.
         """
         if self.card.unit == "pixel":
-            return predict_cores(self.models, windows)
-        return np.stack([model.probabilities(windows, batch) for model in self.models]).mean(axis=0)
+            found = predict_cores(self.models, windows)
+        else:
+            found = np.stack([model.probabilities(windows, batch) for model in self.models]).mean(axis=0)
+        return np.moveaxis(self.scaled(np.moveaxis(found, 1, -1)), -1, 1)
+
+    def scaled(self, mean: np.ndarray) -> np.ndarray:
+        """Mean probabilities of the networks, (..., class), scaled as the card says: (..., class) float32."""
+        calibration = self.card.calibration
+        return calibration.scale(np.ascontiguousarray(mean)).astype(np.float32) if calibration else mean
 
     def statistics_of(self, reflectance: Mapping[str, np.ndarray]) -> SceneStatistics:
         """Statistics of a whole scene in memory: bands of (y, x) reflectance, NaN where not valid.

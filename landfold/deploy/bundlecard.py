@@ -20,10 +20,11 @@ from landfold.maps.settings import ExportSettings
 from landfold.network.card import ModelCard, window_px
 from landfold.network.errors import ModelError
 from landfold.network.settings import ModelSettings
+from landfold.pixels.calibration import Calibrations
 from landfold.scenes.normalize import SceneStatistics
 from landfold.scenes.settings import IndexSettings, IngestSettings, NormalizeSettings
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the folder changes so that an older Landfold would misread it."""
 
 CARD = "model.json"
@@ -107,7 +108,7 @@ class Score(Settings):
 class BundleCard(Settings):
     """All that is needed to read a scene as in training, to map it, and to judge the map."""
 
-    format: Literal[3]
+    format: Literal[4]
     """version of the folder's layout"""
     name: Name
     """name of the project"""
@@ -155,6 +156,8 @@ class BundleCard(Settings):
     """how its map is made"""
     origin: Origin
     """the scenes trained on"""
+    calibration: Calibrations | None
+    """what the mean of the networks is scaled by, without that of single folds; null: it is not scaled"""
     zoned: dict[Name, Score]
     """scores of patches in zones that the network never saw"""
     zoned_pixels: dict[Name, Score] | None
@@ -178,6 +181,8 @@ class BundleCard(Settings):
             raise ValueError(f"colours: {len(self.colours)} for {len(self.classes)} classes")
         if len(self.weights) != len(self.fold_digests):
             raise ValueError(f"weights: {len(self.weights)} for {len(self.fold_digests)} folds")
+        if (self.calibration is not None) != self.export.calibrated:
+            raise ValueError("calibration: expected one where export.calibrated is true, else null")
         IndexSettings(names=self.indices)
         ProjectSettings(name=self.name, crs=self.crs)
         return self

@@ -2,7 +2,7 @@
 
 The graph takes normalized windows and gives what `landfold.network.model.Classifier.probabilities` gives: indices and
 the scaling by a scene's statistics come before it and are not in it. The features of pixels by their surroundings,
-which all folds share, softmax and the mean over the folds are.
+which all folds share, softmax, the mean over the folds and its calibration are.
 """
 
 import logging
@@ -19,6 +19,7 @@ from torch import nn
 from landfold.core.errors import LandfoldError
 from landfold.core.files import writing
 from landfold.network.model import Classifier
+from landfold.pixels.calibration import CLIP, Calibration, scale
 from landfold.pixels.surroundings import surroundings
 
 OPSET = 20
@@ -39,17 +40,23 @@ class OnnxError(LandfoldError):
 
 
 class Ensemble(nn.Module):
-    """The mean of the class probabilities of the folds' networks, of windows or of the pixels of their cores."""
+    """The calibrated mean of the class probabilities of the folds' networks, of windows or pixels of their cores."""
 
-    def __init__(self, models: Sequence[Classifier]) -> None:
-        """Take classifiers in the order of the folds."""
+    def __init__(self, models: Sequence[Classifier], calibration: Calibration | None) -> None:
+        """Take classifiers in the order of the folds, and what their mean is scaled by."""
         super().__init__()
+        self.calibration = calibration
         self.networks = nn.ModuleList([model.network for model in models])
         self.card = models[0].card
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         """(n, channel, size, size) float32 in [0, 1] to (n, class), or (n, class, core, core), float32."""
-        return torch.stack([torch.softmax(scores, dim=1) for scores in self._scores(windows)]).mean(dim=0)
+        mean = torch.stack([torch.softmax(scores, dim=1) for scores in self._scores(windows)]).mean(dim=0)
+        if self.calibration is None:
+            return mean
+        share = self.calibration.uniform_share
+        scaled = torch.softmax(mean.clamp(min=CLIP).log() / self.calibration.temperature, dim=1)
+        return (1 - share) * scaled + share / len(self.card.classes)
 
     def _scores(self, windows: torch.Tensor) -> list[torch.Tensor]:
         """Class scores by each network."""
@@ -63,7 +70,13 @@ class Ensemble(nn.Module):
         return scores
 
 
-def write_onnx(models: Sequence[Classifier], target: Path, *, properties: Mapping[str, str]) -> float:
+def write_onnx(
+    models: Sequence[Classifier],
+    target: Path,
+    *,
+    properties: Mapping[str, str],
+    calibration: Calibration | None = None,
+) -> float:
     """Write the ensemble of ``models`` as ONNX: input ``windows``, output ``probabilities``, any number of windows.
 
     Equal weights give equal bytes on one machine. Nothing is written unless onnxruntime agrees with torch.
@@ -72,6 +85,7 @@ def write_onnx(models: Sequence[Classifier], target: Path, *, properties: Mappin
         models: classifiers of the folds, on the CPU.
         target: the file.
         properties: text by name, kept in the graph's metadata.
+        calibration: what the mean of the probabilities is scaled by; None: it is not.
 
     Returns:
         The largest difference to torch.
@@ -82,16 +96,16 @@ def write_onnx(models: Sequence[Classifier], target: Path, *, properties: Mappin
     size = sum(tensor.nbytes for model in models for tensor in model.network.state_dict().values())
     if size > MOST_BYTES:
         raise OnnxError(f"{len(models)} folds of {size / 2**20:.0f} MiB in all: an ONNX file holds at most 2 GiB")
-    graph = _graph(models)
+    graph = _graph(models, calibration)
     _describe(graph, properties)
     content = graph.SerializeToString(deterministic=True)
-    difference = check(content, models)
+    difference = check(content, models, calibration)
     with writing(target) as temporary:
         temporary.write_bytes(content)
     return difference
 
 
-def _graph(models: Sequence[Classifier]) -> onnx.ModelProto:
+def _graph(models: Sequence[Classifier], calibration: Calibration | None) -> onnx.ModelProto:
     card = models[0].card
     example = torch.rand(2, len(card.channels), card.size_px, card.size_px, generator=torch.Generator().manual_seed(0))
     logger = logging.getLogger("torch.onnx")
@@ -101,7 +115,7 @@ def _graph(models: Sequence[Classifier]) -> onnx.ModelProto:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch about itself
             program = torch.onnx.export(
-                Ensemble(models).eval(),
+                Ensemble(models, calibration).eval(),
                 (example,),
                 dynamo=True,
                 dynamic_shapes={"windows": {0: torch.export.Dim.DYNAMIC}},
@@ -132,7 +146,7 @@ def _describe(graph: onnx.ModelProto, properties: Mapping[str, str]) -> None:
     onnx.checker.check_model(graph)
 
 
-def check(content: bytes, models: Sequence[Classifier]) -> float:
+def check(content: bytes, models: Sequence[Classifier], calibration: Calibration | None = None) -> float:
     """The largest difference between onnxruntime and torch on random windows, a third of which has no data.
 
     Raises:
@@ -145,6 +159,9 @@ def check(content: bytes, models: Sequence[Classifier]) -> float:
         windows = random.random((batch, len(card.channels), card.size_px, card.size_px), dtype=np.float32)
         windows[:, :, : card.size_px // 3] = 0
         expected = np.mean([model.probabilities(windows) for model in models], axis=0)
+        if calibration is not None:
+            by_class = np.moveaxis(expected, 1, -1)
+            expected = np.moveaxis(scale(by_class, calibration.temperature, calibration.uniform_share), -1, 1)
         (result,) = session.run(["probabilities"], {"windows": windows})
         if result.shape != expected.shape:
             raise OnnxError(f"onnxruntime gives shape {result.shape}, torch {expected.shape}; nothing is written")

@@ -110,7 +110,8 @@ def _load(model: "Path | Bundle", device: str, request: PredictRequest) -> MapMo
 
     bundle = Bundle.load(model, pick_device(device)) if isinstance(model, Path) else model
     area = bundle.area if request.export.applicability else None
-    return MapModels(bundle.models, bundle.card.rgb, model_digest(bundle.card.weights), area=area)
+    weights, calibrations = model_digest(bundle.card.weights), bundle.card.calibration
+    return MapModels(bundle.models, bundle.card.rgb, weights, area=area, calibrations=calibrations)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def predict(
         model: what `load_classifier` gave, or a model folder.
         folder: where the maps go.
         stride_px: side of a map cell in pixels; None: the model's. A model of pixels has no cells.
-        layers: of margin, entropy and probabilities, what is written beside class and confidence; None: the model's.
+        layers: of margin, entropy, set_size and probabilities, what is written beside class and confidence; None:
+            the model's.
         crs: metric CRS to warp the scenes into; None: they keep theirs.
         area: (x_min, y_min, x_max, y_max) in the CRS of the map: only this ground is read.
         band_order: names of the bands of files that do not tell them, in their order, None for one to leave out.

@@ -22,17 +22,18 @@ from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import METHOD, Applicability, map_dissimilarity
 from landfold.maps.classmap import NO_CLASS
-from landfold.maps.files import MapFiles, write_labels
+from landfold.maps.files import MapFiles, MapWriter, write_labels
 from landfold.maps.inference import WindowClassifier, map_grid, predict_scene
 from landfold.maps.polygons import write_polygons
 from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
 from landfold.network.card import ModelCard
+from landfold.pixels.calibration import Calibrations
 
 MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "classical", "network", "maps")
 """Folders of code that decide a map: the same as in dvc.yaml."""
 
-NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid", "sieve_px"}
+NUMBERS = {"stride_px", "offsets", "flips_and_rotations", "min_valid", "sieve_px", "calibrated"}
 """Settings that decide the numbers in a raster; the others say which files there are."""
 
 
@@ -79,6 +80,7 @@ class MapModels:
             model of the first repeat has learned from that zone, and their mean is used. None: the mean of all models
             is used everywhere.
         area: the area of applicability; None: it is not mapped.
+        calibrations: what probabilities are scaled by, of each model where there is ``held_out``; None: they are not.
 
     Raises:
         ExportError: with ``held_out``, if the classifiers are not one of each fold, in order: a cell could then be
@@ -90,11 +92,16 @@ class MapModels:
     sha256: str
     held_out: Callable[[Grid], np.ndarray] | None = None
     area: Applicability | None = None
+    calibrations: Calibrations | None = None
 
     def __post_init__(self) -> None:
         present, expected = [model.card.fold for model in self.classifiers], list(range(len(self.classifiers)))
         if self.held_out and present != expected:
             raise ExportError(f"models of the folds {present}; expected {expected}; run dvc repro")
+        if self.held_out and self.calibrations and len(self.calibrations.folds) != len(expected):
+            raise ExportError(
+                f"calibration of {len(self.calibrations.folds)} folds; expected {len(expected)}; run dvc repro evaluate"
+            )
 
     @property
     def card(self) -> ModelCard:
@@ -194,9 +201,10 @@ def _write_predictions(
     """
     grid, cells = maps[0].grid, 0
     strips = predict_scene(raster, models.classifiers, settings)
+    sets = ["set_size"] if "set_size" in settings.layers else []
     extra = [["padded"], ["disagreement"]] if models.held_out else [["padded", "disagreement"]]
     with ExitStack() as stack:
-        writers = [stack.enter_context(part.open(*bands)) for part, bands in zip(maps, extra, strict=True)]
+        writers = [stack.enter_context(part.open(*bands, *sets)) for part, bands in zip(maps, extra, strict=True)]
         for strip in strips:
             data = strip.valid >= max(settings.min_valid, np.finfo(float).tiny)
             mean = strip.probabilities.mean(axis=0)
@@ -204,14 +212,31 @@ def _write_predictions(
             if models.held_out:
                 folds = models.held_out(grid.part(strip.window))
                 out_of_fold = _of_fold(strip.probabilities[: models.card.k], folds)
-                writers[0].write(strip.window, data, out_of_fold, strip.padded)
-                writers[1].write(strip.window, data, mean, disagreement)
+                _write_scaled(writers[0], strip.window, data, models, out_of_fold, [strip.padded], folds)
+                _write_scaled(writers[1], strip.window, data, models, mean, [disagreement])
             else:
-                writers[0].write(strip.window, data, mean, strip.padded, disagreement)
+                _write_scaled(writers[0], strip.window, data, models, mean, [strip.padded, disagreement])
             cells += int(data.sum())
             right = (strip.window.col_off + strip.window.width) / grid.width
             progress((strip.window.row_off + strip.window.height * right) / grid.height)
     return cells
+
+
+def _write_scaled(
+    writer: MapWriter,
+    window: Window,
+    data: np.ndarray,
+    models: MapModels,
+    probabilities: np.ndarray,
+    layers: list[np.ndarray],
+    folds: np.ndarray | int = -1,
+) -> None:
+    """Write probabilities of the models of these folds, -1 for the mean of all, scaled if there is a calibration."""
+    if models.calibrations:
+        probabilities = models.calibrations.scale(probabilities, folds)
+        if "set_size" in writer.bands:
+            layers = [*layers, models.calibrations.sets(probabilities, folds).sum(axis=2)]
+    writer.write(window, data, probabilities, *layers)
 
 
 def _of_fold(probabilities: np.ndarray, folds: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Section ``export`` of params.yaml."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from landfold.core.settings import Settings
 
@@ -39,8 +39,11 @@ class ExportSettings(Settings):
     """a cell with a smaller share of valid pixels is nodata"""
     sieve_px: int = Field(ge=0, le=1_000_000)
     """groups of fewer map cells of one class, side by side, take the class of their largest neighbour; 0: none do"""
-    layers: list[Literal["margin", "entropy", "probabilities"]]
-    """layers beside class and confidence: bands margin and entropy, a raster of all classes' probabilities"""
+    calibrated: bool
+    """whether probabilities are scaled by what stage evaluate has fitted on held-out predictions"""
+    layers: list[Literal["margin", "entropy", "set_size", "probabilities"]]
+    """layers beside class and confidence: bands margin, entropy and set_size (number of classes in the prediction set,
+    which needs ``calibrated``), a raster of all classes' probabilities"""
     applicability: bool
     """whether to map the dissimilarity of the ground to the training patches, and where it is too large"""
     polygons: PolygonSettings
@@ -54,3 +57,9 @@ class ExportSettings(Settings):
         if len(set(layers)) < len(layers):
             raise ValueError("expected each layer once")
         return layers
+
+    @model_validator(mode="after")
+    def _sets_are_of_calibrated_probabilities(self) -> Self:
+        if "set_size" in self.layers and not self.calibrated:
+            raise ValueError("layers: set_size needs calibrated: true")
+        return self

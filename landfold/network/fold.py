@@ -29,6 +29,9 @@ class HeldOutPredictions:
     """the same of the patches in the test region; empty where there is none"""
     pixels: pandas.DataFrame | None = None
     """counts of labelled pixels, see `landfold.pixels.counts.PixelCounts`; None for a network of patches"""
+    sample: pandas.DataFrame | None = None
+    """a sample of these pixels with their probabilities, see `landfold.pixels.counts.PixelSample`; None for a network
+    of patches and for a random fold"""
 
 
 class FoldExamples(ABC):
@@ -150,7 +153,8 @@ def write_fold(folder: Path, trained: TrainedFold, *, weights: bool = True) -> N
     """Write a fold's files into an existing folder.
 
     They are model.json, history.csv and predictions.parquet, model.safetensors if ``weights`` are wanted, test.parquet
-    if there is a test region, pixels.parquet of a network of pixels, and candidates.csv of a classical model.
+    if there is a test region, pixels.parquet and pixel_sample.parquet of a network of pixels, and candidates.csv of a
+    classical model.
     """
     if weights:
         trained.classifier.save(folder)
@@ -163,5 +167,6 @@ def write_fold(folder: Path, trained: TrainedFold, *, weights: bool = True) -> N
     predictions.validation.to_parquet(folder / "predictions.parquet", index=False)
     if len(predictions.test):
         predictions.test.to_parquet(folder / "test.parquet", index=False)
-    if predictions.pixels is not None:
-        predictions.pixels.to_parquet(folder / "pixels.parquet", index=False)
+    for name, table in (("pixels", predictions.pixels), ("pixel_sample", predictions.sample)):
+        if table is not None:
+            table.to_parquet(folder / f"{name}.parquet", index=False)

@@ -14,7 +14,7 @@ from landfold.network.model import Classifier, pixel_probabilities, row_probabil
 from landfold.network.settings import TrainSettings
 from landfold.network.surroundings import SurroundingsNetwork
 from landfold.network.training import FoldData
-from landfold.pixels.counts import RANDOM_PIXELS, PixelCounts
+from landfold.pixels.counts import RANDOM_PIXELS, PixelCounts, PixelSample
 from landfold.pixels.folds import FoldPixels, predict_held_out
 from landfold.pixels.ground import HeldOutGround
 from landfold.pixels.rows import PixelRows, PixelStrip, collect, draw, usable_pixels
@@ -111,12 +111,14 @@ def predict_fold(classifier: Classifier, pixels: FoldPixels, aside: PixelRows | 
     aside of those that it learned from: what a random split of pixels would score.
     """
     card = classifier.card
+    sample = None if pixels.is_random else PixelSample(card.classes, seed=(card.train["seed"], card.fold))
     means, counts = predict_held_out(
         pixels,
         card.classes,
         lambda values, chosen: pixel_probabilities([classifier], values, chosen)[0],
         margin_px=card.margin_px,
         step_px=card.core_px,
+        sample=sample,
     )
     table = predictions_table(pixels.held_out_patches, means, card.classes)
     validation = (pixels.held_out_patches["side"] == "validation").to_numpy()
@@ -126,5 +128,8 @@ def predict_fold(classifier: Classifier, pixels: FoldPixels, aside: PixelRows | 
         random.add(aside.zones, inside, aside.labels, row_probabilities(classifier, aside.features))
         tables.append(random.table().assign(split=RANDOM_PIXELS))
     return HeldOutPredictions(
-        table[validation].reset_index(drop=True), table[~validation].reset_index(drop=True), pandas.concat(tables)
+        table[validation].reset_index(drop=True),
+        table[~validation].reset_index(drop=True),
+        pandas.concat(tables),
+        sample and sample.table(),
     )

@@ -1,5 +1,6 @@
-"""What is kept of the predictions of pixels: counts by zone, class and confidence, and the means over patches."""
+"""What is kept of the predictions of pixels: counts by zone and class, a sample, and the means over patches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,10 +8,10 @@ import pandas
 from rasterio.windows import Window
 from scipy.ndimage import maximum_filter, minimum_filter
 
-CONFIDENCE_BINS = 10
-"""Bins of equal width from 0 to 1."""
+SAMPLE_PIXELS = 20_000
+"""Pixels of a fold whose probabilities are kept, to fit and score their calibration: 0.6 MB with 8 classes."""
 
-COLUMNS = ["zone", "boundary", "label", "predicted", "bin"]
+COLUMNS = ["zone", "boundary", "label", "predicted"]
 """What pixels are counted by."""
 
 ZONES, RANDOM_PATCHES, RANDOM_PIXELS = "zones", "random patches", "random pixels"
@@ -31,7 +32,7 @@ def is_boundary(labels: np.ndarray) -> np.ndarray:
 
 @dataclass
 class PixelCounts:
-    """Pixels counted by zone, boundary, class, predicted class and bin of confidence; see `table`."""
+    """Pixels counted by zone, boundary, class and predicted class; see `table`."""
 
     classes: list[str]
     """their names"""
@@ -46,27 +47,51 @@ class PixelCounts:
             labels: (pixel,) class numbers from 0.
             probabilities: (pixel, class).
         """
-        confidence = probabilities.max(axis=1).astype(np.float64)
         part = pandas.DataFrame(
             {
                 "zone": zones,
                 "boundary": boundary,
                 "label": labels,
                 "predicted": probabilities.argmax(axis=1),
-                "bin": np.minimum((confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1),
                 "pixels": 1,
-                "confidence": confidence,
             }
         )
         self._parts.append(part.groupby(COLUMNS, as_index=False).sum())
 
     def table(self) -> pandas.DataFrame:
-        """The counts, sorted: `COLUMNS` with names of classes, ``pixels``, and the sum of their ``confidence``."""
+        """The counts, sorted: `COLUMNS` with names of classes, and ``pixels``."""
         if not self._parts:
-            return pandas.DataFrame(columns=[*COLUMNS, "pixels", "confidence"])
+            return pandas.DataFrame(columns=[*COLUMNS, "pixels"])
         whole = pandas.concat(self._parts).groupby(COLUMNS, as_index=False).sum()
         names = np.array(self.classes, dtype=object)
         return whole.assign(label=names[whole["label"]], predicted=names[whole["predicted"]])
+
+
+class PixelSample:
+    """A simple random sample of the predicted pixels, drawn while they come strip by strip: each is as likely."""
+
+    def __init__(self, classes: list[str], seed: Sequence[int]) -> None:
+        """A sample of at most `SAMPLE_PIXELS` for the named classes; an equal seed gives an equal sample."""
+        self._classes, self._random = classes, np.random.default_rng(seed)
+        self._rows = pandas.DataFrame()
+
+    def add(self, zones: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> None:
+        """Draw from these pixels and the sample so far.
+
+        Args:
+            zones: (pixel,) names.
+            labels: (pixel,) class numbers from 0.
+            probabilities: (pixel, class).
+        """
+        new = pandas.DataFrame(probabilities, columns=[f"p_{name}" for name in self._classes])
+        new.insert(0, "zone", zones)
+        new.insert(1, "label", np.array(self._classes, dtype=object)[labels])
+        new["key"] = self._random.random(len(new))
+        self._rows = pandas.concat([self._rows, new]).nsmallest(SAMPLE_PIXELS, "key")
+
+    def table(self) -> pandas.DataFrame:
+        """``zone``, ``label`` and p_CLASS of every class, in random order: its first rows are a smaller sample."""
+        return self._rows.drop(columns="key").reset_index(drop=True)
 
 
 class PatchMeans:

@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from landfold.core.digests import digest, file_sha256
 from landfold.folds.lists import read_fold
 from landfold.folds.settings import ZoneSettings
-from landfold.pixels.counts import RANDOM_PATCHES, ZONES, PatchMeans, PixelCounts, is_boundary
+from landfold.pixels.counts import RANDOM_PATCHES, ZONES, PatchMeans, PixelCounts, PixelSample, is_boundary
 from landfold.pixels.ground import HeldOutGround, fold_ground
 from landfold.pixels.rows import STRIP_PX, LabelledScenes, draw, trainable, usable_pixels
 
@@ -74,6 +74,7 @@ def predict_held_out(
     *,
     margin_px: int,
     step_px: int = 1,
+    sample: PixelSample | None = None,
 ) -> tuple[np.ndarray, pandas.DataFrame]:
     """Predict the labelled pixels that a fold holds out, and the cores of its held-out patches.
 
@@ -84,6 +85,7 @@ def predict_held_out(
             margin, and (y, x) bool without it, those to predict.
         margin_px: surroundings that ``predict`` needs.
         step_px: parts begin at multiples of so many pixels.
+        sample: draws from the labelled pixels.
 
     Returns:
         Mean probabilities over the core's pixels of each of ``pixels.held_out_patches``, (patch, class) float32; and
@@ -101,7 +103,10 @@ def predict_held_out(
         means.add(strip.scene, strip.window, found)
         boundary = is_boundary(strip.labels)[scored]
         labels = strip.classes[scored].astype(np.int64) - 1
-        counts.add(pixels.ground.zones_of(strip.grid)[scored], boundary, labels, found[scored])
+        zones = pixels.ground.zones_of(strip.grid)[scored]
+        counts.add(zones, boundary, labels, found[scored])
+        if sample is not None:
+            sample.add(zones, labels, found[scored])
     return means.means(), counts.table().assign(split=RANDOM_PATCHES if pixels.is_random else ZONES)
 
 

@@ -40,17 +40,14 @@ def training_curves(history: pandas.DataFrame, score: str) -> Figure:
 
 @styled
 def reliability_diagram(bins: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy of patches, before and after temperature scaling, or of pixels by the confidence of their predictions.
+    """Accuracy of patches or pixels by the confidence of their predictions, before and after calibration.
 
-    ``bins`` are rows of a ``calibration.reliability`` of metrics/scores.json; those of pixels lack ``scaled``. Areas
-    are numbers of patches or pixels.
+    ``bins`` are rows of a ``calibration.reliability`` of metrics/scores.json. Areas are numbers of patches or pixels.
     """
     figure, (axes,) = chart(height=4.4)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":", label="perfect calibration")
     table = pandas.DataFrame(bins)
-    states = [(False, "uncalibrated", TRAINING, "s", "--"), (True, "temperature scaled", HELD_OUT, "o", "-")]
-    if "scaled" not in table:
-        table, states = table.assign(scaled=False), [(False, "pixels", HELD_OUT, "o", "-")]
+    states = [(False, "uncalibrated", TRAINING, "s", "--"), (True, "calibrated", HELD_OUT, "o", "-")]
     for scaled, label, colour, marker, style in states:
         rows = table[table["scaled"].astype(bool) == scaled]
         axes.plot(rows["confidence"], rows["accuracy"], style, color=colour, linewidth=1.2)

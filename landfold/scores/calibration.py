@@ -1,39 +1,48 @@
-"""Scores of probabilities, and temperature scaling: whether a confidence of 0.8 is right 8 times in 10.
+"""Scores and the calibration of probabilities: whether a confidence of 0.8 is right 8 times in 10.
 
-Probabilities are (patch, class), rows that sum to 1; truth is the number of each patch's class. The predicted class is
-the one of the highest probability, the first of equals. A class that never occurs in the truth is no special case: a
-probability given to it counts as error in every score.
+Probabilities are (patch, class) or (pixel, class), rows that sum to 1; truth is the number of each row's class. The
+predicted class is the one of the highest probability, the first of equals. A class that never occurs in the truth is no
+special case: a probability given to it counts as error in every score.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
+from scipy.optimize import minimize
+
+from landfold.pixels.calibration import CLIP, TEMPERATURES, Calibration, Calibrations, scale
+from landfold.scores.intervals import headline_scores
+from landfold.scores.metrics import confusions, rounded
 
 BINS = 15
 """Bins of equal width of the confidence, as in Guo et al. (2017), https://arxiv.org/abs/1706.04599."""
 
-CLIP = float(np.finfo(np.float32).eps)
-"""Least probability in a logarithm. A float32 softmax gives exactly 0, whose loss would be infinite; scikit-learn's
-``log_loss`` clips float32 probabilities at the same number."""
+MOST_UNIFORM = 0.9
+"""Bound of the share of the uniform distribution."""
 
-TEMPERATURES = (0.05, 20.0)
-"""Bounds of the temperature: beyond them a network would have to be wrong about its confidence by a factor of 20."""
+DIGITS = 6
+"""Of what is fitted."""
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """Temperature scaling, cross-fitted over the folds.
+class HeldOutProbabilities:
+    """What networks say of the patches or pixels that they held out.
 
-    ``probabilities`` are the scaled ones, in the order of those that were given. ``temperatures`` has a row a fold:
-    ``fold``, ``temperature``, ``fitted_on`` (number of patches), ``log_loss_before`` and ``log_loss_after``, of its
-    own patches, none of which took part in the fit.
+    Attributes:
+        probabilities: (n, class).
+        truth: (n,) the number of each one's class.
+        folds: (n,) the fold that held it out.
+        repeats: (n,) the repeat of that fold.
+        zones: (n,) the name of its zone.
     """
 
     probabilities: np.ndarray
-    temperatures: pandas.DataFrame
+    truth: np.ndarray
+    folds: np.ndarray
+    repeats: np.ndarray
+    zones: np.ndarray
 
 
 def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -91,61 +100,95 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["count"]))
 
 
-def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of the logits divided by the temperature (Guo et al. 2017): above 1 less confident, below 1 more.
+def fit(probabilities: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Temperature and uniform share of the least log loss, see `landfold.pixels.calibration.scale`.
 
-    The logarithm of a probability is its logit but for a constant a patch, which the softmax cancels. The order of the
-    classes stays, except that those under `CLIP` become equal, so that one patch that is surely wrong has no more
-    weight in a fit than in `log_loss`.
-    """
-    return softmax(_logits(probabilities) / temperature, axis=1)
-
-
-def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature of the least log loss within `TEMPERATURES`; 1 where none is better, or without patches.
-
-    The loss is convex in 1 / temperature, so that the bounded search finds the global minimum.
+    They are 1 and 0 where nothing is better, or where there is nothing to fit.
     """
     if not len(truth):
-        return 1.0
-    logits = _logits(probabilities)
-    own = _of_truth(logits, truth)
+        return 1.0, 0.0
 
-    def loss(logarithm: float) -> float:
-        inverse = np.exp(-logarithm)
-        return float((logsumexp(logits * inverse, axis=1) - own * inverse).mean())
+    def loss(point: np.ndarray) -> float:
+        return log_loss(scale(probabilities, np.exp(point[0]), point[1]), truth)
 
-    best = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(best.x)) if best.fun < loss(0.0) else 1.0
+    start, bounds = np.array([0.0, 0.01]), [tuple(np.log(TEMPERATURES)), (0, MOST_UNIFORM)]
+    best = minimize(loss, start, method="L-BFGS-B", bounds=bounds)
+    if best.fun >= loss(np.zeros(2)):
+        return 1.0, 0.0
+    return float(np.exp(best.x[0]).clip(*TEMPERATURES).round(DIGITS)), float(best.x[1].round(DIGITS))
 
 
-def cross_fit(probabilities: np.ndarray, truth: np.ndarray, folds: np.ndarray, repeats: np.ndarray) -> Scaling:
-    """Scale each fold by the temperature fitted on the other folds of its repeat.
+def calibrate(probabilities: np.ndarray, truth: np.ndarray, coverage: float) -> Calibration:
+    """Scaling and prediction sets fitted on held-out predictions.
 
-    No patch of a fold takes part in its own temperature. The networks of the other folds did train on those patches,
-    but the fit uses only what they predict of their own held-out zones.
+    The threshold of the sets is the split conformal one (Sadinle et al. 2019): with predictions that are exchangeable
+    with these, sets hold the true class at least as often as ``coverage`` says.
     """
-    scaled, rows = np.empty(probabilities.shape), []
-    for fold in np.unique(folds):
-        own = folds == fold
-        others = ~own & (repeats == repeats[own][0])
-        temperature = fit_temperature(probabilities[others], truth[others])
-        scaled[own] = scale(probabilities[own], temperature)
-        rows.append(
-            {
-                "fold": int(fold),
-                "temperature": temperature,
-                "fitted_on": int(others.sum()),
-                "log_loss_before": log_loss(probabilities[own], truth[own]),
-                "log_loss_after": log_loss(scaled[own], truth[own]),
-            }
-        )
-    return Scaling(scaled, pandas.DataFrame(rows))
+    temperature, uniform_share = fit(probabilities, truth)
+    own = np.sort(_of_truth(scale(probabilities, temperature, uniform_share), truth))
+    below = int(round((1 - coverage) * (len(own) + 1), 6))
+    return Calibration(
+        temperature=temperature,
+        uniform_share=uniform_share,
+        least_probability=round(float(own[below - 1]), DIGITS) if below else 0.0,
+    )
+
+
+def cross_fit(held_out: HeldOutProbabilities, coverage: float) -> Calibrations:
+    """The calibration of each fold, fitted on the other folds of its repeat, and that of all.
+
+    No patch or pixel of a fold takes part in its own. The networks of the other folds did train on them, but the fit
+    uses only what they predict of their own held-out zones.
+    """
+
+    def fitted(rows: np.ndarray) -> Calibration:
+        return calibrate(held_out.probabilities[rows], held_out.truth[rows], coverage)
+
+    folds = []
+    for fold in np.unique(held_out.folds):
+        own = held_out.folds == fold
+        folds.append(fitted(~own & (held_out.repeats == held_out.repeats[own][0])))
+    return Calibrations(coverage=coverage, folds=folds, ensemble=fitted(np.ones(len(held_out.truth), dtype=bool)))
+
+
+def calibration_scores(held_out: HeldOutProbabilities, coverage: float) -> dict[str, Any]:
+    """Section ``calibration`` of metrics/scores.json, see `landfold.scores.summary`."""
+    fitted = cross_fit(held_out, coverage)
+    scaled = fitted.scale(held_out.probabilities, held_out.folds)
+    states = {False: held_out.probabilities, True: scaled}
+    bins = pandas.concat([reliability(each, held_out.truth).assign(scaled=state) for state, each in states.items()])
+    return {
+        "bins": BINS,
+        "clip": CLIP,
+        "before": probability_scores(held_out, held_out.probabilities),
+        "after": probability_scores(held_out, scaled),
+        "fitted": fitted.model_dump(),
+        "reliability": bins[["scaled", *bins.columns.drop("scaled")]].round(4).to_dict("records"),
+        "sets": _set_scores(held_out, fitted.sets(scaled, held_out.folds)),
+    }
+
+
+def probability_scores(held_out: HeldOutProbabilities, probabilities: np.ndarray) -> dict[str, float]:
+    """Log loss, Brier score and expected calibration error, each the mean over repeats."""
+    parts = [held_out.repeats == repeat for repeat in np.unique(held_out.repeats)]
+    scores = {"log_loss": log_loss, "brier": brier, "ece": calibration_error}
+    return {
+        name: rounded(np.mean([score(probabilities[part], held_out.truth[part]) for part in parts]))
+        for name, score in scores.items()
+    }
+
+
+def _set_scores(held_out: HeldOutProbabilities, sets: np.ndarray) -> dict[str, Any]:
+    """Coverage of the first repeat with its interval over zones, and the mean number of classes in a set."""
+    first = held_out.repeats == held_out.repeats.min()
+    covered = _of_truth(sets, held_out.truth)[first].astype(int)
+    # two classes, right and wrong, make the coverage of a zone an accuracy
+    counts = confusions(np.ones_like(covered), covered, held_out.zones[first], 2)
+    return {
+        "covered": headline_scores(counts)["accuracy"],
+        "classes": rounded(sets[first].sum(axis=1).mean()),
+    }
 
 
 def _of_truth(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return values[np.arange(len(truth)), truth]
-
-
-def _logits(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(probabilities.astype(np.float64), CLIP))

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas
 
-from landfold.pixels.counts import CONFIDENCE_BINS, RANDOM_PIXELS, ZONES
+from landfold.pixels.counts import RANDOM_PIXELS, ZONES
+from landfold.scores.calibration import calibration_scores
 from landfold.scores.intervals import ScoreWithInterval, compare, effective_zones, headline_scores, zone_sizes
-from landfold.scores.metrics import HEADLINE, ratio, rounded
+from landfold.scores.metrics import HEADLINE, rounded
 from landfold.scores.pixels import BASELINE, RANDOM_SPLITS, HeldOutPixels
 from landfold.scores.tables import class_scores, comparison_rows, zone_summary
 
@@ -20,12 +21,13 @@ LEAST_PIXELS = 1000
 """A zone with fewer labelled pixels is not called the worst: they may be of a single polygon."""
 
 
-def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame) -> dict[str, Any]:
+def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, *, coverage: float = 0.9) -> dict[str, Any]:
     """What metrics/scores.json holds of pixels: see the docstring of `landfold.scores.summary`.
 
     Args:
         pixels: the counts.
         by_zone: `landfold.scores.tables.zone_scores` of the patches, whose ``distance_m`` the zones have.
+        coverage: share of the prediction sets that are to hold the true class.
     """
     zones = pixels.zone_confusions(pixels.spatial)
     of_zones = _zone_table(pixels, by_zone)
@@ -41,7 +43,7 @@ def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame) -> dict[str, 
         "zone_summary": zone_summary(of_zones, "pixels", LEAST_PIXELS),
         "boundary": _part_scores(pixels, boundary=True),
         "interior": _part_scores(pixels, boundary=False),
-        "calibration": _calibration(pixels.spatial),
+        "calibration": calibration_scores(pixels.sample, coverage),
         "splits": {_key(split): _split_scores(pixels, split) for split in pixels.splits()},
         "comparisons": _comparisons(pixels),
     } | _baseline(pixels)
@@ -138,33 +140,6 @@ def _part_scores(pixels: HeldOutPixels, *, boundary: bool) -> dict[str, Any]:
     if not number:
         return {"pixels": 0} | {name: dict.fromkeys(("pooled", "low", "high")) for name in HEADLINE}
     return {"pixels": number} | _headline(zones)
-
-
-def _calibration(rows: pandas.DataFrame) -> dict[str, Any]:
-    """Accuracy by bin of confidence over all repeats, and the expected calibration error of one repeat, averaged."""
-    errors = []
-    for _, repeat in rows.groupby("repeat"):
-        bins = _bins(repeat)
-        errors.append(np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["count"]))
-    bins = _bins(rows).round({"confidence": 4, "accuracy": 4, "low": 4, "high": 4})
-    return {"bins": CONFIDENCE_BINS, "ece": rounded(np.mean(errors)), "reliability": bins.to_dict("records")}
-
-
-def _bins(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Columns bin, its ends low and high, count, mean confidence and accuracy; bins without a pixel are left out."""
-    correct = rows["pixels"].where(rows["label"] == rows["predicted"], 0)
-    sums = rows.assign(correct=correct).groupby("bin")[["pixels", "confidence", "correct"]].sum()
-    number = sums.index.to_numpy()
-    return pandas.DataFrame(
-        {
-            "bin": number,
-            "low": number / CONFIDENCE_BINS,
-            "high": (number + 1) / CONFIDENCE_BINS,
-            "count": sums["pixels"].to_numpy(),
-            "confidence": (sums["confidence"] / sums["pixels"]).to_numpy(),
-            "accuracy": ratio(sums["correct"].to_numpy(), sums["pixels"].to_numpy()),
-        }
-    )
 
 
 def _split_scores(pixels: HeldOutPixels, split: str) -> dict[str, Any]:

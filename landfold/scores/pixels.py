@@ -7,10 +7,17 @@ import numpy as np
 import pandas
 
 from landfold.folds.lists import FoldIndex, column, read_assignment, read_index
-from landfold.pixels.counts import COLUMNS, CONFIDENCE_BINS, RANDOM_PATCHES, RANDOM_PIXELS, ZONES
-from landfold.scores.predictions import EvaluationError, FoldModels, fault_of_classes
+from landfold.pixels.counts import COLUMNS, RANDOM_PATCHES, RANDOM_PIXELS, ZONES
+from landfold.scores.calibration import HeldOutProbabilities
+from landfold.scores.predictions import (
+    EvaluationError,
+    FoldModels,
+    class_numbers,
+    fault_of_classes,
+    probability_columns,
+)
 
-FILE = "pixels.parquet"
+FILE, SAMPLE = "pixels.parquet", "pixel_sample.parquet"
 
 BASELINE = "baseline"
 """The split of the zones as the audit's baseline of pixels predicts them."""
@@ -26,12 +33,13 @@ class HeldOutPixels:
     Attributes:
         classes: their names, in the order of the model cards.
         table: ``split`` (`ZONES`, `BASELINE` or of `RANDOM_SPLITS`), ``repeat``, ``fold``, ``zone`` (of that repeat;
-            "" where there is none), ``boundary``, ``label`` and ``predicted`` (numbers of the classes), ``bin`` of the
-            confidence, ``pixels`` and the sum of their ``confidence``.
+            "" where there is none), ``boundary``, ``label`` and ``predicted`` (numbers of the classes), and ``pixels``.
+        sample: probabilities of a random sample of the pixels of the spatial folds.
     """
 
     classes: list[str]
     table: pandas.DataFrame
+    sample: HeldOutProbabilities
 
     @property
     def spatial(self) -> pandas.DataFrame:
@@ -100,8 +108,8 @@ def read_pixels(models: Path, random: Path, folds: Path, classes: list[str], aud
         audit: data/audit, with pixel_baseline_pixels.parquet where there is a baseline of pixels.
 
     Raises:
-        EvaluationError: some folds have counts and others none; a fold has other columns, classes or splits than
-            expected, counts pixels of zones that it does not hold out, or none at all.
+        EvaluationError: some folds have counts or samples and others none; a fold has other columns, classes or splits
+            than expected, counts pixels of zones that it does not hold out, or none at all.
     """
     index = read_index(folds)
     if not any((models / f"fold_{fold}" / FILE).is_file() for fold in index.folds):
@@ -120,7 +128,36 @@ def read_pixels(models: Path, random: Path, folds: Path, classes: list[str], aud
         parts.append(counts.assign(split=BASELINE, repeat=counts["fold"] // index.k))
     table = pandas.concat(parts, ignore_index=True)
     numbers = {name: i for i, name in enumerate(classes)}
-    return HeldOutPixels(classes, table.assign(**{name: table[name].map(numbers) for name in ("label", "predicted")}))
+    table = table.assign(**{name: table[name].map(numbers) for name in ("label", "predicted")})
+    return HeldOutPixels(classes, table, _sample(kinds[0], table, classes))
+
+
+def _sample(models: FoldModels, table: pandas.DataFrame, classes: list[str]) -> HeldOutProbabilities:
+    """The samples of all spatial folds, cut so that each of their pixels is as likely to be in them.
+
+    Raises:
+        EvaluationError: a sample lacks a column or has no pixel.
+    """
+    counts = table[table["split"] == ZONES].groupby("fold")["pixels"].sum()
+    samples = {fold: pandas.read_parquet(models.file(fold, SAMPLE)) for fold in models.index.folds}
+    expected = ["zone", "label", *probability_columns(classes)]
+    for fold, sample in samples.items():
+        if list(sample.columns) != expected or not len(sample):
+            raise EvaluationError(
+                f"{models.file(fold, SAMPLE)}: expected pixels with {', '.join(expected)}, found {len(sample)} with "
+                f"{', '.join(sample.columns)}; {models.index.retrain(fold, models.kind)}"
+            )
+    share = min(len(sample) / counts[fold] for fold, sample in samples.items())
+    parts = [
+        sample.head(round(share * counts[fold])).assign(fold=fold, repeat=fold // models.index.k)
+        for fold, sample in samples.items()
+    ]
+    whole = pandas.concat(parts, ignore_index=True)
+    return HeldOutProbabilities(
+        whole[probability_columns(classes)].to_numpy(),
+        class_numbers(whole["label"], classes),
+        *(whole[name].to_numpy() for name in ("fold", "repeat", "zone")),
+    )
 
 
 def _zones(assigned: pandas.DataFrame, index: FoldIndex, fold: int) -> set[str]:
@@ -146,7 +183,7 @@ def _read(models: FoldModels, fold: int, zones: set[str], classes: list[str]) ->
 
 
 def _fault_of_columns(table: pandas.DataFrame) -> str:
-    expected = [*COLUMNS, "pixels", "confidence", "split"]
+    expected = [*COLUMNS, "pixels", "split"]
     absent = sorted(set(expected) - set(table.columns))
     if absent:
         return f"expected the columns {', '.join(expected)}, found no {', '.join(absent)}"
@@ -154,14 +191,8 @@ def _fault_of_columns(table: pandas.DataFrame) -> str:
 
 
 def _fault_of_counts(table: pandas.DataFrame) -> str:
-    sound = (table["pixels"] > 0) & table["confidence"].between(0, 1.001 * table["pixels"])
-    sound &= table["bin"].between(0, CONFIDENCE_BINS - 1)
-    if sound.all():
-        return ""
-    return (
-        f"expected 1 or more pixels, a sum of confidences of at most their number, and a bin from 0 to "
-        f"{CONFIDENCE_BINS - 1} in each row, found others in {int((~sound).sum())} rows"
-    )
+    empty = int((table["pixels"] <= 0).sum())
+    return f"expected 1 or more pixels in each row, found others in {empty} rows" if empty else ""
 
 
 def _fault_of_splits(table: pandas.DataFrame, kind: str) -> str:

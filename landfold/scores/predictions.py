@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import geopandas
@@ -13,7 +12,7 @@ from landfold.core.errors import LandfoldError
 from landfold.core.files import read_json
 from landfold.folds.lists import FoldIndex, column, read_assignment, read_index, read_split
 from landfold.folds.split import TEST
-from landfold.scores.calibration import Scaling, cross_fit
+from landfold.scores.calibration import HeldOutProbabilities
 from landfold.scores.metrics import confusions
 from landfold.scores.sentences import BAND_STATISTICS, PIXEL_BASELINE
 
@@ -63,18 +62,18 @@ class OutOfFoldPredictions:
     @property
     def truth(self) -> np.ndarray:
         """The number of each row's class, (row,) int64."""
-        return _numbers(self.table["label"], self.classes)
+        return class_numbers(self.table["label"], self.classes)
 
     @property
     def probabilities(self) -> np.ndarray:
         """Of every row and class, (row, class) float32."""
-        return self.table[_columns(self.classes)].to_numpy()
+        return self.table[probability_columns(self.classes)].to_numpy()
 
-    @cached_property
-    def scaling(self) -> Scaling:
-        """The probabilities scaled by temperatures that were fitted on other folds."""
-        folds, repeats = self.table["fold"].to_numpy(), self.table["repeat"].to_numpy()
-        return cross_fit(self.probabilities, self.truth, folds, repeats)
+    @property
+    def held_out(self) -> HeldOutProbabilities:
+        """The probabilities of every row, to be calibrated."""
+        columns = (self.table[name].to_numpy() for name in ("fold", "repeat", "zone"))
+        return HeldOutProbabilities(self.probabilities, self.truth, *columns)
 
     def confusions_of_test(self) -> np.ndarray:
         """Counts for each zone of the test region, (zone, class, class) int64."""
@@ -86,17 +85,19 @@ class OutOfFoldPredictions:
         return np.stack([_counts(p, predicted, p["zone"].to_numpy(str), self.classes) for p in repeats], axis=1)
 
 
-def _columns(classes: list[str]) -> list[str]:
+def probability_columns(classes: list[str]) -> list[str]:
     """The columns of the classes' probabilities."""
     return [f"p_{name}" for name in classes]
 
 
-def _numbers(names: pandas.Series, classes: list[str]) -> np.ndarray:
+def class_numbers(names: pandas.Series, classes: list[str]) -> np.ndarray:
+    """The number of each class, by its name."""
     return names.map({name: i for i, name in enumerate(classes)}).to_numpy()
 
 
 def _counts(table: pandas.DataFrame, predicted: str, groups: np.ndarray, classes: list[str]) -> np.ndarray:
-    return confusions(_numbers(table["label"], classes), _numbers(table[predicted], classes), groups, len(classes))
+    truth, found = (class_numbers(table[name], classes) for name in ("label", predicted))
+    return confusions(truth, found, groups, len(classes))
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class FoldModels:
 
     def predictions(self, held_out: Callable[[int], pandas.DataFrame], classes: list[str]) -> pandas.DataFrame:
         """Columns patch, repeat, predicted and p_CLASS of all folds; ``held_out`` has the validation patches of one."""
-        columns = ["patch", "predicted", *_columns(classes)]
+        columns = ["patch", "predicted", *probability_columns(classes)]
         return pandas.concat(
             self._read(fold, "predictions.parquet", held_out(fold), classes)[columns].assign(
                 repeat=fold // self.index.k
@@ -153,7 +154,7 @@ class FoldModels:
         total = np.zeros((len(patches), len(classes)))
         for fold in self.index.folds:
             table = self._read(fold, "test.parquet", patches, classes)
-            total += table.set_index("patch").loc[patches["patch"], _columns(classes)].to_numpy()
+            total += table.set_index("patch").loc[patches["patch"], probability_columns(classes)].to_numpy()
         return patches.assign(predicted=np.array(classes, dtype=object)[total.argmax(axis=1)])
 
     def _read(self, fold: int, name: str, expected: pandas.DataFrame, classes: list[str]) -> pandas.DataFrame:
@@ -204,10 +205,10 @@ def fault_of_classes(table: pandas.DataFrame, fold: int, classes: list[str]) -> 
 
 
 def _fault_of_probabilities(table: pandas.DataFrame, classes: list[str]) -> str:
-    absent = sorted(set(_columns(classes)) - set(table.columns))
+    absent = sorted(set(probability_columns(classes)) - set(table.columns))
     if absent:
         return f"expected a column p_CLASS for each class of model.json, found no {', '.join(absent)}"
-    values = table[_columns(classes)].to_numpy(np.float64)
+    values = table[probability_columns(classes)].to_numpy(np.float64)
     sound = (values >= 0).all(axis=1) & (np.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)  # False for NaN
     if sound.all():
         return ""

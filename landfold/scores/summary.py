@@ -17,7 +17,7 @@ intervals are taken, and ``effective_zones`` how many of equal size would averag
 ``per_class``: a list of ``{"class", "support", "precision", "recall", "f1"}``: precision is user's accuracy, recall
 producer's, each a ``{"pooled", "low", "high"}``.
 ``per_fold``: a list of ``{"fold", "repeat", "patches", "accuracy", "balanced_accuracy", "macro_f1", "log_loss",
-"temperature"}``.
+"temperature"}``, the temperature that the other folds give.
 ``per_zone``: a list, by name, of ``{"zone", "fold", "patches", "accuracy", "distance_m"}``: the fold in the first
 repeat, and the mean distance of its patches to the nearest training patch, metres.
 ``zone_summary``: ``{"worst": a row of per_zone, "median_accuracy", "least_patches"}``: the worst zone of those with
@@ -27,9 +27,11 @@ repeat, and the mean distance of its patches to the nearest training patch, metr
 ``comparison`` is over_baseline (of network, against baseline) and, where the network was trained
 under the random folds, too, gap (of random, against zoned: the network under random and under spatial folds).
 ``calibration``: ``bins`` (number of bins of equal width of the confidence), ``clip`` (least probability in a
-logarithm), ``before`` and ``after`` temperature scaling ``{"log_loss", "brier", "ece"}``, ``temperatures``, a list of
-``{"fold", "temperature", "fitted_on" (patches), "log_loss_before", "log_loss_after"}``, and ``reliability``, a list
-of ``{"scaled", "bin", "low", "high", "count", "confidence", "accuracy"}``, bins without a patch left out.
+logarithm), ``before`` and ``after`` scaling ``{"log_loss", "brier", "ece"}``, ``fitted`` (as
+`landfold.pixels.calibration.Calibrations`: each fold is scaled by what the other folds give), ``reliability``, a list
+of ``{"scaled", "bin", "low", "high", "count", "confidence", "accuracy"}``, bins without a patch left out, and
+``sets``, prediction sets at ``fitted.coverage``: ``covered``, the share that holds the true class, and ``classes``,
+their mean number; both of the first repeat.
 ``warnings``: sentences, empty where there is nothing to warn of.
 
 ``pixels``, of a network of pixels alone: scores of the labelled pixels of held-out zones, each by the fold that did not
@@ -44,8 +46,7 @@ of the patches of the zone.
 ``pixels.zone_summary``: ``{"worst", "median_accuracy", "least_pixels"}``, as that of patches.
 ``pixels.boundary``, ``pixels.interior``: ``{"pixels"}`` and the headline scores of the pixels with another label, or
 none, among their eight neighbours, and of the others; null scores where there is no such pixel.
-``pixels.calibration``: ``bins``, ``ece`` and ``reliability``, a list of ``{"bin", "low", "high", "count", "confidence",
-"accuracy"}``, bins [low, high) without a pixel left out; the confidence is their mean, before any scaling.
+``pixels.calibration``: as that of patches, of a random sample of the pixels. It is what a map is scaled by.
 ``pixels.splits``: zones (the score above) and, where the network was trained under the random folds, too,
 random_patches (the labelled pixels in patches that were held out at random) and random_pixels (a random tenth of the
 pixels to learn from, set aside: a random split of pixels), each ``{"pixels"}`` and the headline scores. All are of the
@@ -61,7 +62,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from landfold.scores.calibration import BINS, CLIP, brier, calibration_error, log_loss, top_accuracy
+from landfold.scores.calibration import calibration_scores, log_loss, probability_scores, top_accuracy
 from landfold.scores.intervals import FEW_ZONES, effective_zones, headline_scores, zone_sizes
 from landfold.scores.metrics import (
     HEADLINE,
@@ -75,7 +76,7 @@ from landfold.scores.metrics import (
 from landfold.scores.pixel_scores import pixel_scores, pixel_summary
 from landfold.scores.pixels import HeldOutPixels
 from landfold.scores.predictions import OutOfFoldPredictions
-from landfold.scores.tables import class_scores, comparisons, defined, reliability_table, zone_scores, zone_summary
+from landfold.scores.tables import class_scores, comparisons, defined, zone_scores, zone_summary
 
 LEAST_PATCHES = 10
 """A zone with fewer patches is not called the worst: by chance alone some of those have nothing right."""
@@ -87,7 +88,7 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any]) -> dict[st
     A headline score under ``zoned`` (spatial CV) has ``pooled`` (over the out-of-fold predictions of a repeat, averaged
     over repeats), ``low`` and ``high`` (its 95 % interval over zones), ``mean`` and ``std`` over folds (the
     population's standard deviation: these are all the folds there are). The others are plain numbers; ``ece_scaled``
-    is the expected calibration error after temperature scaling. ``over_baseline`` is the network's score less that of
+    is the expected calibration error after scaling. ``over_baseline`` is the network's score less that of
     its baseline on the same patches, paired. ``random`` and ``gap``
     (random less zoned, paired) are there where the network was trained under the random folds, too; ``test`` where
     there is a test region. ``pixels``, of a network of pixels, has their number (``count``), ``accuracy`` and
@@ -120,18 +121,27 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any]) -> dict[st
     return summary
 
 
-def score_tables(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None = None) -> dict[str, Any]:
-    """What metrics/scores.json holds: see the module's docstring; ``pixels`` are those of a network of pixels."""
-    tables = _patch_tables(pool, pixels)
+def score_tables(
+    pool: OutOfFoldPredictions, pixels: HeldOutPixels | None = None, *, coverage: float = 0.9
+) -> dict[str, Any]:
+    """What metrics/scores.json holds: see the module's docstring.
+
+    Args:
+        pool: the predictions of patches.
+        pixels: those of a network of pixels.
+        coverage: share of the prediction sets that are to hold the true class.
+    """
+    tables = _patch_tables(pool, pixels, coverage)
     if pixels is not None:
-        tables["pixels"] = pixel_scores(pixels, zone_scores(pool))
+        tables["pixels"] = pixel_scores(pixels, zone_scores(pool), coverage=coverage)
     return tables
 
 
-def _patch_tables(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None) -> dict[str, Any]:
+def _patch_tables(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None, coverage: float) -> dict[str, Any]:
     zones = pool.zone_confusions()
     by_repeat = zones.sum(axis=0)
     by_zone = zone_scores(pool)
+    calibration = calibration_scores(pool.held_out, coverage)
     return {
         "classes": pool.classes,
         "baseline": {"name": pool.baseline} | headline_scores(pool.zone_confusions("predicted_baseline")),
@@ -144,11 +154,11 @@ def _patch_tables(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None) -> d
         "kappa": {"value": defined(kappa(by_repeat).mean()), "caveat": KAPPA_CAVEAT},
         "confusion": pool.confusion().tolist(),
         "per_class": class_scores(zones, pool.classes),
-        "per_fold": _per_fold(pool),
+        "per_fold": _per_fold(pool, calibration["fitted"]["folds"]),
         "per_zone": by_zone.to_dict("records"),
         "zone_summary": zone_summary(by_zone, "patches", LEAST_PATCHES),
         "comparisons": comparisons(pool),
-        "calibration": _calibration(pool),
+        "calibration": calibration,
         "warnings": _warnings(pool, pixels),
     }
 
@@ -160,19 +170,9 @@ def _plain_scores(pool: OutOfFoldPredictions, by_repeat: np.ndarray) -> dict[str
     return {
         "weighted_f1": rounded(weighted_f1(by_repeat).mean()),
         "top2": rounded(np.mean(top2)),
-        **_probability_scores(pool, pool.probabilities),
+        **probability_scores(pool.held_out, pool.probabilities),
         "quantity_disagreement": rounded(quantity_disagreement(by_repeat).mean()),
         "allocation_disagreement": rounded(allocation_disagreement(by_repeat).mean()),
-    }
-
-
-def _probability_scores(pool: OutOfFoldPredictions, probabilities: np.ndarray) -> dict[str, float]:
-    """Log loss, Brier score and expected calibration error, each the mean over repeats."""
-    repeats, truth = pool.table["repeat"].to_numpy(), pool.truth
-    scores = {"log_loss": log_loss, "brier": brier, "ece": calibration_error}
-    return {
-        name: rounded(np.mean([score(probabilities[repeats == i], truth[repeats == i]) for i in np.unique(repeats)]))
-        for name, score in scores.items()
     }
 
 
@@ -197,9 +197,8 @@ def _patches_of_zones(table: pandas.DataFrame) -> np.ndarray:
     return table["zone"].value_counts().to_numpy()
 
 
-def _per_fold(pool: OutOfFoldPredictions) -> list[dict[str, Any]]:
+def _per_fold(pool: OutOfFoldPredictions, calibrations: list[dict[str, float]]) -> list[dict[str, Any]]:
     folds = pool.table["fold"].to_numpy()
-    temperatures = pool.scaling.temperatures.set_index("fold")
     rows = []
     for fold, counts in zip(np.unique(folds), pool.confusion_by(folds), strict=True):
         own = folds == fold
@@ -209,19 +208,8 @@ def _per_fold(pool: OutOfFoldPredictions) -> list[dict[str, Any]]:
                 "repeat": int(pool.table["repeat"].to_numpy()[own][0]),
                 "patches": int(own.sum()),
                 **{name: rounded(score(counts)) for name, score in HEADLINE.items()},
-                "log_loss": rounded(temperatures.loc[fold, "log_loss_before"]),
-                "temperature": rounded(temperatures.loc[fold, "temperature"]),
+                "log_loss": rounded(log_loss(pool.probabilities[own], pool.truth[own])),
+                "temperature": rounded(calibrations[fold]["temperature"]),
             }
         )
     return rows
-
-
-def _calibration(pool: OutOfFoldPredictions) -> dict[str, Any]:
-    return {
-        "bins": BINS,
-        "clip": CLIP,
-        "before": _probability_scores(pool, pool.probabilities),
-        "after": _probability_scores(pool, pool.scaling.probabilities),
-        "temperatures": pool.scaling.temperatures.round(4).to_dict("records"),
-        "reliability": reliability_table(pool).to_dict("records"),
-    }

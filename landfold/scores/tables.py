@@ -1,4 +1,4 @@
-"""Tables of out-of-fold predictions: by pair of classes, class, zone, comparison and bin of confidence."""
+"""Tables of out-of-fold predictions: by pair of classes, class, zone and comparison."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas
 
-from landfold.scores.calibration import reliability
 from landfold.scores.intervals import compare, leave_one_out, share_interval
 from landfold.scores.metrics import Score, f1, precision, predicted, ratio, recall, rounded, support
 from landfold.scores.predictions import OutOfFoldPredictions
@@ -145,29 +144,16 @@ def comparisons(pool: OutOfFoldPredictions) -> list[dict[str, Any]]:
     ]
 
 
-def reliability_table(pool: OutOfFoldPredictions) -> pandas.DataFrame:
-    """`landfold.scores.calibration.reliability` before and after temperature scaling: column ``scaled``, bool."""
-    parts = [
-        reliability(probabilities, pool.truth).assign(scaled=scaled)
-        for scaled, probabilities in ((False, pool.probabilities), (True, pool.scaling.probabilities))
-    ]
-    whole = pandas.concat(parts, ignore_index=True).round(4)
-    return whole[["scaled", *whole.columns.drop("scaled")]]
-
-
 def plot_tables(scores: Mapping[str, Any]) -> dict[str, pandas.DataFrame]:
     """What `dvc plots` draws, by the name of its file: of pixels where the network is one of pixels, else of patches.
 
     The comparisons are all there are, those of patches first. ``scores`` are those of metrics/scores.json.
     """
     shown = scores.get("pixels", scores)
-    reliability = pandas.DataFrame(shown["calibration"]["reliability"])
-    if "scaled" not in reliability:  # pixels are not scaled
-        reliability.insert(0, "scaled", value=False)
     return {
         "confusion": confusion_table(np.array(shown["confusion"]), scores["classes"]),
         "per_class": class_table(shown["per_class"]),
-        "reliability": reliability,
+        "reliability": pandas.DataFrame(shown["calibration"]["reliability"]),
         "zones": pandas.DataFrame(shown["per_zone"]),
         "comparisons": pandas.DataFrame(scores["comparisons"] + scores.get("pixels", {}).get("comparisons", [])),
     }

@@ -24,6 +24,7 @@ from landfold.geo.bands import STANDARD_NAMES
 from landfold.maps.applicability import Applicability
 from landfold.network.errors import ModelError
 from landfold.network.model import Classifier
+from landfold.pixels.calibration import scale
 from tests.factories import tree
 from tests.served import KINDS, classifiers, make_bundle
 
@@ -73,8 +74,8 @@ def test_what_was_written_is_what_is_loaded(pristine):
     bundle = Bundle.load(pristine)
     single = [Classifier(model.network, model.card) for model in bundle.models]
     windows = np.random.default_rng(0).random((3, 5, 8, 8), dtype=np.float32)
-    each = np.stack([model.probabilities(windows) for model in single])
-    np.testing.assert_array_equal(bundle.probabilities(windows), each.mean(axis=0))
+    mean = np.mean([model.probabilities(windows) for model in single], axis=0)
+    np.testing.assert_array_equal(bundle.probabilities(windows), scale(mean, 1.5, 0.05).astype(np.float32))
     np.testing.assert_allclose(bundle.probabilities(windows).sum(axis=1), 1, rtol=1e-6)
     assert [model.card.fold for model in bundle.models] == [0, 1]
     assert bundle.models[1].card.fold_digest == bundle.card.fold_digests[1]
@@ -89,11 +90,23 @@ def test_what_was_written_of_pixels_is_what_is_loaded(tmp_path, kind, size_px, c
     windows[0, :, :20] = 0
     found = bundle.probabilities(windows)
     assert found.shape == (2, 3, core_px, core_px)
-    np.testing.assert_array_equal(found, np.mean([model.probabilities(windows) for model in made], axis=0))
+    mean = np.mean([model.probabilities(windows) for model in made], axis=0)
+    scaled = scale(np.ascontiguousarray(np.moveaxis(mean, 1, -1)), 1.5, 0.05).astype(np.float32)
+    np.testing.assert_array_equal(found, np.moveaxis(scaled, -1, 1))
     assert [model.card for model in bundle.models] == [model.card for model in made]
     assert (bundle.card.unit, bundle.card.patch_px) == ("pixel", 8)
     with pytest.raises(ModelError, match=rf"shape \(2, 5, 8, 8\); the model expects \(n, 5, {size_px}, {size_px}\)"):
         bundle.probabilities(windows[..., :8, :8])
+
+
+def test_a_model_that_is_not_calibrated_gives_the_plain_mean(folder):
+    def change(content):
+        content["calibration"], content["export"]["calibrated"] = None, False
+
+    edit(folder, change)
+    bundle, windows = Bundle.load(folder), np.random.default_rng(0).random((3, 5, 8, 8), dtype=np.float32)
+    mean = np.mean([model.probabilities(windows) for model in bundle.models], axis=0)
+    np.testing.assert_array_equal(bundle.probabilities(windows), mean)
 
 
 def test_the_digest_is_that_of_the_content_wherever_it_lies(pristine, folder):
@@ -142,7 +155,7 @@ def test_an_area_of_types_that_numpy_has_not_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (setting("format", 1), r"model\.json: format '1'; this Landfold reads format 3"),
+        (setting("format", 1), r"model\.json: format '1'; this Landfold reads format 4"),
         (setting("secret", "x"), r"model\.json\.secret: unknown setting"),
         (lambda card: card.pop("bands"), r"model\.json\.bands: missing"),
         (setting("size_px", 10**9), r"model\.json\.size_px: found 1000000000: .*less than or equal to 2048"),
@@ -153,6 +166,8 @@ def test_an_area_of_types_that_numpy_has_not_is_refused(folder):
         (setting("classes", ["a", "a", "d"]), r"classes: a name is there twice"),
         (setting("colours", ["#111111"]), r"colours: 1 for 3 classes"),
         (setting("bands", ["B", "../../x", "R", "N"]), r"bands"),
+        (setting("calibration", None), r"calibration: expected one where export\.calibrated is true, else null"),
+        (setting("calibration", "ensemble", "temperature", 1e-9), r"calibration\.ensemble\.temperature: found 1e-09"),
         (setting("indices", ["__import__('os')"]), r"channels: expected the bands, then the indices"),
         (setting("model", "backbone", "../../x"), r"model: backbone: torchvision has no classifier '\.\./\.\./x'"),
         (setting("ingest", "resolution_m", -1), r"ingest\.resolution_m"),

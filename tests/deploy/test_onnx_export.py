@@ -111,7 +111,9 @@ def test_the_graph_describes_itself(exported):
 def test_equal_weights_are_equal_bytes(exported, tmp_path):
     bundle, path = exported
     told = {part.key: part.value for part in onnx.load(path).metadata_props}
-    write_onnx(bundle.models, tmp_path / "again.onnx", properties=told)
+    calibration = bundle.card.calibration.ensemble
+    assert (told["coverage"], told["least_probability"]) == ("0.9", "0.2")
+    write_onnx(bundle.models, tmp_path / "again.onnx", properties=told, calibration=calibration)
     assert file_sha256(tmp_path / "again.onnx") == file_sha256(path)
 
 
@@ -127,8 +129,10 @@ def test_nothing_is_written_unless_it_agrees(exported, tmp_path, monkeypatch):
     with pytest.raises(
         OnnxError, match=r"onnxruntime differs from torch by 0\.\d+ \(at most 0.0001\); nothing is written"
     ):
-        check(path.read_bytes(), classifiers(2, seed=5))
-    monkeypatch.setattr(onnx_export, "_graph", lambda models: onnx.load(path))
+        check(path.read_bytes(), classifiers(2, seed=5), bundle.card.calibration.ensemble)
+    with pytest.raises(OnnxError, match="nothing is written"):
+        check(path.read_bytes(), bundle.models)  # which are not calibrated
+    monkeypatch.setattr(onnx_export, "_graph", lambda *_: onnx.load(path))
     with pytest.raises(OnnxError, match="nothing is written"):
         write_onnx(classifiers(2, seed=5), tmp_path / "x.onnx", properties={})
     monkeypatch.setattr(onnx_export, "MOST_BYTES", 1000)
@@ -139,7 +143,7 @@ def test_nothing_is_written_unless_it_agrees(exported, tmp_path, monkeypatch):
 
 def test_the_command_says_what_it_wrote(exported, tmp_path, monkeypatch, capsys):
     bundle, path = exported
-    monkeypatch.setattr(onnx_export, "_graph", lambda models: onnx.load(path))
+    monkeypatch.setattr(onnx_export, "_graph", lambda *_: onnx.load(path))
     assert main(["onnx", "-m", str(bundle.folder), "-o", str(tmp_path / "a.onnx")]) == 0
     assert f"MiB, opset {OPSET}, differs from torch by at most" in capsys.readouterr().out
     assert main(["onnx", "-m", str(tmp_path / "nothing"), "-o", str(tmp_path / "a.onnx")]) == 1

@@ -85,7 +85,8 @@ def make_project(folder: Path, model: dict, train: dict, **changes) -> Path:
     content = factories.params(
         ingest__bands=["B", "G", "R", "N", "S1"],
         export__applicability=True,
-        export__layers=["margin", "probabilities"],
+        export__calibrated=True,
+        export__layers=["margin", "set_size", "probabilities"],
         project__name="fields & <lakes>",
         **changes,
     )
@@ -489,7 +490,7 @@ def test_arrays_give_what_the_normalized_scene_holds(project, model):
         np.testing.assert_allclose(found, dataset.read(), atol=2e-6)
     windows = found[None, :, 16:32, 16:32]
     each = [model.probabilities(windows) for model in bundle.models]
-    np.testing.assert_array_equal(bundle.probabilities(windows), np.mean(each, axis=0))
+    np.testing.assert_array_equal(bundle.probabilities(windows), bundle.scaled(np.mean(each, axis=0)))
 
 
 def test_a_stale_fold_is_not_packaged(project, model, monkeypatch):

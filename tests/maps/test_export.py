@@ -13,9 +13,11 @@ from landfold.geo.grid import Grid
 from landfold.geo.raster import Raster
 from landfold.maps.applicability import METHOD, Applicability
 from landfold.maps.export import ExportError, MapModels, NormalizedScene, write_scene_map
+from landfold.maps.files import STEPS
 from landfold.maps.inference import InferenceError
 from landfold.maps.settings import ExportSettings
 from landfold.patches.features import cell_features, feature_names
+from landfold.pixels.calibration import Calibrations
 from tests import factories
 from tests.network.test_model import make_card
 from tests.network.tiny import pixel_classifier
@@ -62,7 +64,7 @@ def coded(path, height, width, *, valid=None, resolution_m=80.0, crs=factories.C
 
 def write_known_map(
     folder, tables, names=CLASSES, *, valid=None, resolution_m=80.0, crs=factories.CRS_UTM33, scene="s", at=(3, 5),
-    folds=None, k=None, colours=None, settings=None, area=None, acquired=None, **options,
+    folds=None, k=None, colours=None, settings=None, area=None, acquired=None, calibrations=None, **options,
 ):  # fmt: skip
     """Write a map of cells of one pixel with these probabilities, one table (row, column, class) for each model."""
     path = coded(folder / "scene.tif", *tables[0].shape[:2], valid=valid, resolution_m=resolution_m, crs=crs, at=at)
@@ -71,7 +73,7 @@ def write_known_map(
     settings = settings or export_settings(stride_px=1)
     with Raster.open(path) as raster:
         held_out = None if folds is None else lambda part: folds[place(raster.grid, part)]
-        used = MapModels(models, colours, LINEAGE["MODEL_SHA256"], held_out, area)
+        used = MapModels(models, colours, LINEAGE["MODEL_SHA256"], held_out, area, calibrations)
         mapped = NormalizedScene(scene, raster, LINEAGE["STATISTICS_SHA256"], acquired)
         written = write_scene_map(folder, mapped, used, settings, **options)
     path.unlink()
@@ -380,6 +382,51 @@ def test_the_stride_is_the_side_of_a_cell(tmp_path):
         assert raster.grid.transform @ (0, 0) == (factories.ORIGIN_X, factories.ORIGIN_Y)
 
 
+def calibration(temperature, share, least):
+    return {"temperature": temperature, "uniform_share": share, "least_probability": least}
+
+
+CALIBRATIONS = Calibrations(
+    coverage=0.9,
+    folds=[calibration(0.5, 0.1, 0.2), calibration(2.0, 0.0, 0.3), calibration(1.0, 0.2, 0.9)],
+    ensemble=calibration(1.5, 0.05, 0.25),
+)
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_each_zone_is_scaled_by_the_calibration_of_its_fold_and_no_class_changes(tmp_path, held_out):
+    tables, folds = random_tables(), FOLDS if held_out else None
+    settings = export_settings(stride_px=1, calibrated=True, layers=["margin", "set_size"])
+    write_known_map(tmp_path, tables, valid=VALID, folds=folds, settings=settings, calibrations=CALIBRATIONS)
+    (tmp_path / "plain").mkdir()
+    write_known_map(tmp_path / "plain", tables, valid=VALID, folds=folds)
+    mean = tables.mean(axis=0)
+    own = np.where(FOLDS[..., None] < 0, mean, np.choose(FOLDS.clip(min=0)[..., None], tables))
+    of_mean = (mean, np.full_like(FOLDS, -1))
+    maps = {"s_ensemble": of_mean, "s": (own, FOLDS)} if held_out else {"s": of_mean}
+    for stem, (probabilities, chosen) in maps.items():
+        np.testing.assert_array_equal(
+            read(tmp_path / f"{stem}_class.tif")[0], read(tmp_path / f"plain/{stem}_class.tif")[0]
+        )
+        values, names = read(tmp_path / f"{stem}_confidence.tif")
+        bands = dict(zip(names, values, strict=True))
+        for fold, fitted in enumerate([*CALIBRATIONS.folds, CALIBRATIONS.ensemble]):
+            here = VALID & (chosen == (fold if fold < 3 else -1))
+            power = probabilities[here].astype(np.float64) ** (1 / fitted.temperature)
+            scaled = (1 - fitted.uniform_share) * power / power.sum(axis=1, keepdims=True) + fitted.uniform_share / 3
+            np.testing.assert_allclose(bands["confidence"][here], scaled.max(axis=1), atol=0.5 / STEPS + 1e-6)
+            sets = np.maximum((scaled >= fitted.least_probability).sum(axis=1), 1)
+            np.testing.assert_array_equal(bands["set_size"][here], sets)
+        assert np.isnan(bands["set_size"][~VALID]).all()
+        assert len(np.unique(bands["set_size"][VALID])) == 3
+
+
+def test_refuses_a_calibration_of_other_folds(tmp_path):
+    fewer = CALIBRATIONS.model_copy(update={"folds": CALIBRATIONS.folds[:2]})
+    with pytest.raises(ExportError, match="calibration of 2 folds; expected 3; run dvc repro evaluate"):
+        write_known_map(tmp_path, random_tables(), folds=FOLDS, calibrations=fewer)
+
+
 @pytest.mark.parametrize("order", [[1, 0, 2], [0, 2], [1, 2]])
 def test_refuses_models_that_are_not_one_of_each_fold(tmp_path, order):
     found = [models()[i] for i in order]
@@ -402,6 +449,7 @@ def test_a_refusal_leaves_no_half_raster(tmp_path):
     [
         ({"layers": ["margin", "margin"]}, "expected each layer once"),
         ({"layers": ["variance"]}, "margin"),
+        ({"layers": ["set_size"], "calibrated": False}, "set_size needs calibrated: true"),
         ({"sieve_px": -1}, "greater than or equal to 0"),
         ({"offsets": 0}, "greater than or equal to 1"),
         ({"mosaic": "last"}, "confidence"),

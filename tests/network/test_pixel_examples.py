@@ -105,7 +105,8 @@ def test_the_same_again_is_the_same_to_the_bit_and_the_byte(project, first, tmp_
         (tmp_path / name).mkdir()
         write_fold(tmp_path / name, result)
     files = tree(tmp_path / "first")
-    assert list(files) == ["history.csv", "model.json", "model.safetensors", "pixels.parquet", "predictions.parquet"]
+    tables = ["pixel_sample.parquet", "pixels.parquet", "predictions.parquet"]
+    assert list(files) == ["history.csv", "model.json", "model.safetensors", *tables]
     assert files == tree(tmp_path / "second")
 
 
@@ -255,14 +256,17 @@ def test_predictions_are_those_of_the_map_counted_and_as_means_over_cores(projec
             "boundary": is_boundary(np.pad(labels, 1))[scored],
             "label": names[labels[scored] - 1],
             "predicted": names[probabilities[scored].argmax(axis=1)],
-            "bin": np.minimum((probabilities[scored].max(axis=1) * 10).astype(int), 9),
         }
     )
     expected = rows.groupby(list(rows)).size()
     found = first.predictions.pixels
     assert set(found["split"]) == {"zones"}
     assert found.set_index(list(rows))["pixels"].to_dict() == expected.to_dict()
-    assert found["confidence"].sum() == pytest.approx(probabilities[scored].max(axis=1).sum())
+    sample = first.predictions.sample.sort_values("p_water", ignore_index=True)
+    order = np.argsort(probabilities[scored][:, 0], kind="stable")
+    np.testing.assert_array_equal(sample[["p_water", "p_field"]], probabilities[scored][order])
+    np.testing.assert_array_equal(np.sort(sample["zone"]), np.sort(rows["zone"]))
+    assert first.predictions.sample["label"].value_counts().to_dict() == rows["label"].value_counts().to_dict()
     for patch in first.predictions.validation.itertuples():
         row, column = (int(part) + 2 for part in patch.patch.split("/")[1:])
         core = probabilities[row : row + 4, column : column + 4][valid[row : row + 4, column : column + 4]]

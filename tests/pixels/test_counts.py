@@ -3,7 +3,7 @@ import pandas
 import pytest
 from rasterio.windows import Window
 
-from landfold.pixels.counts import COLUMNS, PatchMeans, PixelCounts, is_boundary
+from landfold.pixels.counts import COLUMNS, SAMPLE_PIXELS, PatchMeans, PixelCounts, PixelSample, is_boundary
 
 CLASSES = ["field", "water"]
 
@@ -30,21 +30,54 @@ def known() -> tuple[np.ndarray, ...]:
     )
 
 
-def test_pixels_are_counted_by_zone_boundary_class_prediction_and_confidence():
+def test_pixels_are_counted_by_zone_boundary_class_and_prediction():
     counts = PixelCounts(CLASSES)
     counts.add(*known())
     table = counts.table()
-    assert list(table.columns) == [*COLUMNS, "pixels", "confidence"]
-    rows = [
-        ("E0", False, "field", "field", 9, 1, 0.95),
-        ("E1", False, "field", "field", 9, 2, 0.95 + 0.93),
-        ("E1", False, "field", "water", 5, 1, 0.55),
-        ("E1", False, "water", "field", 9, 1, 1.0),
-        ("E1", True, "field", "field", 8, 1, 0.875),
+    assert list(table.columns) == [*COLUMNS, "pixels"]
+    assert sorted(table.itertuples(index=False, name=None)) == [
+        ("E0", False, "field", "field", 1),
+        ("E1", False, "field", "field", 2),
+        ("E1", False, "field", "water", 1),
+        ("E1", False, "water", "field", 1),
+        ("E1", True, "field", "field", 1),
     ]
-    found = sorted(table.itertuples(index=False, name=None))
-    assert [row[:6] for row in found] == [row[:6] for row in rows]
-    assert [row[6] for row in found] == pytest.approx([row[6] for row in rows])
+
+
+def numbered(first: int, count: int) -> tuple[np.ndarray, ...]:
+    """Zones, labels and probabilities of pixels that tell their number."""
+    numbers = np.arange(first, first + count)
+    share = (numbers / 1e6).astype(np.float32)
+    return np.array([f"E{n % 7}" for n in numbers], dtype=object), numbers % 2, np.column_stack([share, 1 - share])
+
+
+def test_a_sample_holds_pixels_as_they_came_and_each_is_as_likely():
+    total = 4 * SAMPLE_PIXELS
+    sample, again = (PixelSample(CLASSES, seed=(0, 1)) for _ in range(2))
+    for first in range(0, total, 10_000):
+        sample.add(*numbered(first, 10_000))
+        again.add(*numbered(first, 10_000))
+    table = sample.table()
+    pandas.testing.assert_frame_equal(again.table(), table)
+    assert list(table.columns) == ["zone", "label", "p_field", "p_water"]
+    numbers = np.rint(1e6 * table["p_field"].to_numpy(np.float64)).astype(int)
+    assert len(np.unique(numbers)) == len(table) == SAMPLE_PIXELS
+    assert table["p_field"].dtype == np.float32
+    np.testing.assert_array_equal(table["zone"], [f"E{n % 7}" for n in numbers])
+    np.testing.assert_array_equal(table["label"], [CLASSES[n % 2] for n in numbers])
+    for part in (numbers, numbers[:2000]):  # the first rows are a sample, too
+        quarters = np.bincount(4 * part // total) / len(part)
+        np.testing.assert_allclose(quarters, 0.25, atol=0.03)
+    other = PixelSample(CLASSES, seed=(0, 2))
+    other.add(*numbered(0, total))
+    assert not np.array_equal(other.table()["p_field"], table["p_field"])
+
+
+def test_few_pixels_are_all_in_the_sample():
+    sample = PixelSample(CLASSES, seed=(0,))
+    sample.add(*numbered(0, 30))
+    sample.add(*numbered(30, 0))
+    assert sorted(sample.table()["p_field"]) == pytest.approx(np.arange(30) / 1e6)
 
 
 def test_parts_add_up_to_the_whole():
@@ -57,7 +90,7 @@ def test_parts_add_up_to_the_whole():
 
 def test_no_pixels_are_an_empty_table():
     counts = PixelCounts(CLASSES)
-    assert list(counts.table().columns) == [*COLUMNS, "pixels", "confidence"]
+    assert list(counts.table().columns) == [*COLUMNS, "pixels"]
     counts.add(*(values[:0] for values in known()))
     assert len(counts.table()) == 0
 

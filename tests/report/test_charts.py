@@ -98,12 +98,6 @@ def test_bars_of_pixels_come_first_one_for_each_split():
     assert first.get_xticklabels()[0].get_text().startswith("accuracy\n+0.400\n")
 
 
-def test_reliability_of_pixels_is_one_line():
-    bins = [{name: value for name, value in row.items() if name != "scaled"} for row in BINS[:2]]
-    (dots,) = charts.reliability_diagram(bins).axes[0].collections
-    assert len(dots.get_offsets()) == 2
-
-
 def test_zones_are_of_pixels_where_these_are_counted():
     rows = [row | {"pixels": 100 * row["patches"]} for row in ZONES]
     axes = charts.zone_accuracies(rows, of="pixels", median=0.5, pooled=0.6).axes[0]

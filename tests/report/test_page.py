@@ -84,8 +84,13 @@ def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4
             "clip": 1e-7,
             "before": {"log_loss": 1.0, "brier": 0.44, "ece": 0.11},
             "after": {"log_loss": 0.93, "brier": 0.43, "ece": 0.06},
-            "temperatures": [],
+            "fitted": {
+                "coverage": 0.9,
+                "ensemble": {"temperature": 1.42, "uniform_share": 0.07, "least_probability": 0.06},
+                "folds": [],
+            },
             "reliability": bins,
+            "sets": {"covered": scored(0.89, 0.84, 0.93), "classes": 2.47},
         },
         "warnings": ["fewer than 10 zones <each>"],
     }  # fmt: skip
@@ -165,14 +170,15 @@ def of_pixels(files, *, random=True):
         "zone_summary": {"worst": zones[-1], "median_accuracy": 0.575, "least_pixels": 300},
         "boundary": headline(0.44) | {"pixels": 2345},
         "interior": headline(0.71) | {"pixels": 7531},
-        "calibration": {"bins": 10, "ece": 0.0654, "reliability": []},
+        "calibration": scores["calibration"] | {"before": {"log_loss": 1.0, "brier": 0.44, "ece": 0.0654},
+                                                "reliability": []},
         "splits": splits,
         "comparisons": [],
     }  # fmt: skip
     files["metrics/summary.json"]["pixels"] = summary
 
 
-PARAMS = {"project": {"name": "meadows & <lakes>"}, "train": {"epochs": 2}}
+PARAMS = {"project": {"name": "meadows & <lakes>"}, "train": {"epochs": 2}, "export": {"calibrated": True}}
 
 SOURCES = Sources(
     metrics=Path("metrics"),
@@ -389,7 +395,10 @@ def test_pixels_come_before_patches(rendered):
         "400 pixels",
         "87.0\u00a0% of the pixels correctly where these are held out at random (macro F1 0.87), 83.0\u00a0% where "
         "patches are (0.83), and 61.0\u00a0% where zones are (0.61).",
-        "The expected calibration error of the pixels is 0.07",
+        "over all folds they are 1.42 and 0.07. The maps hold the calibrated probabilities.",
+        "hold it in 0.89 (0.84 to 0.93) of held-out zones, with 2.47 classes on average",
+        "Expected calibration error of pixels0.070.06",
+        "Expected calibration error of patches0.110.06",
     ):
         assert part in words
     table = text[text.index('<table class="confusion">') :]

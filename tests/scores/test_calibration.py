@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn import metrics as sklearn_metrics
 
+from landfold.pixels.calibration import CLIP, TEMPERATURES, prediction_sets, scale
 from landfold.scores import calibration
-from landfold.scores.calibration import CLIP, TEMPERATURES, cross_fit, fit_temperature, scale
+from landfold.scores.calibration import HeldOutProbabilities, calibrate, calibration_scores, cross_fit, fit
 
 EXAMPLES = hypothesis_settings(max_examples=60, deadline=None)
 
@@ -111,70 +114,131 @@ def test_scaling_keeps_the_class_and_moves_the_confidence_one_way(found, tempera
     assert (change <= 1e-5).all() if temperature >= 1 else (change >= -1e-5).all()
 
 
+@given(predictions(), st.floats(*TEMPERATURES), st.floats(0, 0.9))
+@EXAMPLES
+def test_a_uniform_share_keeps_the_class_and_bounds_every_probability(found, temperature, share):
+    probabilities, _ = found
+    scaled = scale(probabilities, temperature, share)
+    np.testing.assert_array_equal(scaled.argmax(axis=1), probabilities.argmax(axis=1))
+    np.testing.assert_allclose(scaled.sum(axis=1), 1)
+    assert (scaled >= share / probabilities.shape[1] - 1e-9).all()
+
+
 @given(predictions())
 @EXAMPLES
-def test_the_fitted_temperature_is_no_worse_than_none_on_what_it_was_fitted_on(found):
+def test_what_is_fitted_is_no_worse_than_nothing_on_what_it_was_fitted_on(found):
     probabilities, truth = found
-    temperature = fit_temperature(probabilities, truth)
+    temperature, share = fit(probabilities, truth)
     assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
-    after = calibration.log_loss(scale(probabilities, temperature), truth)
-    assert after <= calibration.log_loss(scale(probabilities, 1.0), truth) + 1e-9
-    assert after <= calibration.log_loss(probabilities, truth) + 1e-5  # clipped zeros take of the others
+    assert 0 <= share <= calibration.MOST_UNIFORM
+    after = calibration.log_loss(scale(probabilities, temperature, share), truth)
+    assert after <= calibration.log_loss(scale(probabilities, 1.0), truth) + 1e-4  # rounded to 6 digits
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_temperature_by_which_confidence_was_raised_is_found_again(temperature):
-    probabilities, truth = drawn(1, 20_000)
-    assert fit_temperature(scale(probabilities, 1 / temperature), truth) == pytest.approx(temperature, rel=0.05)
+@pytest.mark.parametrize(("temperature", "share"), [(0.5, 0.0), (1.0, 0.0), (2.5, 0.0), (0.5, 0.1), (1.5, 0.3)])
+def test_what_spoiled_the_probabilities_is_found_again(temperature, share):
+    """Truth is drawn from the scaled probabilities, which are then taken for unknown."""
+    generator = np.random.default_rng(1)
+    given = softmax(2 * generator.normal(size=(20_000, 5)), axis=1)
+    below = np.cumsum(scale(given, temperature, share), axis=1) < generator.random((len(given), 1))
+    found = fit(given, below.sum(axis=1))
+    assert found == (pytest.approx(temperature, rel=0.2), pytest.approx(share, abs=0.1)), "they make up for each other"
+    np.testing.assert_allclose(scale(given, *found), scale(given, temperature, share), atol=0.03)
 
 
 def test_nothing_to_fit_leaves_the_probabilities():
     probabilities, truth = drawn(0)
-    assert fit_temperature(probabilities[:0], truth[:0]) == 1
+    assert fit(probabilities[:0], truth[:0]) == (1, 0)
     np.testing.assert_allclose(scale(probabilities, 1.0), probabilities, atol=1e-6)
+    assert calibrate(probabilities[:0], truth[:0], 0.9).least_probability == 0, "every class is in the set"
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_prediction_sets_hold_the_truth_of_new_ground_as_often_as_they_say(coverage):
+    """Of probabilities that are sure beyond measure, too: the threshold is that of what was held out."""
+    probabilities, truth = drawn(3, 40_000)
+    sure = scale(probabilities, 0.4)
+    fitted = calibrate(sure[::2], truth[::2], coverage)
+    sets = prediction_sets(scale(sure[1::2], fitted.temperature, fitted.uniform_share), fitted.least_probability)
+    assert sets[np.arange(20_000), truth[1::2]].mean() == pytest.approx(coverage, abs=0.015)
+    assert sets.any(axis=1).all()
+
+
+def test_the_threshold_is_the_conformal_one():
+    """Of 9 held-out rows at a coverage of 0.8, floor(0.2 * 10) = 2: the second smallest probability of the truth."""
+    own = np.arange(1, 10) / 10
+    fitted = calibrate(np.column_stack([own, 1 - own]), np.zeros(9, dtype=int), 0.8)
+    scaled = scale(np.array([[0.2, 0.8]]), fitted.temperature, fitted.uniform_share)
+    assert fitted.least_probability == pytest.approx(scaled[0, 0], abs=1e-6)
 
 
 def overconfident(seed=0, count=3000, folds=4):
-    """Folds 0 to 3 of repeat 0 are twice too sure, 4 to 7 of repeat 1 three times."""
+    """Folds 0 to 3 of repeat 0 are twice too sure, 4 to 7 of repeat 1 three times; ten zones."""
     probabilities, truth = drawn(seed, count, spread=1.0)
     fold = np.arange(count) % folds
     first, second = scale(probabilities, 1 / 2), scale(probabilities, 1 / 3)
-    return (
+    return HeldOutProbabilities(
         np.concatenate([first, second]).astype(np.float32),
         np.concatenate([truth, truth]),
         np.concatenate([fold, fold + folds]),
         np.repeat([0, 1], count),
+        np.char.add("z", (np.arange(2 * count) % 10).astype(str)),
     )
 
 
 def test_cross_fitting_mends_each_repeat_by_its_own_folds():
-    probabilities, truth, folds, repeats = overconfident()
-    found = cross_fit(probabilities, truth, folds, repeats)
-    table = found.temperatures.set_index("fold")
-    assert list(table.index) == list(range(8))
-    assert list(table["temperature"][:4]) == pytest.approx([2] * 4, rel=0.1)
-    assert list(table["temperature"][4:]) == pytest.approx([3] * 4, rel=0.1)
-    assert (table["fitted_on"] == 2250).all()
-    assert (table["log_loss_after"] < table["log_loss_before"]).all()
-    for own in (repeats == 0, repeats == 1):
+    held_out = overconfident()
+    fitted = cross_fit(held_out, 0.9)
+    temperatures = [fold.temperature for fold in fitted.folds]
+    assert temperatures == pytest.approx([2] * 4 + [3] * 4, rel=0.15)
+    assert 2 < fitted.ensemble.temperature < 3
+    scaled = fitted.scale(held_out.probabilities, held_out.folds)
+    for repeat in (0, 1):
+        own = held_out.repeats == repeat
         before, after = (
-            calibration.calibration_error(part[own], truth[own]) for part in (probabilities, found.probabilities)
+            calibration.calibration_error(part[own], held_out.truth[own]) for part in (held_out.probabilities, scaled)
         )
         assert after < 0.03 < before
 
 
-def test_no_patch_of_a_fold_takes_part_in_its_temperature():
-    probabilities, truth, folds, repeats = overconfident()
-    before = cross_fit(probabilities, truth, folds, repeats).temperatures.set_index("fold")["temperature"]
-    changed = np.where(folds == 2, (truth + 1) % 5, truth)
-    after = cross_fit(probabilities, changed, folds, repeats).temperatures.set_index("fold")["temperature"]
-    same = before == after
-    assert list(same) == [False, False, True, False, True, True, True, True]
+def test_no_patch_of_a_fold_takes_part_in_its_calibration():
+    held_out = overconfident()
+    changed = replace(held_out, truth=np.where(held_out.folds == 2, (held_out.truth + 1) % 5, held_out.truth))
+    before, after = (cross_fit(each, 0.9).folds for each in (held_out, changed))
+    same = [one == other for one, other in zip(before, after, strict=True)]
+    assert same == [False, False, True, False, True, True, True, True]
 
 
 def test_the_order_of_patches_does_not_matter():
-    probabilities, truth, folds, repeats = overconfident(count=400)
-    order = np.random.default_rng(0).permutation(len(truth))
-    plain = cross_fit(probabilities, truth, folds, repeats)
-    turned = cross_fit(probabilities[order], truth[order], folds[order], repeats[order])
-    np.testing.assert_allclose(turned.probabilities, plain.probabilities[order], rtol=1e-4)
+    held_out = overconfident(count=400)
+    order = np.random.default_rng(0).permutation(len(held_out.truth))
+    turned = HeldOutProbabilities(*(values[order] for values in vars(held_out).values()))
+    plain, other = cross_fit(held_out, 0.9), cross_fit(turned, 0.9)
+    np.testing.assert_allclose(
+        other.scale(turned.probabilities, turned.folds),
+        plain.scale(held_out.probabilities, held_out.folds)[order],
+        rtol=1e-3,
+    )
+
+
+def test_the_scores_of_calibration_are_those_of_what_the_other_folds_give():
+    held_out = overconfident()
+    found = calibration_scores(held_out, 0.9)
+    fitted = cross_fit(held_out, 0.9)
+    assert found["fitted"] == fitted.model_dump()
+    scaled = fitted.scale(held_out.probabilities, held_out.folds)
+    first = held_out.repeats == 0
+    errors = [calibration.calibration_error(scaled[own], held_out.truth[own]) for own in (first, ~first)]
+    assert found["after"]["ece"] == pytest.approx(np.mean(errors), abs=5e-5)
+    assert found["after"]["log_loss"] < found["before"]["log_loss"]
+    assert found["after"]["brier"] < found["before"]["brier"]
+    sets = fitted.sets(scaled, held_out.folds)[first]
+    right = sets[np.arange(3000), held_out.truth[first]]
+    covered = found["sets"]["covered"]
+    assert covered["pooled"] == pytest.approx(right.mean(), abs=5e-5)
+    assert covered["low"] < 0.9 < covered["high"]
+    assert found["sets"]["classes"] == pytest.approx(sets.sum(axis=1).mean(), abs=5e-5)
+    states = {row["scaled"]: 0 for row in found["reliability"]}
+    for row in found["reliability"]:
+        states[row["scaled"]] += row["count"]
+    assert states == {False: 6000, True: 6000}

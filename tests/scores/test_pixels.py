@@ -5,47 +5,58 @@ import pandas
 import pytest
 
 from landfold.core.files import write_json
+from landfold.scores.calibration import HeldOutProbabilities
 from landfold.scores.pixel_scores import pixel_scores, pixel_summary
 from landfold.scores.pixels import HeldOutPixels, read_pixels
 from landfold.scores.predictions import EvaluationError
 from landfold.scores.tables import plot_tables
 
 CLASSES = ["water", "farm"]
-COLUMNS = ["zone", "boundary", "label", "predicted", "bin", "pixels", "confidence", "split"]
+COLUMNS = ["zone", "boundary", "label", "predicted", "pixels", "split"]
 BY_ZONE = pandas.DataFrame({"zone": ["a", "b", "c"], "distance_m": [100.0, 200.0, 300.0]})
 
 
 def counts(*rows, split="zones"):
-    """Rows (zone, boundary, label, predicted, pixels, mean confidence) as pixels.parquet has them."""
-    full = [(z, edge, a, b, min(int(10 * c), 9), n, n * c, split) for z, edge, a, b, n, c in rows]
+    """Rows (zone, boundary, label, predicted, pixels) as pixels.parquet has them."""
+    full = [(*row, split) for row in rows]
     return pandas.DataFrame(full, columns=COLUMNS)
 
 
 SPATIAL = {
     0: counts(
-        ("a", False, "water", "water", 60, 0.95),
-        ("a", True, "water", "farm", 20, 0.55),
-        ("b", False, "farm", "farm", 10, 0.95),
-        ("b", True, "farm", "water", 10, 0.65),
+        ("a", False, "water", "water", 60),
+        ("a", True, "water", "farm", 20),
+        ("b", False, "farm", "farm", 10),
+        ("b", True, "farm", "water", 10),
     ),
-    1: counts(("c", False, "farm", "farm", 80, 0.75), ("c", True, "farm", "farm", 20, 0.55)),
+    1: counts(("c", False, "farm", "farm", 80), ("c", True, "farm", "farm", 20)),
 }
 """200 pixels in three zones, of which fold 0 holds out a and b; 30 are wrong, all at a boundary."""
 
 RANDOM = {
     fold: pandas.concat(
         [
-            counts(("a", False, "water", "water", 8, 0.9), ("", False, "water", "farm", 5, 0.9), split="random pixels"),
+            counts(("a", False, "water", "water", 8), ("", False, "water", "farm", 5), split="random pixels"),
             counts(
-                ("b", False, "farm", "farm", 9, 0.9),
-                ("c", False, "farm", "water", 1, 0.9),
-                ("elsewhere", False, "farm", "water", 7, 0.9),
+                ("b", False, "farm", "farm", 9),
+                ("c", False, "farm", "water", 1),
+                ("elsewhere", False, "farm", "water", 7),
                 split="random patches",
             ),
         ]
     )
     for fold in (0, 1)
 }
+
+
+def sample(fold, count):
+    """A sample of the pixels of a fold as pixel_sample.parquet has it: twice too sure."""
+    generator = np.random.default_rng(fold)
+    water = generator.random(count).astype(np.float32)
+    label = np.where(generator.random(count) < water, "water", "farm")
+    sure = water**2 / (water**2 + (1 - water) ** 2)
+    zone = np.array([["a", "b"], ["c", "c"]][fold])[np.arange(count) % 2]
+    return pandas.DataFrame({"zone": zone, "label": label, "p_water": sure, "p_farm": 1 - sure})
 
 
 @pytest.fixture
@@ -60,13 +71,15 @@ def folder(tmp_path):
     for kind, tables in lists.items():
         for fold, table in tables.items():
             write(tmp_path, table, fold, kind)
+    for fold in (0, 1):
+        write(tmp_path, sample(fold, 100), fold, name="pixel_sample")
     return tmp_path
 
 
-def write(folder, table, fold=0, kind="fold"):
+def write(folder, table, fold=0, kind="fold", name="pixels"):
     path = folder / kind / f"fold_{fold}"
     path.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path / "pixels.parquet", index=False)
+    table.to_parquet(path / f"{name}.parquet", index=False)
 
 
 def read(folder):
@@ -137,16 +150,31 @@ def test_labels_without_an_interior_have_no_score_of_it(folder):
     assert found["interior"] == {"pixels": 0, "accuracy": none, "balanced_accuracy": none, "macro_f1": none}
 
 
-def test_calibration_is_of_the_sums_of_confidence(folder):
+def test_calibration_is_of_the_sample(folder):
+    for fold in (0, 1):
+        write(folder, sample(fold, 2000), fold, name="pixel_sample")
     found = scored(folder)["calibration"]
-    assert found["reliability"] == [
-        {"bin": 5, "low": 0.5, "high": 0.6, "count": 40, "confidence": 0.55, "accuracy": 0.5},
-        {"bin": 6, "low": 0.6, "high": 0.7, "count": 10, "confidence": 0.65, "accuracy": 0.0},
-        {"bin": 7, "low": 0.7, "high": 0.8, "count": 80, "confidence": 0.75, "accuracy": 1.0},
-        {"bin": 9, "low": 0.9, "high": 1.0, "count": 70, "confidence": 0.95, "accuracy": 1.0},
-    ]
-    error = (40 * 0.05 + 10 * 0.65 + 80 * 0.25 + 70 * 0.05) / 200
-    assert (found["bins"], found["ece"]) == (10, pytest.approx(error, abs=5e-5))
+    assert [fold["temperature"] for fold in found["fitted"]["folds"]] == pytest.approx([2, 2], rel=0.15)
+    assert found["after"]["ece"] < 0.04 < found["before"]["ece"]
+    assert found["sets"]["covered"]["pooled"] == pytest.approx(0.9, abs=0.03)
+
+
+def test_each_pixel_is_as_likely_to_be_in_the_sample(folder):
+    """Fold 0 has kept a tenth of its 100 pixels, so that as many of the 100 of fold 1 count."""
+    write(folder, sample(0, 10), 0, name="pixel_sample")
+    pixels = read(folder)
+    assert pixels.sample.folds.tolist() == [0] * 10 + [1] * 10
+    kept = pandas.read_parquet(folder / "fold/fold_1/pixel_sample.parquet").head(10)
+    np.testing.assert_array_equal(pixels.sample.probabilities[10:], kept[["p_water", "p_farm"]])
+    assert [CLASSES[i] for i in pixels.sample.truth[10:]] == list(kept["label"])
+    assert set(pixels.sample.zones[10:]) == {"c"}
+
+
+@pytest.mark.parametrize("change", [lambda table: table[:0], lambda table: table.drop(columns="p_farm")])
+def test_a_sample_of_other_columns_or_without_pixels_is_refused(folder, change):
+    write(folder, change(sample(1, 10)), 1, name="pixel_sample")
+    with pytest.raises(EvaluationError, match=r"fold_1/pixel_sample\.parquet: expected pixels with zone, label, p_"):
+        read(folder)
 
 
 def test_random_splits_are_compared_with_the_zones(folder):
@@ -174,7 +202,7 @@ def test_random_splits_are_compared_with_the_zones(folder):
 
 def test_random_patches_are_weighted_to_the_pixels_of_the_zones(folder):
     """Of farm the zones have 90 pixels inside and 30 at a boundary, the patches 9 right ones and 1 wrong one."""
-    rows = counts(("a", False, "farm", "farm", 9, 0.9), ("b", True, "farm", "water", 1, 0.9), split="random patches")
+    rows = counts(("a", False, "farm", "farm", 9), ("b", True, "farm", "water", 1), split="random patches")
     for fold in (0, 1):
         write(folder, rows, fold, "random")
     found = scored(folder)["splits"]["random_patches"]
@@ -202,14 +230,18 @@ def test_without_random_folds_there_is_one_split(folder):
 def test_repeats_are_pooled_one_by_one_and_averaged():
     """The second repeat has other zones, and is wrong in half of its pixels."""
     number = {"water": 0, "farm": 1}
-    second = [counts(("x", False, "farm", "water", 50, 0.75)), counts(("y", True, "farm", "farm", 50, 0.75))]
+    second = [counts(("x", False, "farm", "water", 50)), counts(("y", True, "farm", "farm", 50))]
     parts = [*SPATIAL.values(), *second]
     table = pandas.concat([part.assign(fold=fold, repeat=fold // 2) for fold, part in enumerate(parts)])
-    pixels = HeldOutPixels(CLASSES, table.assign(**{name: table[name].map(number) for name in ("label", "predicted")}))
+    table = table.assign(**{name: table[name].map(number) for name in ("label", "predicted")})
+    probabilities = np.array([[0.8, 0.2], [0.3, 0.7]] * 4)
+    folds = np.repeat(np.arange(4), 2)
+    held_out = HeldOutProbabilities(probabilities, np.array([0, 1] * 4), folds, folds // 2, np.array(list("abccxxyy")))
+    pixels = HeldOutPixels(CLASSES, table, held_out)
     found = pixel_scores(pixels, BY_ZONE)
     assert (found["count"], found["zones"], len(found["per_fold"]), len(found["per_zone"])) == (200, 3, 4, 3)
     assert found["headline"]["accuracy"]["pooled"] == round((0.85 + 0.5) / 2, 4)
-    first = pixel_scores(HeldOutPixels(CLASSES, pixels.table[pixels.table["repeat"] == 0]), BY_ZONE)
+    first = pixel_scores(HeldOutPixels(CLASSES, pixels.table[pixels.table["repeat"] == 0], held_out), BY_ZONE)
     assert found["headline"]["accuracy"]["low"] == pytest.approx(first["headline"]["accuracy"]["low"] / 2, abs=1e-4)
     assert found["per_class"][0]["recall"] == first["per_class"][0]["recall"], "no water in the second repeat"
     assert found["per_class"][1]["recall"]["pooled"] == pytest.approx((110 / 120 + 0.5) / 2, abs=1e-4)
@@ -223,7 +255,7 @@ def test_plots_are_of_pixels_and_comparisons_of_both(folder):
     tables = plot_tables(patches | {"pixels": pixels})
     assert list(tables["confusion"]["count"]) == [60, 20, 10, 110]
     assert list(tables["per_class"]["support"]) == [80, 120] * 3
-    assert list(tables["reliability"]["scaled"]) == [False] * 4
+    assert tables["reliability"].groupby("scaled")["count"].sum().to_dict() == {False: 200, True: 200}
     assert list(tables["zones"]) == ["zone", "fold", "pixels", "accuracy", "distance_m"]
     assert list(tables["comparisons"]["comparison"]) == [1] + ["random_patches"] * 3 + ["random_pixels"] * 3
 
@@ -249,10 +281,7 @@ def test_every_fold_has_to_have_them(folder, kind, stage):
         ({"zone": "c"}, r"100 pixels lie in zones that fold 0 does not hold out \(such as c\)"),
         ({"zone": ""}, r"100 pixels lie in zones that fold 0 does not hold out \(such as no zone\)"),
         ({"split": "random pixels"}, "expected the split zones, found random pixels"),
-        ({"pixels": 0}, "expected 1 or more pixels, .* found others in 4 rows"),
-        ({"confidence": np.nan}, "expected 1 or more .* found others in 4 rows"),
-        ({"confidence": 1000.0}, "expected 1 or more .* found others in 4 rows"),
-        ({"bin": 10}, ".* a bin from 0 to 9 in each row, found others in 4 rows"),
+        ({"pixels": 0}, "expected 1 or more pixels in each row, found others in 4 rows"),
     ],
 )
 def test_counts_that_are_not_of_the_fold_are_refused(folder, change, fault):
@@ -262,8 +291,8 @@ def test_counts_that_are_not_of_the_fold_are_refused(folder, change, fault):
 
 
 def test_other_columns_and_empty_tables_are_refused(folder):
-    write(folder, SPATIAL[0].drop(columns="bin"))
-    with pytest.raises(EvaluationError, match=r"expected the columns zone, .* split, found no bin; run"):
+    write(folder, SPATIAL[0].drop(columns="boundary"))
+    with pytest.raises(EvaluationError, match=r"expected the columns zone, .* split, found no boundary; run"):
         read(folder)
     write(folder, SPATIAL[0][:0])
     with pytest.raises(EvaluationError, match="expected counts of labelled pixels, found none; run"):

@@ -46,12 +46,12 @@ def test_the_test_region_is_counted_by_its_zones(pool):
     np.testing.assert_array_equal(counts, [np.diag([0, 1, 0]), np.diag([1, 0, 0]), np.diag([0, 0, 1])])
 
 
-def test_scaling_is_by_folds_within_a_repeat_and_made_once(pool):
-    scaling = pool.scaling
-    assert list(scaling.temperatures["fold"]) == [0, 1, 2, 3]
-    assert list(scaling.temperatures["fitted_on"]) == [2, 4, 2, 4]
-    assert scaling.probabilities.shape == (12, 3)
-    assert pool.scaling is scaling
+def test_what_is_calibrated_are_the_rows_of_all_repeats(pool):
+    held_out = pool.held_out
+    assert held_out.probabilities.shape == (12, 3)
+    np.testing.assert_array_equal(held_out.folds // 2, held_out.repeats)
+    assert np.bincount(held_out.folds).tolist() == [4, 2, 4, 2]
+    np.testing.assert_array_equal(held_out.zones, pool.table["zone"])
 
 
 def test_truth_is_along_the_rows(pool):

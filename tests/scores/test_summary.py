@@ -147,7 +147,9 @@ def test_repeats_are_averaged_and_counted_once():
     pooled = pool(repeats=3)
     found = score_tables(pooled)
     singles = [
-        score_tables(OutOfFoldPredictions(CLASSES, part.assign(repeat=0), pooled.history, pooled.test))
+        score_tables(
+            OutOfFoldPredictions(CLASSES, part.assign(repeat=0, fold=part["fold"] % 3), pooled.history, pooled.test)
+        )
         for _, part in pooled.table.groupby("repeat")
     ]
     for name in found["pooled"]:

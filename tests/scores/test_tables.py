@@ -13,7 +13,6 @@ from landfold.scores.tables import (
     class_table,
     comparisons,
     confusion_table,
-    reliability_table,
     zone_scores,
 )
 from tests.scores.test_intervals import two_splits, zones_of_confusions
@@ -109,9 +108,3 @@ def test_comparisons_are_of_what_was_trained():
     assert (both["low"] <= both["difference"]).all()
     assert (both["difference"] <= both["high"]).all()
     assert (both["low"] > 0).any()
-
-
-def test_reliability_is_given_before_and_after_scaling():
-    table = reliability_table(pool())
-    assert table.groupby("scaled")["count"].sum().to_dict() == {False: 240, True: 240}
-    assert list(table.columns) == ["scaled", "bin", "low", "high", "count", "confidence", "accuracy"]

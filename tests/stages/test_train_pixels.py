@@ -16,7 +16,7 @@ from tests.stages.test_train import FILES, SCENE, project, project_again
 from tests.stages.test_train_processes import TRAIN as COMMAND
 from tests.stages.test_train_processes import finished, start, states
 
-WRITTEN = sorted([*FILES, "pixels.parquet"])
+WRITTEN = sorted([*FILES, "pixels.parquet", "pixel_sample.parquet"])
 
 
 def prepared(folder, kind, **changes):
@@ -90,4 +90,4 @@ def test_a_random_fold_is_trained_without_weights(tmp_path, here):
     table.assign(side=side).to_parquet(folder / "data/folds/k2/random_0.parquet", index=False)
     here(folder, "random")
     written = sorted(path.name for path in (folder / "models/random/k2/fold_0").iterdir())
-    assert written == [name for name in WRITTEN if name != "model.safetensors"]
+    assert written == [name for name in WRITTEN if name not in ("model.safetensors", "pixel_sample.parquet")]

@@ -62,6 +62,7 @@ _OF_PIXELS: dict[str, dict[str, Any]] = {
         "flips_and_rotations": False,
         "min_valid": 0.5,
         "sieve_px": 0,
+        "calibrated": True,
         "layers": ["margin", "entropy"],
         "applicability": True,
         "polygons": {"formats": ["gpkg"], "min_area_m2": 1000, "simplify_m": 0},

@@ -104,7 +104,7 @@ def create_app(bundle: Bundle, limits: ServingLimits, *, max_bytes: int, max_s: 
 
     @app.get("/metadata")
     async def metadata() -> dict[str, Any]:
-        """Classes, bands, units, window size and accuracy of the model, and the limits of a request."""
+        """Classes, bands, units, window size, calibration and accuracy of the model, and the limits of a request."""
         return _describe(bundle) | {"limits": limits.model_dump() | {"max_bytes": max_bytes, "max_s": max_s}}
 
     shapes = _answer_shapes(bundle.card)
@@ -121,7 +121,7 @@ def create_app(bundle: Bundle, limits: ServingLimits, *, max_bytes: int, max_s: 
     )
     @app.post("/invocations", include_in_schema=False)
     async def predict(request: Request) -> Response:
-        """Class probabilities of windows or scenes; the last axis of the answer are the classes."""
+        """Class probabilities or prediction sets of windows or scenes; the last axis of the answer are the classes."""
         return Response(await queue.answer(request), media_type="application/json")
 
     return app
@@ -154,6 +154,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         ],
         "units": "surface reflectance, about 0 to 1; null where there is no data",
         "stride_px": card.export.stride_px,
+        "calibration": card.calibration and card.calibration.model_dump(exclude={"folds"}),
         "digest": bundle.digest,
         "accuracy": accuracy and accuracy.model_dump() | {"level": 0.95, "of": "patches of held-out zones"},
         "pixel_accuracy": pixels and pixels.model_dump() | {"level": 0.95, "of": "labelled pixels of held-out zones"},

@@ -43,7 +43,11 @@ def signature(card: BundleCard) -> Any:
         inputs=Schema([TensorSpec(float32, (-1, len(card.bands), -1, -1), name="reflectance")]),
         outputs=Schema([TensorSpec(float32, (-1, *map_sides, len(card.classes)))]),
         params=ParamSchema(
-            [ParamSpec("mode", "string", "windows"), *(ParamSpec(end, "double", [], (-1,)) for end in ("low", "high"))]
+            [
+                ParamSpec("mode", "string", "windows"),
+                ParamSpec("sets", "boolean", default=False),
+                *(ParamSpec(end, "double", [], (-1,)) for end in ("low", "high")),
+            ]
         ),
     )
 

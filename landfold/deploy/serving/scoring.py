@@ -40,7 +40,8 @@ def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: 
         bundle: the model.
         reflectance: (n, band, y, x) float32, NaN where there is no data; bands in the order of the model's card.
         params: ``mode``: windows or scene; ``low`` and ``high``: the scene's percentiles of each channel, as in
-            data/statistics. Windows need them. Of a scene without them they are computed.
+            data/statistics. Windows need them. Of a scene without them they are computed. ``sets``: true for
+            prediction sets in the place of probabilities, 1 for a class that is in the set and 0 for the others.
         limits: the largest request.
 
     Returns:
@@ -51,6 +52,19 @@ def answer(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: 
     Raises:
         RequestError: with what was sent and what is expected.
     """
+    wanted, calibration = params.get("sets", False), bundle.card.calibration
+    if not isinstance(wanted, bool | np.bool):
+        raise RequestError(f"sets is {str(wanted)[:40]!r}; expected true or false")
+    if wanted and calibration is None:
+        raise RequestError("the model has no prediction sets, since export.calibrated was false; ask without sets")
+    found = _probabilities(bundle, reflectance, params, limits)
+    if not wanted:
+        return found
+    return (calibration.sets(found) & found.any(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _probabilities(bundle: Bundle, reflectance: Any, params: Mapping[str, Any], limits: ServingLimits) -> np.ndarray:
+    """Probabilities, as `answer` gives them."""
     mode = params.get("mode") or "windows"
     if mode not in MODES:
         raise RequestError(f"mode is {str(mode)[:40]!r}; expected {' or '.join(MODES)}")
@@ -196,6 +210,6 @@ def _scene(bundle: Bundle, scene: np.ndarray, statistics: SceneStatistics | None
         with Raster.open(path) as raster:
             for strip in predict_scene(raster, bundle.models, export):
                 mapped = strip.valid >= max(export.min_valid, np.finfo(float).tiny)
-                mean = strip.probabilities.mean(axis=0)
+                mean = bundle.scaled(strip.probabilities.mean(axis=0))
                 cells[strip.window.toslices()] = np.where(mapped[..., None], mean, np.float32(0))
     return cells

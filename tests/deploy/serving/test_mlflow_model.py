@@ -108,7 +108,7 @@ def test_the_mlflow_model_is_described(packed, bundle):
     spec = {"name": "reflectance", "type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 4, -1, -1]}}
     assert json.loads(described["signature"]["inputs"]) == [spec]
     assert json.loads(described["signature"]["outputs"])[0]["tensor-spec"]["shape"] == [-1, 3]
-    assert [param["name"] for param in json.loads(described["signature"]["params"])] == ["mode", "low", "high"]
+    assert [param["name"] for param in json.loads(described["signature"]["params"])] == ["mode", "sets", "low", "high"]
     assert described["metadata"]["bundle_digest"] == bundle.digest
     assert tree(packed / "artifacts/landfold") == tree(bundle.folder)
     pins = (packed / "requirements.txt").read_text().splitlines()

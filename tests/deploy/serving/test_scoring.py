@@ -51,7 +51,7 @@ def through_files(bundle, scene, folder):
     with Raster.open(folder / "normalized.tif") as raster:
         cells = np.zeros((*map_grid(raster.grid, card.export.stride_px).shape, len(CLASSES)), dtype=np.float32)
         for strip in predict_scene(raster, bundle.models, card.export):
-            mean = strip.probabilities.mean(axis=0)
+            mean = card.calibration.scale(strip.probabilities.mean(axis=0))
             cells[strip.window.toslices()] = np.where(strip.valid[..., None] >= card.export.min_valid, mean, 0)
         pixels = raster.read_raw(raster.grid.whole)
     return SceneStatistics.load(folder / "s.json"), pixels, cells
@@ -201,6 +201,7 @@ REFUSED = {
     "a band NaN": (changed((0, 2), np.nan), GIVEN, "no valid pixel in window 0"),
     "digital numbers": (changed(slice(None), 1200), GIVEN, "band B has a median of 1200; expected reflectance"),
     "too many": (np.repeat(GOOD, 3, axis=0), GIVEN, "6 windows; a request may have 5"),
+    "sets": (GOOD, GIVEN | {"sets": "yes"}, "sets is 'yes'; expected true or false"),
     "mode": (GOOD, {"mode": "map"}, "mode is 'map'; expected windows or scene"),
     "no statistics": (GOOD, {}, "mode windows needs the params low and high"),
     "one of them": (GOOD, {"low": GIVEN["low"]}, "there is no high; send low and high, or neither"),
@@ -239,6 +240,20 @@ def test_nodata_pixels_are_as_in_a_normalized_scene(bundle):
     np.testing.assert_array_equal(answer(bundle, windows, GIVEN, LIMITS), bundle.probabilities(expected))
     for params in ({"low": [0.1] * 5, "high": [0.5] * 5}, {"low": [0.0] * 5, "high": [0.6] * 5}):
         assert np.abs(answer(bundle, windows, params, LIMITS) - answer(bundle, windows, GIVEN, LIMITS)).max() > 1e-4
+
+
+def test_prediction_sets_are_the_classes_of_enough_probability(bundle):
+    probabilities = answer(bundle, GOOD, GIVEN, LIMITS)
+    sets = answer(bundle, GOOD, GIVEN | {"sets": True}, LIMITS)
+    largest = probabilities == probabilities.max(axis=-1, keepdims=True)
+    np.testing.assert_array_equal(sets, (probabilities >= 0.2) | largest)
+    scene = ground()
+    cells, sets = (answer(bundle, scene[None], {"mode": "scene", "sets": sets}, LIMITS) for sets in (False, True))
+    np.testing.assert_array_equal(sets.any(axis=-1), cells.any(axis=-1))
+    assert set(sets.sum(axis=-1).ravel()) == {0, 2}, "cells without data, and two classes of three"
+    plain = dataclasses.replace(bundle, card=bundle.card.model_copy(update={"calibration": None}))
+    with pytest.raises(RequestError, match="the model has no prediction sets"):
+        answer(plain, GOOD, GIVEN | {"sets": True}, LIMITS)
 
 
 def _statistics():
