@@ -57,15 +57,13 @@ def main(params: Params) -> str:
 
 def card_of(params: Params, files: FoldFiles, channels: list[str]) -> ModelCard:
     """The card of the network of a fold."""
-    size_px, core_px = window_px(params.model, params.patches)
     return ModelCard(
         model=params.model,
         channels=channels,
         bands=params.ingest.bands,
         indices=params.indices.names,
         classes=list(params.labels.classes),
-        size_px=size_px,
-        core_px=core_px,
+        **dict(zip(("size_px", "core_px"), window_px(params.model, params.patches), strict=True)),
         resolution_m=params.ingest.resolution_m,
         k=params.zones.k,
         fold=files.fold,
