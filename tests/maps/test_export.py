@@ -16,6 +16,7 @@ from landfold.maps.export import ExportError, MapModels, NormalizedScene, write_
 from landfold.maps.files import STEPS
 from landfold.maps.inference import InferenceError
 from landfold.maps.settings import ExportSettings
+from landfold.network.model import REPRODUCIBLE
 from landfold.patches.features import cell_features, feature_names
 from landfold.pixels.calibration import Calibrations
 from tests import factories
@@ -47,6 +48,7 @@ class Known:
         self.card = make_card(
             channels=["row", "column"], bands=["row", "column"], classes=names, size_px=1, core_px=1, fold=fold, k=k
         )
+        self.device = "cpu"
         self.table = table.astype(np.float32)
 
     def probabilities(self, windows: np.ndarray) -> np.ndarray:
@@ -134,6 +136,7 @@ def test_every_raster_is_a_valid_cog_on_the_maps_grid_with_its_lineage(written):
         assert LINEAGE.items() <= tags.items()
         assert tags["CLOUD_FRACTION"] == "unknown"
         assert (tags["LANDFOLD_VERSION"], len(tags["CODE_SHA256"]), len(tags["PARAMS_SHA256"])) == (__version__, 64, 64)
+        assert tags["ARITHMETIC"] == REPRODUCIBLE, "of every x86-64 with AVX2, whatever else it has"
 
 
 def test_every_number_is_that_of_the_probabilities(written):
@@ -337,6 +340,8 @@ def write_scene(path, *, height=70, width=92, names=("R", "G", "B"), corner=1):
 
 class Fixed:
     """A classifier of a fold whose probabilities follow the column in the centre of the window."""
+
+    device = "cpu"
 
     def __init__(self, fold: int, table: list[list[float]]) -> None:
         self.card = make_card(channels=["R", "G", "B"], classes=CLASSES, size_px=16, fold=fold)
