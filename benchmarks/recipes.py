@@ -20,7 +20,6 @@ import pandas
 import yaml
 
 from landfold.folds.lists import fold_of_zone, read_assignment
-from landfold.network.card import ModelCard, window_px
 from landfold.network.dataset import ArrayExamples
 from landfold.network.distributed import launch
 from landfold.network.model import Classifier, build
@@ -31,6 +30,7 @@ from landfold.params import Params, read_params
 from landfold.pixels.folds import FoldFiles, FoldPixels
 from landfold.pixels.rows import LabelledScenes, PixelRows, collect, draw, trainable, usable_pixels
 from landfold.scores.metrics import accuracy, macro_f1
+from stages.train import card_of
 
 
 @dataclass(frozen=True)
@@ -73,23 +73,9 @@ def pair_of_folds(params: Params, scenes: LabelledScenes, first: int, second: in
 
 def train(recipe: Recipe, rows: PixelRows, params: Params, channels: list[str], number: int) -> Classifier:
     """A network of a recipe that has learned from the rows."""
-    size_px, core_px = window_px(recipe.model, params.patches)
-    card = ModelCard(
-        model=recipe.model,
-        channels=channels,
-        bands=params.ingest.bands,
-        indices=params.indices.names,
-        classes=params.labels.names,
-        size_px=size_px,
-        core_px=core_px,
-        resolution_m=params.ingest.resolution_m,
-        k=params.zones.k,
-        fold=number,
-        fold_digest="",
-        patches_digest="",
-        statistics_digest="",
-        train=recipe.train.model_dump(),
-    )
+    own = params.model_copy(update={"model": recipe.model, "train": recipe.train})
+    files = FoldFiles(Path("data"), 0, "fold", params.patches.core_px, params.zones, params.project.metric_crs)
+    card = card_of(own, files, channels).model_copy(update={"fold": number})
     fabric = launch(recipe.train, params.machine.device, fold=number)
     network = build(recipe.model, channels, len(card.classes))
     network.learn_bins(rows.features)

@@ -1,6 +1,6 @@
 """Map every scene: each zone by the fold that never saw it, and the ensemble of all folds beside it.
 
-Reads: data/normalized, data/labels, data/statistics, data/scenes/report.json (dates), data/patches.parquet,
+Reads: data/normalized, data/labels, data/statistics, data/scenes/report.json (dates, cloud), data/patches.parquet,
 data/folds/kK, models/kK, data/calibration.json; sections ``project``, ``zones``, ``machine``, ``export`` and
 ``colours`` of params.yaml.
 Writes: data/maps/SCENE_class.tif, SCENE_confidence.tif, SCENE_ensemble_class.tif, SCENE_ensemble_confidence.tif,
@@ -53,20 +53,21 @@ def main(params: Params) -> str:
     calibrations = read_calibrations(Path("data/calibration.json")) if export.calibrated else None
     held_out = _held_out(zones, folds, crs, card)
     models = MapModels(classifiers, colours, model_digest(weights), held_out, area, calibrations)
-    dates = {scene["scene"]: scene["acquired"] for scene in read_json(Path("data/scenes/report.json"))["scenes"]}
+    reports = {report["scene"]: report for report in read_json(Path("data/scenes/report.json"))["scenes"]}
     cell_m = (export.stride_px or 1) * card.resolution_m
     scenes, maps = sorted(Path("data/normalized").glob("*.tif")), {}
     with writing_folder(Path("data/maps")) as folder:
         for scene in scenes:
             with Raster.open(scene) as raster, bar(f"export {scene.stem}") as progress:
                 statistics = file_sha256(Path(f"data/statistics/{scene.stem}.json"))
-                mapped = NormalizedScene(scene.stem, raster, statistics, dates.get(scene.stem), _labels(scene.stem))
+                told = {name: reports.get(scene.stem, {}).get(name) for name in ("acquired", "cloud_fraction")}
+                mapped = NormalizedScene(scene.stem, raster, statistics, labels=_labels(scene.stem), **told)
                 maps[scene.stem] = write_scene_map(folder, mapped, models, export, progress=progress)
         if area:
             shares = {name: {k: v for k, v in asdict(part).items() if k != "files"} for name, part in maps.items()}
             write_json(folder / "applicability.json", area.summary() | {"scenes": shares})
         if export.mosaic != "none" and len(maps) > 1:
-            acquired = {name: dates.get(name) for name in maps}
+            acquired = {name: reports.get(name, {}).get("acquired") for name in maps}
             tags = lineage_tags({"MODEL_SHA256": models.sha256}, export, card)
             write_mosaic(folder, acquired, export.mosaic, models.legend, crs=crs, cell_m=cell_m, tags=tags)
     line = f"{len(scenes)} scenes mapped in cells of {cell_m:g} m"

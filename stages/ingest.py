@@ -2,8 +2,8 @@
 
 Reads: data/raw/scenes; sections ``project`` and ``ingest`` of params.yaml.
 Writes: data/scenes/SCENE.tif and data/scenes/report.json.
-Refuses: no CRS, a CRS or grid that ingest.crs_policy does not allow, unreadable or missing bands, grids
-that do not fit each other, a raster of ingest's own, too few valid pixels.
+Refuses: no CRS, a CRS or grid that ingest.crs_policy does not allow, unreadable, damaged or missing bands, grids
+that do not fit each other, a raster of ingest's own, fill that is not declared, too few valid pixels.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from landfold.core.files import write_json, writing_folder
 from landfold.geo.dataset import RasterError
 from landfold.geo.grid import GridError
 from landfold.scenes.cache import SceneTask, run_cached
-from landfold.scenes.ingest import ingest_scene
+from landfold.scenes.ingest import ingest_scene, lattice_origin
 from landfold.scenes.sensors import SceneFiles, find_scenes
 from landfold.scenes.sensors.scene_files import SceneError
 from stages import Params, bar, run
@@ -29,7 +29,8 @@ def main(params: Params) -> str:
     project = params.project
     found = find_scenes(Path("data/raw/scenes"), band_order=ingest.band_order, mask_file=ingest.mask_file)
     crs = project.metric_crs
-    read = ingest.model_dump(mode="json", exclude={"on_refusal", "band_order"}) | {"crs": project.crs}
+    origin = lattice_origin(found, ingest, crs)
+    read = ingest.model_dump(mode="json", exclude={"on_refusal", "band_order"}) | {"crs": project.crs, "origin": origin}
     with writing_folder(Path("data/scenes")) as folder:
 
         def scene(delivered: SceneFiles) -> SceneTask:
@@ -40,7 +41,7 @@ def main(params: Params) -> str:
                 files.name,
                 paths,
                 [target],
-                lambda progress: ingest_scene(files, ingest, crs, target, progress=progress),
+                lambda progress: ingest_scene(files, ingest, crs, target, origin=origin, progress=progress),
                 files,
             )
 

@@ -40,12 +40,12 @@ def main(params: Params) -> str:
         return console.switched_off(name)
     kind, core_px = "random" if is_random else "fold", params.patches.core_px
     files = FoldFiles(Path("data"), fold, kind, core_px, params.zones, params.project.metric_crs)
-    states, card_of = checkpoint_dir(folder), partial(_card, params, files)
+    states, described = checkpoint_dir(folder), partial(card_of, params, files)
     with (
         distributed(params.train, params.machine.device, fold=fold) as fabric,
         Checkpoint(states if fabric.is_global_zero else None) as checkpoint,
         _observers(params, fold, random=is_random, first=fabric.is_global_zero) as (callbacks, live),
-        read_examples(files, params.train, card_of, fabric, params.machine, states) as (examples, card),
+        read_examples(files, params.train, described, fabric, params.machine, states) as (examples, card),
     ):
         trained = train_fold(examples, card, params.train, fabric, checkpoint=checkpoint, callbacks=callbacks)
         if fabric.is_global_zero:
@@ -55,16 +55,15 @@ def main(params: Params) -> str:
     return console.closing(name, len(examples.data.train), len(trained.history), trained.predictions)
 
 
-def _card(params: Params, files: FoldFiles, channels: list[str]) -> ModelCard:
-    size_px, core_px = window_px(params.model, params.patches)
+def card_of(params: Params, files: FoldFiles, channels: list[str]) -> ModelCard:
+    """The card of the network of a fold."""
     return ModelCard(
         model=params.model,
         channels=channels,
         bands=params.ingest.bands,
         indices=params.indices.names,
         classes=list(params.labels.classes),
-        size_px=size_px,
-        core_px=core_px,
+        **dict(zip(("size_px", "core_px"), window_px(params.model, params.patches), strict=True)),
         resolution_m=params.ingest.resolution_m,
         k=params.zones.k,
         fold=files.fold,

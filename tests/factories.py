@@ -54,6 +54,7 @@ PARAMS: dict[str, dict[str, Any]] = {
             "qa_pixel": ["fill", "dilated_cloud", "cirrus", "cloud", "cloud_shadow"],
             "fmask": [2, 3, 4, 255],
             "file": [1],
+            "l1c": None,
         },
         "mask_file": None,
         "min_valid": 0.05,

@@ -110,6 +110,7 @@ def make_bundle(
             "train": {}, "ingest": PARAMS["ingest"], "normalize": PARAMS["normalize"], "export": export,
             "origin": {
                 "scenes": 1, "acquired": ["2020-01-01"], "sensors": ["Sentinel-2"], "processing": [],
+                "clouds_unknown": 1,
                 "bands": [{"name": band, **delivered} for band in BANDS],
             },
             "zoned": {"accuracy": scores, "macro_f1": {"pooled": 0.5, "low": 0.4, "high": 0.6}},

@@ -1,20 +1,27 @@
 """The baseline of pixels: the best of a few classical models on what the network of surroundings sees of a pixel."""
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import pandas
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
+from threadpoolctl import threadpool_limits
 
 from landfold.classical.selection import fit_best
-from landfold.pixels.folds import FoldPixels, predict_held_out
-from landfold.pixels.rows import collect
+from landfold.pixels.folds import FoldPixels, count, predict_held_out
+from landfold.pixels.rows import collect, trainable, usable_pixels
 from landfold.scores.metrics import rounded
 
 BOXES_PX = (3, 7, 15)
 """Sides of the boxes around each pixel."""
+
+WORTH_PROCESSES = 5000
+"""Labelled pixels from which on a process of its own for each fold takes less time than it costs to start."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +59,19 @@ def pixel_baseline(folds: Sequence[FoldPixels], classes: list[str], *, pixels: i
         pixels: most training pixels of a fold, drawn at random.
         seed: of the draws and the classifier.
     """
-    jobs = min(len(folds), cpu_count())
-    parts = Parallel(jobs)(delayed(_of_fold)(number, fold, classes, pixels, seed) for number, fold in enumerate(folds))
+    fit = partial(_of_fold, classes=classes, pixels=pixels, seed=seed)
+    workers = min(len(folds), cpu_count())
+    if workers > 1 and count(usable_pixels(folds[0].scenes, trainable(folds[0].ground))) >= WORTH_PROCESSES:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=threadpool_limits, initargs=(1,)) as pool:
+            parts = list(pool.map(fit, range(len(folds)), folds))
+    else:
+        parts = list(map(fit, range(len(folds)), folds))
     patches, counts, candidates = (pandas.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
     return PixelBaseline(patches, counts, candidates)
 
 
 def _of_fold(
-    number: int, fold: FoldPixels, classes: list[str], pixels: int, seed: int
+    number: int, fold: FoldPixels, *, classes: list[str], pixels: int, seed: int
 ) -> tuple[pandas.DataFrame, pandas.DataFrame, pandas.DataFrame]:
     from landfold.pixels.surroundings import margin_px, pixel_features  # torch takes seconds to import
 

@@ -60,14 +60,14 @@ def _logistic(seed: int, strength: float) -> ClassifierMixin:
 
 
 def _trees(seed: int) -> ClassifierMixin:
-    return ExtraTreesClassifier(100, min_samples_leaf=3, max_leaf_nodes=2000, max_features=0.2, random_state=seed)
+    return ExtraTreesClassifier(60, min_samples_leaf=3, max_leaf_nodes=2000, max_features=0.2, random_state=seed)
 
 
 CANDIDATES = (
-    Candidate("gradient boosting", partial(_boosting, max_iter=60, learning_rate=0.15)),
+    Candidate("gradient boosting", partial(_boosting, max_iter=50, learning_rate=0.15)),
     Candidate(
         "gradient boosting of small trees",
-        partial(_boosting, max_iter=120, learning_rate=0.1, max_leaf_nodes=8, l2_regularization=10.0),
+        partial(_boosting, max_iter=60, learning_rate=0.2, max_leaf_nodes=8, l2_regularization=10.0),
     ),
     Candidate("extra trees", _trees),
     Candidate("logistic regression", partial(_logistic, strength=0.01)),

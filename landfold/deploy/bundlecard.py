@@ -88,6 +88,8 @@ class Origin(Settings):
     """their sensors"""
     processing: list[dict[Name, Name]]
     """processing levels and baselines, where products name them"""
+    clouds_unknown: int = Field(ge=0)
+    """how many of them have neither a mask nor a screen that tells of clouds"""
     bands: list[NativeBand]
     """how their bands were delivered"""
 
@@ -309,6 +311,7 @@ def origin_of(reports: Sequence[Mapping[str, Any]], statistics: Sequence[SceneSt
         "acquired": each(report["acquired"] for report in reports),
         "sensors": each(report["sensor"] for report in reports),
         "processing": [dict(made) for made in processing if made],
+        "clouds_unknown": sum(report["cloud_fraction"] is None for report in reports),
         "bands": bands,
     }
 

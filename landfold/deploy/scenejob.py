@@ -34,7 +34,7 @@ from landfold.maps.classmap import ClassMap
 from landfold.maps.export import MapModels, NormalizedScene, write_scene_map
 from landfold.maps.settings import ExportSettings
 from landfold.scenes.indices import write_indices
-from landfold.scenes.ingest import check_scene, ingest_scene
+from landfold.scenes.ingest import check_scene, ingest_scene, lattice_origin
 from landfold.scenes.normalize import SceneStatistics, normalize_scene
 from landfold.scenes.sensors import BandFile, MaskFile, SceneFiles
 from landfold.scenes.settings import IndexSettings, IngestSettings
@@ -181,7 +181,7 @@ class SceneJob:
         return self._checked(ingest.model_copy(update={"crs_policy": "keep"}), own)
 
     def _checked(self, ingest: IngestSettings, crs: CRS) -> tuple[IngestSettings, CRS, dict[str, Any]]:
-        return ingest, crs, check_scene(self.scene, ingest, crs)
+        return ingest, crs, check_scene(self.scene, ingest, crs, origin=lattice_origin([self.scene], ingest, crs))
 
     def _key(self) -> str:
         """SHA-256 of all that the map is made from: model, settings, and the scene's files."""
@@ -202,14 +202,18 @@ class SceneJob:
         name, card = self.scene.name, self.card
         bands, indices, normalized = (folder / step / f"{name}.tif" for step in ("scenes", "indices", "normalized"))
         statistics = folder / "statistics" / f"{name}.json"
-        report = ingest_scene(self.scene, self.ingest, self.crs, bands, progress=_part(progress, 0.0, 0.3))
+        origin = lattice_origin([self.scene], self.ingest, self.crs)
+        report = ingest_scene(
+            self.scene, self.ingest, self.crs, bands, origin=origin, progress=_part(progress, 0.0, 0.3)
+        )
         if card.indices:
             write_indices(bands, IndexSettings(names=card.indices), indices, progress=_part(progress, 0.3, 0.4))
         reads = [bands, indices] if card.indices else [bands]
         normalize_scene(reads, card.normalize, statistics, normalized, progress=_part(progress, 0.4, 0.5))
         check_units(name, SceneStatistics.load(statistics), card)
         with Raster.open(normalized) as raster:
-            scene = NormalizedScene(name, raster, file_sha256(statistics), report["acquired"])
+            told = {key: report[key] for key in ("acquired", "cloud_fraction")}
+            scene = NormalizedScene(name, raster, file_sha256(statistics), **told)
             result = write_scene_map(outputs, scene, models, self.request.export, progress=_part(progress, 0.5, 1.0))
         return {
             "scene": name,
@@ -218,6 +222,7 @@ class SceneJob:
             "acquired": report["acquired"],
             "crs": report["crs"],
             "valid_fraction": report["valid_fraction"],
+            "cloud_fraction": report["cloud_fraction"],
             "classes": _class_shares(outputs / f"{name}_class.tif"),
             "outside_share": result.outside,
             "warnings": [*report["warnings"], *self.warnings],

@@ -109,7 +109,7 @@ class Hexagons(Zones):
 
 def _named(pattern: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Names with two numbers each, (point,) object; each distinct name is formatted once: a map has 10^8 points."""
-    pairs, place = np.unique(first * 2**32 + second, return_inverse=True)
+    place, pairs = pandas.factorize(first * 2**32 + second)
     names = [pattern.format((pair + 2**31) >> 32, (pair + 2**31) % 2**32 - 2**31) for pair in pairs.tolist()]
     return np.array(names, dtype=object)[place]
 

@@ -1,5 +1,6 @@
 """Coordinate reference systems: their names, whether they measure the ground, and points from one to another."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -36,6 +37,15 @@ def is_true_to_scale(crs: CRS) -> bool:
 def areal_scale(crs: CRS, longitude: float, latitude: float) -> float:
     """How many times as large as on the ground areas are in a CRS, at a place in degrees of WGS 84."""
     return pyproj.Proj(crs.to_wkt()).get_factors(longitude, latitude).areal_scale
+
+
+def wrong_areal_scale(crs: CRS, longitudes: Iterable[float], latitudes: Iterable[float]) -> float | None:
+    """The largest areal scale at places in degrees of WGS 84, if one of them is so far from 1 that metres are not true.
+
+    None if all are true; places at which the CRS is not defined do not count.
+    """
+    scales = [areal_scale(crs, *place) for place in zip(longitudes, latitudes, strict=True)]
+    return max((s for s in scales if np.isfinite(s) and not 1 / MAX_AREAL_SCALE < s < MAX_AREAL_SCALE), default=None)
 
 
 def transform_points(source: CRS, target: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

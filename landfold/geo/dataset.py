@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import rasterio
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
 
 from landfold.core.errors import LandfoldError
 from landfold.geo import remote
@@ -98,6 +100,25 @@ def warped(dataset: Any, grid: Grid, resampling: str, *, nodata: float | None, *
         nodata=nodata,
         **options,
     )
+
+
+def alpha_band(dataset: Any) -> int | None:
+    """The number of the alpha band of a dataset, None if there is none."""
+    return dataset.colorinterp.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in dataset.colorinterp else None
+
+
+def has_mask(dataset: Any, index: int) -> bool:
+    """Whether a mask in the file or beside it hides pixels of a band; an alpha band and a nodata value are none."""
+    return MaskFlags.per_dataset in dataset.mask_flag_enums[index - 1] and alpha_band(dataset) is None
+
+
+def not_hidden(dataset: Any, index: int, window: Window) -> np.ndarray:
+    """Where neither an alpha band nor a mask hides a band, (y, x) bool; where it has neither, nodata is hidden.
+
+    GDAL takes an alpha band for the mask only in files of two or four bands, of few types, and without nodata value.
+    """
+    alpha = alpha_band(dataset)
+    return (dataset.read(alpha, window=window) if alpha else dataset.read_masks(index, window=window)) > 0
 
 
 def is_own(dataset: Any) -> bool:

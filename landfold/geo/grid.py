@@ -96,6 +96,10 @@ class Grid:
         transform = self.transform @ Affine.translation(window.col_off, window.row_off)
         return Grid(self.crs, transform, window.height, window.width)
 
+    def refined(self, factor: int) -> "Grid":
+        """The grid whose pixels are these, each divided into ``factor`` rows and columns."""
+        return Grid(self.crs, self.transform @ Affine.scale(1 / factor), self.height * factor, self.width * factor)
+
     def cells(self, *, offset_px: int, stride_px: int, rows: int, columns: int) -> "Grid":
         """The grid of a map with one cell every ``stride_px`` pixels.
 

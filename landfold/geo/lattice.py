@@ -37,12 +37,13 @@ def bounds_in(crs: CRS, *grids: Grid) -> Bounds:
     return (*points.min(axis=1), *points.max(axis=1))
 
 
-def lattice_over(bounds: Bounds, crs: CRS, cell_m: float) -> Grid:
-    """The cells that meet a rectangle, of the lattice whose corners are multiples of ``cell_m`` in ``crs``."""
-    x_min, y_min, x_max, y_max = (edge / cell_m for edge in bounds)
+def lattice_over(bounds: Bounds, crs: CRS, cell_m: float, origin: tuple[float, float] = (0.0, 0.0)) -> Grid:
+    """The cells that meet a rectangle, of the lattice of ``cell_m`` in ``crs`` with a corner at ``origin``, x and y."""
+    x, y = origin
+    x_min, y_min, x_max, y_max = ((edge - start) / cell_m for edge, start in zip(bounds, (x, y, x, y), strict=True))
     left, right = floor(x_min + ALIGNMENT_TOLERANCE_PX), ceil(x_max - ALIGNMENT_TOLERANCE_PX)
     bottom, top = floor(y_min + ALIGNMENT_TOLERANCE_PX), ceil(y_max - ALIGNMENT_TOLERANCE_PX)
-    transform = Affine(cell_m, 0.0, left * cell_m, 0.0, -cell_m, top * cell_m)
+    transform = Affine(cell_m, 0.0, x + left * cell_m, 0.0, -cell_m, y + top * cell_m)
     return Grid(crs, transform, top - bottom, right - left)
 
 
@@ -63,6 +64,16 @@ def shared_lattice(grids: Sequence[Grid]) -> Grid | None:
     left, top = np.min(corners, axis=0)
     right, bottom = np.max(corners, axis=0)
     return first.part(Window(int(left), int(top), int(right - left), int(bottom - top)))
+
+
+def pixels_across(grid: Grid, other: Grid) -> tuple[float, float]:
+    """How many pixels of ``other`` a pixel in the middle of ``grid`` spans, along the columns and rows of ``grid``.
+
+    Not finite where the CRS of ``other`` cannot hold it.
+    """
+    columns, rows = grid.width / 2 + np.array([0, 1, 0]), grid.height / 2 + np.array([0, 0, 1])
+    columns, rows = ~other.transform @ transform_points(grid.crs, other.crs, *(grid.transform @ (columns, rows)))
+    return tuple(float(np.hypot(columns[at] - columns[0], rows[at] - rows[0])) for at in (1, 2))
 
 
 def window_over(grid: Grid, ground: Grid) -> Window | None:

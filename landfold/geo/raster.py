@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from landfold.geo.bands import Radiometry
-from landfold.geo.dataset import RasterError, open_dataset, reading
+from landfold.geo.dataset import RasterError, alpha_band, has_mask, not_hidden, open_dataset, reading
 from landfold.geo.grid import Grid
 
 
@@ -61,11 +61,12 @@ class Raster:
     def read_reflectance(self, window: Window, names: Sequence[str] | None = None) -> np.ndarray:
         """Reflectance, or float channels as they are: (channel, y, x) float32, NaN where not valid."""
         raw = self.read_raw(window, names)
-        radiometry = [self.radiometry[i - 1] for i in self._indexes(names)]
-        values = np.stack([r.reflectance(a) for r, a in zip(radiometry, raw, strict=True)])
-        if MaskFlags.per_dataset in self.dataset.mask_flag_enums[0]:
-            values[:, ~self.read_mask(window)] = np.nan
-        elif self.dataset.nodata is not None:  # of each channel by itself; NaN is there already
+        indexes = self._indexes(names)
+        values = np.stack([self.radiometry[i - 1].reflectance(a) for i, a in zip(indexes, raw, strict=True)])
+        if has_mask(self.dataset, 1) or alpha_band(self.dataset):
+            with reading(self.dataset.name):
+                values[:, ~not_hidden(self.dataset, 1, window)] = np.nan
+        if self.dataset.nodata is not None:  # of each channel by itself; NaN is there already
             values[raw == self.dataset.nodata] = np.nan
         return values
 

@@ -28,6 +28,12 @@ OPTIONS = {
 ATTEMPTS = 3
 """How often Landfold reads what breaks off: GDAL itself repeats a request only after an HTTP error or a timeout."""
 
+_DAMAGE = r"IO error|JPEGLib:(Corrupt|Premature)|[A-Z]+Decode:|OpenJPEG|opj_"
+"""Messages by which GDAL tells of damaged pixels and goes on."""
+
+_BROKEN = rf"{_DAMAGE}|TIFF\w+:"
+"""The same over the network, where tags may be cut off, too; of a local file these tell of odd tags at most."""
+
 _NO_RANGES = "Range downloading not supported"
 
 
@@ -74,22 +80,22 @@ def with_retries(path: Path | str, read: Callable[[], Any]) -> Any:
     """The result of ``read``, which is repeated where it reads the remote file ``path`` and breaks off.
 
     Raises:
-        RasterioError: if GDAL cannot read in the last attempt either.
+        RasterioError: if GDAL cannot read in the last attempt either, or complains of damage in its log.
     """
     if not is_remote(path):
-        return read()
+        return _read_once(read, _DAMAGE)
     for _ in range(ATTEMPTS - 1):
         try:
-            return _read_once(read)
+            return _read_once(read, _BROKEN)
         except RasterioError as error:
             if _is_final(error):
                 raise
         _drop_cached(str(path))
-    return _read_once(read)
+    return _read_once(read, _BROKEN)
 
 
-def _read_once(read: Callable[[], Any]) -> Any:
-    """The result of ``read``. GDAL may take a broken answer for the end of a file, and skip tags with a warning."""
+def _read_once(read: Callable[[], Any], complaints: str) -> Any:
+    """The result of ``read``; an error where GDAL logs what fits the pattern ``complaints`` and goes on."""
     with _capture_gdal_log() as messages:
         try:
             result = read()
@@ -97,7 +103,7 @@ def _read_once(read: Callable[[], Any]) -> Any:
             if any(_NO_RANGES in text for text in messages):
                 raise RasterioIOError(f"{_NO_RANGES} by this server: fetch the file") from None
             raise
-    broken = [text for text in messages if re.search(r"IO error|TIFF\w+:", text)]
+    broken = [text for text in messages if re.search(complaints, text)]
     if broken:
         raise RasterioIOError(broken[0])
     return result

@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from landfold.core.errors import did_you_mean, first_ten
 from landfold.folds.split import FoldError
 from landfold.folds.zones import shares_region
-from landfold.geo.crs import MAX_AREAL_SCALE, WGS84, areal_scale, describe_crs, is_metric, transform_points
+from landfold.geo.crs import WGS84, describe_crs, is_metric, transform_points, wrong_areal_scale
 from landfold.geo.vector import are_polygons
 
 
@@ -50,11 +50,10 @@ def _check_crs(footprints: geopandas.GeoSeries) -> None:
     x, y = [x_min, x_max, x_max, x_min, (x_min + x_max) / 2], [y_min, y_min, y_max, y_max, (y_min + y_max) / 2]
     if not np.isfinite([*x, *y]).all():
         raise FoldError(f"footprints cannot be brought into {name}; name a CRS of the area of the table")
-    scales = [areal_scale(crs, *place) for place in zip(*transform_points(crs, WGS84, x, y), strict=True)]
-    wrong = [s for s in scales if np.isfinite(s) and not 1 / MAX_AREAL_SCALE < s < MAX_AREAL_SCALE]
+    wrong = wrong_areal_scale(crs, *transform_points(crs, WGS84, x, y))
     if wrong:
         raise FoldError(
-            f"{name} shows areas up to {max(wrong):.3g} times as large as they are where the footprints lie, so that "
+            f"{name} shows areas up to {wrong:.3g} times as large as they are where the footprints lie, so that "
             f"its metres are not those of the ground; {remedy}, or an equal-area one"
         )
 

@@ -57,6 +57,7 @@ class NormalizedScene:
         statistics_sha256: digest of the statistics that normalized it.
         labels: raster of its reference labels; None: there is none, or it is not wanted.
         acquired: date (YYYY-MM-DD) or RFC 3339 time; None if unknown, and then there is no STAC item.
+        cloud_fraction: share of the scene that is masked as cloud, for the tag CLOUD_FRACTION; None: unknown.
     """
 
     name: str
@@ -64,6 +65,7 @@ class NormalizedScene:
     statistics_sha256: str
     acquired: str | None = None
     labels: Path | None = None
+    cloud_fraction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,10 @@ def write_scene_map(
     Raises:
         InferenceError: see `landfold.maps.inference.predict_windows`.
     """
+    cloud = "unknown" if scene.cloud_fraction is None else f"{scene.cloud_fraction:g}"
     tags = lineage_tags(
         {"MODEL_SHA256": models.sha256, "STATISTICS_SHA256": scene.statistics_sha256}, settings, models.card
-    )
+    ) | {"CLOUD_FRACTION": cloud}
     grid = map_grid(scene.raster.grid, settings.stride_px)
     main = MapFiles(folder / scene.name, grid, models.legend, settings.layers, settings.sieve_px, tags)
     maps = [main, replace(main, stem=folder / f"{scene.name}_ensemble")] if models.held_out else [main]

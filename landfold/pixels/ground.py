@@ -66,7 +66,7 @@ class HeldOutGround:
 
     def in_zones(self, grid: Grid) -> np.ndarray:
         """Which pixels have their centre in a held-out zone: (y, x) bool."""
-        return self._within(grid, self.zones)
+        return _among(self.zones_of(grid), self.zones)
 
     def scored(self, grid: Grid) -> np.ndarray:
         """Which pixels the fold is scored on, (y, x) bool.
@@ -79,31 +79,25 @@ class HeldOutGround:
 
     def held_out(self, grid: Grid) -> np.ndarray:
         """Which pixels lie in held-out ground, the buffer left out: (y, x) bool."""
-        return self.in_zones(grid) | self._touched(grid, self.footprints) | self._touched(grid, self.test)
+        return self._held_out(grid, self.zones_of(grid))
 
     def blocked(self, grid: Grid) -> np.ndarray:
         """Which pixels a training must not see: held-out ground, its buffer, and zones in no fold; (y, x) bool."""
-        unfolded = False if self.folded is None else ~self._within(grid, self.folded)
-        return self._buffered(grid) | unfolded
-
-    def _within(self, grid: Grid, zones: frozenset[str]) -> np.ndarray:
-        """Which pixels have their centre in one of the zones: (y, x) bool."""
-        if not zones:
-            return np.zeros(grid.shape, dtype=bool)
-        return pandas.Series(self.zones_of(grid).ravel()).isin(zones).to_numpy().reshape(grid.shape)
-
-    def _buffered(self, grid: Grid) -> np.ndarray:
-        """Which pixels lie in held-out ground or its buffer, (y, x) bool."""
         width, height = grid.resolution
-        if self.buffer_m == 0:
-            return self.held_out(grid)
         reach = ceil(self.buffer_m / min(width, height)) + 1
         around = grid.part(Window(-reach, -reach, grid.width + 2 * reach, grid.height + 2 * reach))
-        # from edge to edge, pixels are as far apart as the centre of one is from that of the other's nearest neighbour
-        near = binary_dilation(self.held_out(around), np.ones((3, 3)))
-        if near.any():
+        zones, inner = self.zones_of(around), (slice(reach, -reach), slice(reach, -reach))
+        near = self._held_out(around, zones)
+        if self.buffer_m > 0 and near.any():
+            # from edge to edge, pixels are as far apart as the centre of one is from that of the other's neighbour
+            near = binary_dilation(near, np.ones((3, 3)))
             near = distance_transform_edt(~near, sampling=(height, width)) <= self.buffer_m
-        return near[reach:-reach, reach:-reach]
+        return near[inner] if self.folded is None else near[inner] | ~_among(zones[inner], self.folded)
+
+    def _held_out(self, grid: Grid, zones: np.ndarray) -> np.ndarray:
+        """The same as `held_out`, of pixels whose zones are known."""
+        touched = self._touched(grid, self.footprints) | self._touched(grid, self.test)
+        return _among(zones, self.zones) | touched
 
     def _touched(self, grid: Grid, shapes: np.ndarray) -> np.ndarray:
         """Which pixels share ground with a shape, (y, x) bool."""
@@ -114,6 +108,11 @@ class HeldOutGround:
         # a footprint on the pixels' own grid must not touch its neighbours by a rounding error
         shapes = geopandas.GeoSeries(near, crs=self.crs).to_crs(grid.crs).buffer(-0.01 * min(grid.resolution))
         return rasterize(shapes, out_shape=grid.shape, transform=grid.transform, all_touched=True, dtype="uint8") > 0
+
+
+def _among(zones: np.ndarray, names: frozenset[str]) -> np.ndarray:
+    """Which pixels have one of some zones, of (y, x) names: (y, x) bool."""
+    return pandas.Series(zones.ravel()).isin(names).to_numpy().reshape(zones.shape)
 
 
 def zones_at(grid: Grid, crs: CRS, zone_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:

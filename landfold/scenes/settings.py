@@ -1,6 +1,5 @@
 """Sections ``dataset``, ``ingest``, ``indices`` and ``normalize`` of params.yaml."""
 
-from math import isfinite
 from typing import Literal, Self
 
 import spyndex
@@ -9,6 +8,15 @@ from pydantic import Field, field_validator, model_validator
 from landfold.core.errors import did_you_mean
 from landfold.core.settings import Box, Settings
 from landfold.geo.bands import STANDARD_NAMES
+
+
+class L1cThresholds(Settings):
+    """Reflectance above which Sentinel-2 level 1C is taken for cloud (see `landfold.scenes.ingest.screen`)."""
+
+    coastal: float = Field(gt=0)
+    """of band A, where the pixel is no snow: opaque cloud"""
+    cirrus: float = Field(gt=0)
+    """of band CIRRUS: cirrus"""
 
 
 class MaskSettings(Settings):
@@ -22,6 +30,8 @@ class MaskSettings(Settings):
     """values of Fmask"""
     file: list[int]
     """values of the mask files that ingest.mask_file names, 0 to 255"""
+    l1c: L1cThresholds | None
+    """reflectance above which pixels of Sentinel-2 level 1C, which has no mask, are cloud; null: not looked for"""
 
     @field_validator("scl", "fmask", "file")
     @classmethod
@@ -42,8 +52,8 @@ class IngestSettings(Settings):
     leave out; null if none is needed"""
     crs_policy: Literal["error", "reproject", "keep"]
     """a scene that is not in project.crs and north-up is refused (error), is warped onto one lattice in project.crs
-    (reproject; Landsat's grids are half a pixel off it), or stays on its own grid, which must be north-up and in
-    metres (keep)"""
+    (reproject: that of the scenes which are in it with pixels of resolution_m, if they agree), or stays on its own
+    grid, which must be north-up and in metres (keep)"""
     area: Box | None
     """x_min, y_min, x_max, y_max in metres of project.crs: only the pixels that meet this ground are read and
     written; a scene in another CRS (keep) is cut to the rectangle around it; null: whole scenes"""
@@ -57,7 +67,7 @@ class IngestSettings(Settings):
     offset: float
     """reflectance = DN * scale + offset, for integer files where product and tags give neither"""
     nodata: int | None
-    """DN that means no data in files that declare none; null if there is no such DN"""
+    """number that means no data in files that declare none; null: all numbers are data, even what looks like fill"""
     masks: MaskSettings
     """which classes of a mask make a pixel invalid: scl, qa_pixel, fmask, file; [] switches one off"""
     mask_file: str | None
@@ -81,7 +91,7 @@ class IngestSettings(Settings):
     @field_validator("area")
     @classmethod
     def _encloses(cls, area: Box | None) -> Box | None:
-        if area is not None and not (all(map(isfinite, area)) and area[0] < area[2] and area[1] < area[3]):
+        if area is not None and not (area[0] < area[2] and area[1] < area[3]):
             raise ValueError("expected [x_min, y_min, x_max, y_max] in metres, each minimum below its maximum")
         return area
 

@@ -197,7 +197,7 @@ def test_landsat_and_a_label_raster_run_with_the_pasted_section(tmp_path, stage)
     pasted = assert_loads(found)
     assert pasted["ingest"]["masks"] == {
         **{"scl": [], "qa_pixel": ["fill", "dilated_cloud", "cirrus", "cloud", "cloud_shadow"]},
-        **{"fmask": [], "file": []},
+        **{"fmask": [], "file": [], "l1c": None},
     }
     assert pasted["ingest"]["resolution_m"] == 30
     assert pasted["labels"]["classes"] == {"class_3": ["3"], "class_7": ["7"]}
@@ -322,7 +322,7 @@ def test_what_files_tell_need_not_be_set(tmp_path):
     assert "nodata: 0                   # check: no scene has a nodata value" in silent.proposal.text
     telling = inspect(small_scene(tmp_path / "more", "telling", scale=0.0002, offset=-0.1, nodata=9))
     assert "scale: 0.0001               # not used" in telling.proposal.text
-    assert telling.proposal.sections["ingest"]["nodata"] is None
+    assert "nodata: 0                   # not used" in telling.proposal.text
     both = inspect(tmp_path)
     assert "check: 1 of 2 scenes have a scale" in both.proposal.text
 
@@ -513,6 +513,24 @@ def test_values_of_a_raster_that_the_settings_do_not_know(tmp_path):
     found = inspect(tmp_path / "raw", own)
     assert "no value of class nine is in the labels" in messages(found)[0]
     assert any("class 3 is in neither" in w.message and "where a patch meets it" in w.message for w in found.warnings)
+
+
+@pytest.mark.parametrize(("level", "thresholds"), [("L1C", {"coastal": 0.2, "cirrus": 0.012}), ("L2A", None)])
+def test_cloud_of_level_1c_is_looked_for(tmp_path, level, thresholds):
+    write_safe(tmp_path, level=level)
+    found = inspect(tmp_path)
+    assert found.taken, messages(found)
+    assert assert_loads(found)["ingest"]["masks"]["l1c"] == thresholds
+
+
+@pytest.mark.parametrize(("resolution_m", "resampling"), [(5, "mode"), (10, "mode"), (30, "nearest")])
+def test_labels_of_larger_pixels_than_the_scenes_are_taken_by_nearest(tmp_path, resolution_m, resampling):
+    small_scene(tmp_path / "scenes")
+    grid = make_grid(900 // resolution_m, 1200 // resolution_m, resolution_m)
+    write_band(tmp_path / "labels/l.tif", grid, (centres(grid)[0] // 400).astype("uint8") + 1)
+    found = inspect(tmp_path)
+    assert found.taken, messages(found)
+    assert assert_loads(found)["labels"]["resampling"] == resampling
 
 
 def test_a_picture_is_no_label_raster(tmp_path):

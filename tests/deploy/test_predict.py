@@ -186,6 +186,7 @@ def test_a_scene_is_mapped_once_until_model_files_or_request_change(project, mod
     assert sum(first["classes"].values()) == pytest.approx(1, abs=1e-5)
     assert set(first["classes"]) == {"field", "water"}
     assert 0.9 < first["valid_fraction"] < 1
+    assert first["cloud_fraction"] is None, "no mask tells"
     assert 0 <= first["outside_share"] <= 1
     assert first["model"] == Bundle.load(model).digest
     assert set(first["outputs"]) == {p.name for p in (away / "maps").iterdir()} - {f"{SCENE}_predict.json"}
@@ -241,26 +242,29 @@ def test_several_scenes_go_on_after_one_fails(model, away, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"coarse": True}, r"scene new: other pixel sizes than in training: band B has 30 m, trained on 10 m; band G "),
+        (
+            {"coarse": True},
+            r"scene S2A_new: other pixel sizes than in training: band B has 30 m, trained on 10 m; band G ",
+        ),
         ({"dtype": "float32"}, r"about 1e\+04 times those trained on \(band B: .*, so they are not in the same unit"),
         ({"factor": 0.01, "dtype": "float32", "scale": 0.0001}, r"about 0\.01 times those trained on"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused_by_name(model, away, capsys, changes, message):
     scale = changes.pop("scale", None)
-    deliver(away, "new", ground_m=(600.0, 600.0), **changes)
-    for path in away.glob("new/*.tif") if scale else []:
+    deliver(away, "S2A_new", ground_m=(600.0, 600.0), **changes)
+    for path in away.glob("S2A_new/*.tif") if scale else []:
         with rasterio.open(path, "r+") as dataset:
             dataset.scales = [scale]
-    code, _, err = run(capsys, "new", "-m", model, "-o", "maps")
+    code, _, err = run(capsys, "S2A_new", "-m", model, "-o", "maps")
     assert code == 1
     assert re.search(message, err), err
     assert list((away / "maps").iterdir()) == []
 
 
 def test_other_pixels_are_taken_if_asked_for(model, away, capsys):
-    deliver(away, "new", ground_m=(600.0, 600.0), coarse=True)
-    code, out, _ = run(capsys, "new", "-m", model, "-o", "maps", "--other-pixels")
+    deliver(away, "S2A_new", ground_m=(600.0, 600.0), coarse=True)
+    code, out, _ = run(capsys, "S2A_new", "-m", model, "-o", "maps", "--other-pixels")
     assert code == 0
     assert "warning: band B has 30 m, trained on 10 m" in out
 
@@ -442,6 +446,7 @@ def test_every_number_of_the_model_card_is_a_metric(request, which):
     known = {round(value, 3) for value in leaves(metrics)} | {0.0001}  # the scale of the bands
     area = Bundle.load(model).area.summary()
     known |= {round(area["threshold"], 3), round(area["training_outside"], 3)}
+    assert "No mask tells of the clouds of 1 of them" in page
     told = page.split("## Limits")[0].replace("doi:10.1111", "")
     assert [number for number in numbers(told) if number not in known] == []
     assert "# fields & \\<lakes\\>: a land-cover model" in page

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from landfold.geo.bands import Radiometry
@@ -62,6 +63,26 @@ def test_a_nodata_number_is_undefined_each_channel_by_itself(tmp_path):
     path = write_raster(tmp_path / "i.tif", {"a": first, "b": second}, nodata=7)
     with Raster.open(path) as source:
         np.testing.assert_array_equal(np.isnan(source.read_reflectance(whole(source))), np.stack([first, second]) == 7)
+
+
+@pytest.mark.parametrize("hiding", ["mask", "alpha"])
+def test_a_nodata_number_does_not_make_a_mask_forgotten(tmp_path, hiding):
+    """GDAL's own mask of such a file is one of the two."""
+    values, shown = np.arange(1, 21, dtype=np.uint16).reshape(4, 5), np.ones((4, 5), dtype=bool)
+    values[0, :2], shown[2, 1:4] = 0, False
+    path, grid = tmp_path / "s.tif", make_grid(4, 5)
+    profile = {"driver": "GTiff", "dtype": "uint16", "count": 2, "height": 4, "width": 5, "nodata": 0}
+    profile |= {"crs": grid.crs, "transform": grid.transform}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as dataset:
+        if hiding == "alpha":
+            dataset.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+        dataset.write(np.stack([values, np.where(shown, 255, 0)]))
+        dataset.descriptions = ("B", "second")
+        if hiding == "mask":
+            dataset.write_mask(shown)
+    with Raster.open(path) as source:
+        found = source.read_reflectance(whole(source), ["B"])[0]
+    np.testing.assert_array_equal(np.isnan(found), (values == 0) | ~shown)
 
 
 def test_a_raster_with_a_nameless_band_is_refused(tmp_path):

@@ -132,6 +132,7 @@ def test_every_raster_is_a_valid_cog_on_the_maps_grid_with_its_lineage(written):
             assert Grid.of(dataset) == factories.make_grid(14, 23, 80.0, x_px=3, y_px=5)
             tags = dataset.tags()
         assert LINEAGE.items() <= tags.items()
+        assert tags["CLOUD_FRACTION"] == "unknown"
         assert (tags["LANDFOLD_VERSION"], len(tags["CODE_SHA256"]), len(tags["PARAMS_SHA256"])) == (__version__, 64, 64)
 
 

@@ -205,7 +205,7 @@ EARLY = {"early_stopping": 9, "epochs": 4, "inner_folds": 4}
 
 def inner_zones(examples: SurroundingsExamples) -> np.ndarray:
     """Which pixels are in the zones that choose the epoch: those of no other training pixel that may be seen."""
-    ground, learned = examples._pixels.ground, set(examples._rows.zones)
+    ground, learned = examples._pixels.ground, set(examples.rows.zones)
     zones = ground.zones_of(GRID)
     return ~np.isin(zones, sorted(learned)) & ~ground.in_zones(GRID)
 

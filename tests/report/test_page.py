@@ -424,6 +424,13 @@ def test_labels_without_an_interior_show_no_score_of_it(rendered):
     assert "interior0– no interval" in words_of(rendered(files))  # noqa: RUF001 - a dash
 
 
+def test_clouds_that_nothing_tells_of_are_unknown(rendered):
+    files = contents()
+    files["data/scenes/report.json"]["scenes"][0]["cloud_fraction"] = None
+    rows = [words for _, words in Page(rendered(files)).all("tr") if words.startswith("S000sentinel2")]
+    assert [words.endswith("unknown") for words in rows] == [True]
+
+
 def test_warnings_of_all_stages_are_collected(rendered):
     files = contents()
     files["metrics/folds.json"]["folds"]["1"]["flags"] = ["no water in training"]

@@ -9,7 +9,7 @@ import geopandas
 import numpy as np
 import pandas
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 
 from landfold.cli.inspection.scene_headers import crs_name
 from landfold.core.errors import LandfoldError
@@ -56,6 +56,7 @@ class LabelView:
         unit: what ``values`` counts: polygons, points, pixels or scenes.
         path: the file; None for classes by folder.
         values: how often each value occurs that may become a class.
+        grid: of a raster with a CRS.
         others: files that may be labels as well.
         fault: why the values are not known; None if they are.
     """
@@ -71,7 +72,7 @@ class LabelView:
     attributes: tuple[Attribute, ...] = ()
     all_attributes: tuple[str, ...] = ()
     values: Counter[str] = field(default_factory=Counter)
-    resampling: str | None = None
+    grid: Grid | None = None
     others: tuple[Path, ...] = ()
     fault: str | None = None
 
@@ -166,9 +167,7 @@ def _raster(path: Path, layer: str | None) -> LabelView:
     try:
         with open_dataset(path) as dataset:
             crs = None if dataset.crs is None else crs_name(dataset.crs)
-            floating = np.issubdtype(np.dtype(dataset.dtypes[0]), np.floating)
-            votes = not floating and MaskFlags.per_dataset not in dataset.mask_flag_enums[0]
-            view = LabelView("raster", "pixels", path, crs=crs, resampling="mode" if votes else "nearest")
+            view = LabelView("raster", "pixels", path, crs=crs, grid=Grid.of(dataset) if crs else None)
             bands = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]
             if len(bands) != 1:
                 return replace(view, fault=f"{len(bands)} bands; expected one, of class values")

@@ -14,6 +14,8 @@ from landfold.cli.inspection.networks import NETWORKS, fits
 from landfold.cli.inspection.scene_headers import SceneView
 from landfold.cli.inspection.scene_settings import UNKNOWN, scene_sections
 from landfold.core.settings import Settings, SettingsError, validate
+from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX
+from landfold.geo.lattice import pixels_across
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.colours import ColourSettings
 from landfold.patches.labels import LabelSettings
@@ -52,7 +54,7 @@ def propose(
     if views:
         commented_sections["project"], commented_sections["ingest"] = scene_sections(views, name, order)
     if labels is not None:
-        commented_sections["labels"] = _labels(labels)
+        commented_sections["labels"] = _labels(labels, views)
         commented_sections |= _networks(commented_sections["labels"]["unit"], own)
         commented_sections["colours"] = _colours(list(commented_sections["labels"]["classes"]))
     sections = _plain(commented_sections)
@@ -80,7 +82,7 @@ def _model(sections: dict[str, Any], section: str, model: type[Settings]) -> Any
         return None
 
 
-def _labels(view: LabelView) -> CommentedMap:
+def _labels(view: LabelView, scenes: Sequence[SceneView]) -> CommentedMap:
     uses = LabelSettings.USES[view.kind]
     attribute, comment = _attribute(view) if "attribute" in uses else (None, "")
     values = {
@@ -89,7 +91,7 @@ def _labels(view: LabelView) -> CommentedMap:
         "attribute": (attribute, comment),
         "layer": (view.layer, f"of {', '.join(view.layers)}" if view.layers else ""),
         "invalid": (None, ""),
-        "resampling": (view.resampling if "resampling" in uses else None, "nearest | mode" if view.resampling else ""),
+        "resampling": _resampling(view, scenes) if "resampling" in uses else (None, ""),
         "classes": (_classes(view), "name: its values; rename and merge as you like"),
         "exclude": ([], "values to leave out"),
     }
@@ -97,6 +99,14 @@ def _labels(view: LabelView) -> CommentedMap:
         comment = f"refuse | repair: {view.invalid or 'none'} of {view.features} invalid"
         values["invalid"] = ("repair" if view.invalid else "refuse", comment)
     return commented((field, *values.get(field, (None, ""))) for field in LabelSettings.model_fields)
+
+
+def _resampling(view: LabelView, scenes: Sequence[SceneView]) -> tuple[str, str]:
+    """``mode`` where pixels of the labels lie in those of the scenes, nearest where they are larger."""
+    grids = [scene.grid for scene in scenes if scene.grid is not None]
+    if view.grid and any(min(pixels_across(grid, view.grid)) < 1 - ALIGNMENT_TOLERANCE_PX for grid in grids):
+        return "nearest", "nearest | mode: the labels have larger pixels than scenes"
+    return "mode", "nearest | mode"
 
 
 def _networks(unit: str, own: Mapping[str, Any]) -> dict[str, CommentedMap]:

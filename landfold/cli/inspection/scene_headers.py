@@ -18,11 +18,9 @@ from landfold.geo.dataset import is_own, open_dataset
 from landfold.geo.grid import Grid, GridError
 from landfold.geo.lattice import bounds_in
 from landfold.scenes.ingest.common_grid import OWN_GRID_TOLERANCE
+from landfold.scenes.sensors.evidence import DEGREE_M
 from landfold.scenes.sensors.multiband import MASKS
 from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, SceneFiles
-
-DEGREE_M = 111_320.0
-"""Metres of a degree of latitude, exact enough for the size of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +140,9 @@ class SceneView:
 
     @property
     def lacks_nodata(self) -> bool:
-        """Whether neither product, tags nor a mask say which integers are no data."""
+        """Whether neither product, tags nor a mask say which numbers are no data."""
         return any(
-            np.issubdtype(np.dtype(h.dtype), np.integer)
-            and not h.declares_nodata
-            and (name not in self.scene.bands or self.scene.bands[name].nodata is None)
+            not h.declares_nodata and (name not in self.scene.bands or self.scene.bands[name].nodata is None)
             for name, h in self.headers.items()
         )
 

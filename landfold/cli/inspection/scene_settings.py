@@ -21,6 +21,7 @@ from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX
 from landfold.geo.settings import ProjectSettings
 from landfold.scenes.ingest import check_scene
 from landfold.scenes.ingest.common_grid import OWN_GRID_TOLERANCE
+from landfold.scenes.ingest.screen import is_level_1c
 from landfold.scenes.settings import IngestSettings, MaskSettings
 
 UNKNOWN = "?"
@@ -44,6 +45,8 @@ MASK_COMMENTS = {
     "fmask": "2 cloud shadow, 3 snow, 4 cloud, 255 no data",
 }
 
+L1C_THRESHOLDS = {"coastal": 0.2, "cirrus": 0.012}
+
 MAX_CHECKED = 40
 """Scenes that are checked under each policy; they differ in their grids."""
 
@@ -52,7 +55,7 @@ def least_demanding_settings(bands: list[str]) -> tuple[IngestSettings, ProjectS
     """Settings that refuse as little as possible, to find faults of a scene that do not depend on settings."""
     values = dict.fromkeys(IngestSettings.model_fields) | {
         **{"bands": bands, "crs_policy": "reproject", "resolution_m": 100, "resampling": "nearest", "scale": 1},
-        **{"offset": 0, "masks": {kind: [] for kind in MaskSettings.model_fields}, "min_valid": 0},
+        **{"offset": 0, "masks": {kind: [] for kind in MaskSettings.model_fields} | {"l1c": None}, "min_valid": 0},
         **{"on_refusal": "error"},
     }
     project = {"name": UNKNOWN, "crs": "EPSG:6933"}
@@ -165,10 +168,10 @@ def _offset(views: Sequence[SceneView]) -> tuple[float, str]:
     return 0.0, "as for scale"
 
 
-def _nodata(views: Sequence[SceneView]) -> tuple[int | None, str]:
+def _nodata(views: Sequence[SceneView]) -> tuple[int, str]:
     silent = [view for view in views if view.lacks_nodata]
     if not silent:
-        return None, "not used: the files declare what is no data"
+        return 0, "not used: the files declare what is no data"
     return 0, f"check: {_declaring(silent, views, 'nodata value')}; null if 0 is data"
 
 
@@ -179,7 +182,12 @@ def _declaring(silent: Sequence[SceneView], views: Sequence[SceneView], what: st
 
 def _masks(views: Sequence[SceneView]) -> CommentedMap:
     present = {mask.kind for view in views for mask in view.scene.masks} & MASK_CLASSES.keys()
-    absent = {kind: ([], "" if kind == "file" else "no scene has one") for kind in MaskSettings.model_fields}
+    absent: dict[str, tuple[Any, str]] = {
+        kind: ([], "" if kind == "file" else "no scene has one") for kind in MaskSettings.model_fields
+    }
+    absent["l1c"] = (None, "no scene is Sentinel-2 L1C with bands A, G, S1 and CIRRUS")
+    if any(is_level_1c(view.scene) for view in views):
+        absent["l1c"] = (L1C_THRESHOLDS, "reflectance above which Sentinel-2 L1C is cloud, which has no mask")
     values = absent | {kind: (MASK_CLASSES[kind], MASK_COMMENTS[kind]) for kind in present}
     return commented(((kind, *value) for kind, value in values.items()), depth=2)
 

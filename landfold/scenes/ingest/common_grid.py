@@ -1,6 +1,6 @@
 """The one grid on which all bands of a scene are written, by ``ingest.crs_policy``, and the part of it over an area."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isclose
 
 import numpy as np
@@ -8,7 +8,9 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from landfold.geo.crs import MAX_AREAL_SCALE, WGS84, areal_scale, describe_crs, is_metric, transform_points
+from landfold.core.errors import LandfoldError
+from landfold.geo.crs import WGS84, describe_crs, is_metric, transform_points, wrong_areal_scale
+from landfold.geo.dataset import open_dataset
 from landfold.geo.grid import ALIGNMENT_TOLERANCE_PX, Grid, GridError
 from landfold.geo.lattice import Bounds, bounds_in, lattice_over, window_over
 from landfold.scenes.ingest.sources import BandSource
@@ -22,8 +24,41 @@ MAX_SIDE_PX = 200_000
 """A larger grid is a mistake in the CRS or the resolution; a Sentinel-2 tile at 10 m has 10980."""
 
 
-def common_grid(scene: SceneFiles, bands: Sequence[BandSource], settings: IngestSettings, project_crs: CRS) -> Grid:
-    """The grid of a scene's raster, over the ground that all bands share.
+def lattice_origin(scenes: Iterable[SceneFiles], settings: IngestSettings, project_crs: CRS) -> tuple[float, float]:
+    """The corner, x and y in metres, of the lattice onto which ``crs_policy: reproject`` puts all scenes.
+
+    It is that of the scenes which are in ``project_crs`` with pixels of ``resolution_m`` already, if they agree, so
+    that their pixels stay as they are: Landsat's lie at 15 m of multiples of 30. Else it is (0, 0). A scene that cannot
+    be read has no say.
+    """
+    size = settings.resolution_m
+    corners: list[tuple[float, float]] = []
+    for scene in scenes if settings.crs_policy == "reproject" else ():
+        for file in (scene.bands[name] for name in settings.bands if name in scene.bands):
+            try:
+                with open_dataset(file.location) as dataset:
+                    grid = Grid.of(dataset)
+            except LandfoldError:
+                continue
+            same = grid.crs == project_crs and grid.is_north_up
+            if same and all(isclose(own, size, rel_tol=1e-9) for own in grid.resolution):
+                corners.append((grid.transform.c % size, grid.transform.f % size))
+                break
+    for x, y in corners:
+        apart = [abs(a - b) for a, b in zip((x, y), corners[0], strict=True)]
+        if max(min(d, size - d) for d in apart) > ALIGNMENT_TOLERANCE_PX * size:
+            return 0.0, 0.0
+    return corners[0] if corners else (0.0, 0.0)
+
+
+def common_grid(
+    scene: SceneFiles,
+    bands: Sequence[BandSource],
+    settings: IngestSettings,
+    project_crs: CRS,
+    origin: tuple[float, float] = (0.0, 0.0),
+) -> Grid:
+    """The grid of a scene's raster, over the ground that all bands share; ``origin`` is that of `lattice_origin`.
 
     Raises:
         GridError: for a CRS or grid that ``crs_policy`` refuses.
@@ -33,9 +68,9 @@ def common_grid(scene: SceneFiles, bands: Sequence[BandSource], settings: Ingest
     for band in bands:
         _check_grid(scene, band, policy, project_crs)
         _check_like_first(scene, band, first, tolerance_px=1 if policy == "reproject" else ALIGNMENT_TOLERANCE_PX)
-    _check_areal_scale(scene, first.grid, project_crs)
+    _check_areal_scale(scene, first.grid, policy, project_crs)
     if policy == "reproject":
-        return _project_lattice(scene, [band.grid for band in bands], resolution_m, project_crs)
+        return _project_lattice(scene, [band.grid for band in bands], resolution_m, project_crs, origin)
     if policy == "keep":
         for band in bands:
             if all(isclose(size, resolution_m, rel_tol=OWN_GRID_TOLERANCE) for size in band.grid.resolution):
@@ -110,20 +145,27 @@ def _check_like_first(scene: SceneFiles, band: BandSource, first: BandSource, *,
         )
 
 
-def _check_areal_scale(scene: SceneFiles, grid: Grid, project_crs: CRS) -> None:
-    """Refuse a project.crs in which metres at the scene are not those of the ground: another zone's, Mercator's."""
+def _check_areal_scale(scene: SceneFiles, grid: Grid, policy: str, project_crs: CRS) -> None:
+    """Refuse a CRS in which metres at the scene are not those of the ground: another zone's, Mercator's."""
     x, y = grid.transform @ (grid.width / 2, grid.height / 2)
     longitude, latitude = transform_points(grid.crs, WGS84, x, y)
-    scale = areal_scale(project_crs, longitude, latitude)
-    if not 1 / MAX_AREAL_SCALE < scale < MAX_AREAL_SCALE:
-        raise GridError(
-            f"scene {scene.name}: lies at longitude {longitude:.2f}, latitude {latitude:.2f}, where project.crs "
-            f"{describe_crs(project_crs)} shows areas {scale:.3g} times as large as they are, so that no distance in "
-            "metres would be true; choose a CRS of the area: its UTM zone, or an equal-area one"
-        )
+    of_scene = "set ingest.crs_policy: reproject, and project.crs to a CRS of the area"
+    checks = [("project.crs", project_crs, "choose a CRS of the area")]
+    if policy == "keep":
+        checks.append(("its own CRS", grid.crs, of_scene))
+    for what, crs, remedy in checks:
+        scale = wrong_areal_scale(crs, [longitude], [latitude])
+        if scale is not None:
+            raise GridError(
+                f"scene {scene.name}: lies at longitude {longitude:.2f}, latitude {latitude:.2f}, where {what} "
+                f"{describe_crs(crs)} shows areas {scale:.3g} times as large as they are, so that no distance in "
+                f"metres would be true; {remedy}: its UTM zone, or an equal-area one"
+            )
 
 
-def _project_lattice(scene: SceneFiles, grids: Sequence[Grid], resolution_m: float, crs: CRS) -> Grid:
+def _project_lattice(
+    scene: SceneFiles, grids: Sequence[Grid], resolution_m: float, crs: CRS, origin: tuple[float, float]
+) -> Grid:
     """The cells of the lattice of ``resolution_m`` in project.crs that meet any of the grids."""
     bounds = bounds_in(crs, *grids)
     if not np.isfinite(bounds).all():
@@ -131,7 +173,7 @@ def _project_lattice(scene: SceneFiles, grids: Sequence[Grid], resolution_m: flo
             f"scene {scene.name}: its ground, {grids[0].bounds} in {describe_crs(grids[0].crs)}, cannot be put into "
             f"project.crs {describe_crs(crs)}; choose a CRS of the area, or ingest.crs_policy: keep"
         )
-    lattice = lattice_over(bounds, crs, resolution_m)
+    lattice = lattice_over(bounds, crs, resolution_m, origin)
     if max(lattice.shape) > MAX_SIDE_PX:
         raise GridError(
             f"scene {scene.name}: {lattice.width} x {lattice.height} px of {resolution_m} m in {describe_crs(crs)} is "

@@ -8,13 +8,16 @@ from typing import Any
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
-from landfold.core.digests import file_sha256
+from landfold.core.digests import digest, file_sha256
 from landfold.geo.crs import describe_crs
 from landfold.geo.grid import Grid
 from landfold.scenes.ingest.common_grid import area_window, common_grid
-from landfold.scenes.ingest.sources import BandSource, MaskSource, OpenFiles, open_masks
+from landfold.scenes.ingest.masks import MaskSource, open_masks
+from landfold.scenes.ingest.open_files import OpenFiles
+from landfold.scenes.ingest.screen import L1cScreen
+from landfold.scenes.ingest.sources import BandSource
 from landfold.scenes.sensors import SceneFiles
-from landfold.scenes.sensors.scene_files import SceneError
+from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError
 from landfold.scenes.settings import IngestSettings
 
 
@@ -26,6 +29,7 @@ class ScenePlan:
         files: of the scene, open.
         bands: in the order of ``ingest.bands``.
         masks: those that are switched on.
+        screen: for cloud of Sentinel-2 level 1C; None where there is none.
         whole: the grid of the whole scene, on which everything is read.
         part: the window of ``whole`` to write.
     """
@@ -33,8 +37,14 @@ class ScenePlan:
     files: OpenFiles
     bands: list[BandSource]
     masks: list[MaskSource]
+    screen: L1cScreen | None
     whole: Grid
     part: Window
+
+    @property
+    def delivered(self) -> list[BandFile | MaskFile]:
+        """The files that are read."""
+        return [item.file for item in (*self.bands, *self.masks)] + (self.screen.files if self.screen else [])
 
     @property
     def scene(self) -> SceneFiles:
@@ -65,6 +75,9 @@ class ScenePlan:
             digests = {path: file_sha256(path) for path in {item.file.path for item in items}}
             for entry, item in zip(entries, items, strict=True):
                 entry["sha256"] = digests[item.file.path]
+        if self.screen:
+            paths = dict.fromkeys(file.path for file in self.screen.files)
+            entries.append(self.screen.report() | ({"sha256": digest(*paths)} if with_digests else {}))
         return {
             "scene": scene.name,
             "sensor": scene.sensor,
@@ -90,7 +103,9 @@ class ScenePlan:
 
 
 @contextmanager
-def plan_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) -> Iterator[ScenePlan]:
+def plan_scene(
+    scene: SceneFiles, settings: IngestSettings, project_crs: CRS, origin: tuple[float, float] = (0.0, 0.0)
+) -> Iterator[ScenePlan]:
     """Open the files of a scene, settle its grid, and refuse what can be refused without pixels.
 
     Raises:
@@ -107,6 +122,6 @@ def plan_scene(scene: SceneFiles, settings: IngestSettings, project_crs: CRS) ->
     with ExitStack() as stack:
         files = OpenFiles(scene, stack)
         bands = [BandSource.open(files, scene.bands[band], settings) for band in settings.bands]
-        masks = open_masks(files, bands[0], settings)
-        grid = common_grid(scene, bands, settings, project_crs)
-        yield ScenePlan(files, bands, masks, grid, area_window(scene, grid, settings.area, project_crs))
+        masks, screen = open_masks(files, bands[0], settings), L1cScreen.open(files, settings)
+        grid = common_grid(scene, bands, settings, project_crs, origin)
+        yield ScenePlan(files, bands, masks, screen, grid, area_window(scene, grid, settings.area, project_crs))

@@ -1,127 +1,24 @@
-"""The band and mask files of a scene: opened once each, with their radiometry and nodata, read on the common grid."""
+"""The bands of a scene: their radiometry, and which of their numbers are data, read on the common grid."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from math import isfinite
-from pathlib import Path
+from dataclasses import dataclass
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from landfold.geo.bands import Radiometry
-from landfold.geo.crs import describe_crs, transform_points
-from landfold.geo.dataset import is_own, open_dataset, reading, warped
+from landfold.geo.dataset import alpha_band, has_mask, not_hidden
 from landfold.geo.grid import Grid
-from landfold.geo.remote import with_retries
-from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError, SceneFiles
+from landfold.scenes.ingest.open_files import OpenFiles, read_file
+from landfold.scenes.sensors.scene_files import BandFile, SceneError, SceneFiles
 from landfold.scenes.settings import IngestSettings
 
-# Landsat 8-9 Collection 2 Level 2 Data Format Control Book (USGS LSDS-1328); bits 8 to 15 are confidences.
-# Landsat 4 to 7 have the same except cirrus, which they leave unset.
-QA_PIXEL_BITS = {
-    "fill": 0,
-    "dilated_cloud": 1,
-    "cirrus": 2,
-    "cloud": 3,
-    "cloud_shadow": 4,
-    "snow": 5,
-    "clear": 6,
-    "water": 7,
-}
-
-WARP_TOLERANCE_PX = 0.01
-"""Error allowed to GDAL where it interpolates between exactly transformed points; its default is 0.125."""
-
-
-@dataclass
-class OpenFiles:
-    """The open files of a scene, and readers of them on the common grid, all closed with ``stack``."""
-
-    scene: SceneFiles
-    stack: ExitStack
-    datasets: dict[Path | str, Any] = field(default_factory=dict)
-    views: dict[tuple[Any, ...], Any] = field(default_factory=dict)
-
-    def open(self, file: BandFile | MaskFile) -> Any:
-        """The dataset of a band or mask.
-
-        Raises:
-            RasterError: if it cannot be read.
-            SceneError: if it has no such band, or Landfold has written it.
-        """
-        if file.location not in self.datasets:
-            self.datasets[file.location] = self.stack.enter_context(open_dataset(file.location))
-        dataset = self.datasets[file.location]
-        if not 1 <= file.index <= dataset.count:
-            raise SceneError(
-                f"scene {self.scene.name}: {file.shown} has {dataset.count} bands, but band {file.index} is asked "
-                "for; does ingest.band_order belong to another file?"
-            )
-        if _alpha(dataset) == file.index:
-            raise SceneError(
-                f"scene {self.scene.name}: band {file.index} of {file.shown} is marked as alpha (transparency), but "
-                "stands for a band of the scene; correct the mark (for example: rio edit-info --colorinterp) or the "
-                "order"
-            )
-        if is_own(dataset):
-            raise SceneError(
-                f"scene {self.scene.name}: {file.shown} was written by Landfold itself; scale and offset "
-                "are applied once, to scenes as delivered: put the delivery into data/raw instead"
-            )
-        return dataset
-
-    def on_grid(self, dataset: Any, grid: Grid, resampling: str, *, nodata: float | None = None) -> Any:
-        """A reader on the common grid: the dataset itself where its grid is that one.
-
-        Without a nodata value the reader's mask hides what lies outside the file or under its mask.
-        """
-        own = Grid.of(dataset)
-        if own.difference(grid) is None:
-            return dataset
-        key = (dataset.name, resampling, str(nodata))
-        if key not in self.views:
-            view = warped(
-                dataset,
-                grid,
-                resampling,
-                nodata=nodata,
-                # A mask of the file would hide pixels from the resampling and then be forgotten, unless it is an alpha.
-                add_alpha=nodata is None and _alpha(dataset) is None,
-                UNIFIED_SRC_NODATA="NO",  # each band's nodata by itself
-                **_warp_scale(own, grid),
-                **({} if dataset.crs == grid.crs else {"tolerance": WARP_TOLERANCE_PX}),
-            )
-            self.views[key] = self.stack.enter_context(view)
-        return self.views[key]
-
-
-def _warp_scale(source: Grid, target: Grid) -> dict[str, float]:
-    """Options of the warp: target pixels in a pixel of the source, along its rows and columns.
-
-    GDAL guesses them for each block by itself, from the rectangle around the block in the source: those of a
-    turned scene are too large, so that it blurs, and differently from block to block.
-    """
-    columns, rows = source.width / 2 + np.array([0, 1, 0]), source.height / 2 + np.array([0, 0, 1])
-    x, y = transform_points(source.crs, target.crs, *(source.transform @ (columns, rows)))
-    columns, rows = ~target.transform @ (x, y)
-    return {
-        name: float(np.hypot(columns[at] - columns[0], rows[at] - rows[0]))
-        for name, at in (("XSCALE", 1), ("YSCALE", 2))
-    }
-
-
-def _alpha(dataset: Any) -> int | None:
-    """The number of the alpha band, None if there is none."""
-    return dataset.colorinterp.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in dataset.colorinterp else None
-
-
-def _unmasked(reader: Any, index: int, window: Window) -> np.ndarray:
-    """Where neither an alpha band nor the file's mask hides a band, (y, x) bool."""
-    alpha = _alpha(reader)  # GDAL takes it for the mask only in files of two or four bands
-    return (reader.read(alpha, window=window) if alpha else reader.read_masks(index, window=window)) > 0
+CAUSES = ("mask", "alpha", "nodata", "not_finite")
+"""Why a pixel of a band holds no data: `BandSource.reader` gives the index of the first that holds, plus 1. Ground
+outside of a file counts as masked or, where the file has a nodata value and neither mask nor alpha, as nodata."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +31,7 @@ class BandSource:
         grid: its grid.
         radiometry: scale and offset to reflectance.
         radiometry_from: where they come from: product, file, settings, or float for reflectance as it is.
-        nodata: the number that means nodata; None where the file has a mask of its own, or no number does.
+        nodata: the number that means nodata; None where a mask or an alpha band alone says it, or nothing does.
         nodata_is_assumed: whether it comes from ``ingest.nodata`` because the file declares none.
     """
 
@@ -151,10 +48,15 @@ class BandSource:
         """Open a band of a scene.
 
         Raises:
-            RasterError, SceneError: see `OpenFiles.open`; for scale and offset that cannot be, too.
+            RasterError, SceneError: see `OpenFiles.open`; for a palette, and scale and offset that cannot be, too.
             GridError: if the file has no CRS or no usable transform.
         """
         dataset = files.open(file)
+        if dataset.colorinterp[file.index - 1] is ColorInterp.palette:
+            raise SceneError(
+                f"scene {files.scene.name}: band {file.index} of {file.shown} is a palette: its numbers stand for "
+                "colours or classes and are no measurements; deliver the band itself, or remove the colour table"
+            )
         radiometry = _radiometry(files.scene, file, dataset, settings)
         return cls(file, dataset, Grid.of(dataset), *radiometry, *_nodata(file, dataset, settings.nodata))
 
@@ -166,22 +68,38 @@ class BandSource:
     def reader(
         self, files: OpenFiles, grid: Grid, resampling: str
     ) -> Callable[[Window], tuple[np.ndarray, np.ndarray]]:
-        """A function of a window of the common grid: stored numbers, and which of them are data, both (y, x)."""
+        """A function of a window of a grid: stored numbers, and why they are no data (see CAUSES), both (y, x).
+
+        Causes are uint8, 0 where the pixel is data: not nodata, not masked, not transparent, and finite.
+        """
         index = self.file.index
         numbers = validity = files.on_grid(self.dataset, grid, resampling, nodata=self.nodata)
         if numbers is not self.dataset and self.dataset.count > 1:
             # Of several bands GDAL fills half a pixel of a hole from its rim, unless all bands have the hole.
             validity = files.on_grid(self.dataset, grid, "nearest", nodata=self.nodata)
+        hiding = self._hiding()
+        hidden = validity
+        if hiding and self.nodata is not None:  # with a nodata value GDAL forgets the mask
+            hidden = files.on_grid(self.dataset, grid, "nearest")
 
         def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
             band = numbers.read(index, window=window)
-            if self.nodata is None:
-                return band, _unmasked(validity, index, window) & np.isfinite(band)
-            nearest = band if validity is numbers else validity.read(index, window=window)
-            # NaN differs from itself
-            return band, (nearest != self.nodata) & np.isfinite(nearest) & np.isfinite(band)
+            nearest = band if validity is numbers or self.nodata is None else validity.read(index, window=window)
+            causes = np.zeros(band.shape, dtype=np.uint8)
+            causes[~(np.isfinite(band) & np.isfinite(nearest))] = CAUSES.index("not_finite") + 1
+            if self.nodata is not None:
+                causes[np.isnan(nearest) if isnan(self.nodata) else nearest == self.nodata] = CAUSES.index("nodata") + 1
+            if hiding or self.nodata is None:
+                causes[~not_hidden(hidden, index, window)] = CAUSES.index(hiding or "mask") + 1
+            return band, causes
 
-        return lambda window: _read(self.file, lambda: read(window))
+        return lambda window: read_file(self.file, lambda: read(window))
+
+    def _hiding(self) -> str | None:
+        """What hides pixels beside a nodata value: mask, alpha or nothing."""
+        if alpha_band(self.dataset):
+            return "alpha"
+        return "mask" if has_mask(self.dataset, self.file.index) else None
 
     def report(self) -> dict[str, Any]:
         """The band's entry of report.json."""
@@ -195,11 +113,6 @@ class BandSource:
             "offset": self.radiometry.offset,
             "radiometry_from": self.radiometry_from,
         }
-
-
-def _read(file: BandFile | MaskFile, read: Callable[[], Any]) -> Any:
-    with reading(file.location):
-        return with_retries(file.location, read)
 
 
 def _radiometry(scene: SceneFiles, file: BandFile, dataset: Any, settings: IngestSettings) -> tuple[Radiometry, str]:
@@ -221,10 +134,11 @@ def _radiometry(scene: SceneFiles, file: BandFile, dataset: Any, settings: Inges
         return none, "float"
     else:
         return Radiometry(settings.scale, settings.offset), "settings"
-    if not (isfinite(radiometry.scale) and isfinite(radiometry.offset) and radiometry.scale != 0):
+    if not (isfinite(radiometry.scale) and isfinite(radiometry.offset) and radiometry.scale > 0):
         raise SceneError(
             f"scene {scene.name}: {file.shown} declares scale {radiometry.scale} and offset {radiometry.offset}, "
-            "which is no reflectance; correct the tags (for example: rio edit-info) or drop the scene"
+            "which is no reflectance, since a scale is positive; correct the tags (for example: rio edit-info) or drop "
+            "the scene"
         )
     return radiometry, origin
 
@@ -235,12 +149,11 @@ def _nodata(file: BandFile, dataset: Any, assumed: int | None) -> tuple[float | 
     for declared in (file.nodata, dataset.nodatavals[file.index - 1]):
         if declared is not None and _holds(dtype, declared):
             return declared, False
-    if _alpha(dataset) or MaskFlags.per_dataset in dataset.mask_flag_enums[file.index - 1]:
+    if alpha_band(dataset) or has_mask(dataset, file.index):
         return None, False
-    if np.issubdtype(dtype, np.floating):
-        return np.nan, False
-    usable = assumed is not None and _holds(dtype, assumed)
-    return (assumed, True) if usable else (None, False)
+    if assumed is not None and _holds(dtype, assumed):
+        return assumed, True
+    return (np.nan, False) if np.issubdtype(dtype, np.floating) else (None, False)
 
 
 def _holds(dtype: np.dtype, number: float) -> bool:
@@ -248,65 +161,3 @@ def _holds(dtype: np.dtype, number: float) -> bool:
     if np.issubdtype(dtype, np.floating):
         return True
     return isfinite(number) and number == int(number) and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
-
-
-@dataclass(frozen=True)
-class MaskSource:
-    """An open mask file, and the classes or bits of it that make a pixel invalid."""
-
-    file: MaskFile
-    dataset: Any
-    invalid: tuple[Any, ...]
-
-    def reader(self, files: OpenFiles, grid: Grid) -> Callable[[Window], np.ndarray]:
-        """A function of a window of the common grid: which pixels the mask leaves valid, (y, x) bool.
-
-        Pixels outside of the mask file are invalid.
-        """
-        index, view = self.file.index, files.on_grid(self.dataset, grid, "nearest")
-        bits = sum(1 << QA_PIXEL_BITS[name] for name in self.invalid) if self.file.kind == "qa_pixel" else None
-
-        def read(window: Window) -> np.ndarray:
-            inside = _unmasked(view, index, window) if view is not self.dataset else True
-            classes = view.read(index, window=window)
-            return inside & (~np.isin(classes, self.invalid) if bits is None else classes & bits == 0)
-
-        return lambda window: _read(self.file, lambda: read(window))
-
-    def report(self) -> dict[str, Any]:
-        """The mask's entry of report.json."""
-        return {"kind": self.file.kind, "file": self.file.shown, "invalid": list(self.invalid)}
-
-
-def open_masks(files: OpenFiles, band: BandSource, settings: IngestSettings) -> list[MaskSource]:
-    """The scene's masks that are switched on; they must cover the ground of its bands.
-
-    Raises:
-        RasterError: if one cannot be read.
-        SceneError: if ``ingest.mask_file`` names one that is not there, or one is unusable.
-    """
-    masks, scene = [], files.scene
-    if settings.mask_file is not None and not any(file.kind == "file" for file in scene.masks):
-        raise SceneError(
-            f"scene {scene.name}: no mask file {settings.mask_file.replace('{scene}', scene.name)} in {scene.folder}, "
-            "as ingest.mask_file asks for; add it, or set ingest.mask_file: null"
-        )
-    for file in scene.masks:
-        invalid = tuple(getattr(settings.masks, file.kind))
-        if not invalid:
-            continue
-        dataset = files.open(file)
-        dtype, grid = dataset.dtypes[file.index - 1], Grid.of(dataset)
-        if file.kind == "qa_pixel" and not np.issubdtype(np.dtype(dtype), np.integer):
-            raise SceneError(
-                f"scene {scene.name}: {file.shown} holds {dtype} numbers, which "
-                "have no bits; deliver the original file or set ingest.masks.qa_pixel: []"
-            )
-        if grid.crs != band.grid.crs or not grid.same_ground(band.grid, max(grid.resolution)):
-            raise SceneError(
-                f"scene {scene.name}: the mask {file.shown} covers {grid.bounds} in "
-                f"{describe_crs(grid.crs)}, but {band.file.shown} covers {band.grid.bounds} in "
-                f"{describe_crs(band.grid.crs)}; deliver the scene's own mask or set ingest.masks.{file.kind}: []"
-            )
-        masks.append(MaskSource(file, dataset, invalid))
-    return masks

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from landfold.geo.bands import SENTINEL2, STANDARD_NAMES
 from landfold.geo.dataset import RasterError, open_dataset
+from landfold.scenes.sensors.evidence import contradiction, pixel_size_m
 from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneFiles, date_in
 
 _SUFFIX = rf"(?:_\d+m)?(?:{'|'.join(map(re.escape, RASTER_SUFFIXES))})"
@@ -28,9 +29,11 @@ def find(
 ) -> tuple[list[SceneFiles], list[Path]]:
     """Scenes among ``files``, and the files that belong to none; ``source`` gives what GDAL opens for a file.
 
-    A scene has a fault if two of its files are the same band or mask.
+    A scene has a fault if two of its files are the same band or mask, or if they are called as Sentinel-2's and are not
+    (see `landfold.scenes.sensors.evidence`).
     """
     bands_of: dict[Key, list[BandFile]] = {}
+    sizes_of: dict[Key, list[float | None]] = {}
     left, unread = [], set()
     for path in files:
         match = _FILE.fullmatch(path.name)
@@ -38,17 +41,19 @@ def find(
         if not match or not band:
             left.append(path)
             continue
-        if (path.parent, match["scene"]) not in unread:
-            count = _count(source(path))
-            if count is None:  # ingest reports it; a server that does not answer is not asked for every band
-                unread.add((path.parent, match["scene"]))
+        key, size = (path.parent, match["scene"]), None
+        if key not in unread:
+            count, size = _count(source(path))
+            if count == 0:  # ingest reports it; a server that does not answer is not asked for every band
+                unread.add(key)
             elif count > 1:
                 left.append(path)
                 continue
         native, name = band
-        bands_of.setdefault((path.parent, match["scene"]), []).append(BandFile(name, native, path))
+        bands_of.setdefault(key, []).append(BandFile(name, native, path))
+        sizes_of.setdefault(key, []).append(size)
     masks, left = sidecar_masks(left, bands_of)
-    return [_scene(*key, files, masks.get(key, ())) for key, files in bands_of.items()], left
+    return [_scene(*key, files, sizes_of[key], masks.get(key, ())) for key, files in bands_of.items()], left
 
 
 def sidecar_masks(
@@ -98,17 +103,22 @@ def _band(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _count(source: Path | str) -> int | None:
-    """How many bands a file has, None if it cannot be read."""
+def _count(source: Path | str) -> tuple[int, float | None]:
+    """How many bands a file has, 0 if it cannot be read, and the size of its pixels in metres."""
     try:
         with open_dataset(source) as dataset:
-            return dataset.count
+            return dataset.count, pixel_size_m(dataset)
     except RasterError:
-        return None
+        return 0, None
 
 
-def _scene(folder: Path, name: str, files: list[BandFile], masks: tuple[MaskFile, ...]) -> SceneFiles:
+def _scene(
+    folder: Path, name: str, files: list[BandFile], sizes_m: list[float | None], masks: tuple[MaskFile, ...]
+) -> SceneFiles:
     sensor = "sentinel2" if all(f.native_name in SENTINEL2 for f in files) else "unknown"
+    own_names = [file.native_name for file in files if file.native_name in SENTINEL2]
+    if own_names and (message := contradiction(name, own_names, sizes_m)):
+        return SceneFiles.faulty(name, "unknown", folder, message)
     bands: dict[str, BandFile] = {}
     for file in files:
         if file.name in bands:

@@ -23,6 +23,9 @@ from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskF
 FILL = 0.0
 """No data in all reflectance and thermal bands of Collection 2 (LSDS-1822, section 3)."""
 
+LEVELS = ("L1TP", "L1GT", "L1GS", "L2SP", "L2SR")
+"""Values of PROCESSING_LEVEL in Collection 2 (LSDS-1822 for level 1, LSDS-1328 for level 2)."""
+
 _MTL = re.compile(r"(?P<product>.+)_MTL\.(?P<form>txt|json|xml)", re.IGNORECASE)
 _FORMS = ("txt", "json", "xml")
 _PRODUCT_FILE = re.compile(r"(L[COTEM]\d\d_L[12]\w\w_\d{6}_\d{8}_\d{8}_\d\d_\w\w)_.+", re.IGNORECASE)
@@ -79,6 +82,8 @@ def _scene(path: Path, files: list[Path]) -> SceneFiles:
     contents, image = _group(groups, "PRODUCT_CONTENTS", path), _group(groups, "IMAGE_ATTRIBUTES", path)
     sensor, table = _sensor(image, path)
     level = _field(contents, "PROCESSING_LEVEL", path)
+    if level not in LEVELS:
+        raise SceneError(f"{path}: PROCESSING_LEVEL is '{level}'; expected {', '.join(LEVELS)}; fetch it again")
     by_name = {file.name.lower(): file for file in files}
     bands = {}
     for native, name in table.items():

@@ -4,10 +4,15 @@ Products come from anywhere. An entity, which could fetch a file or grow without
 declaration; no product of ESA or USGS has one.
 """
 
+import zipfile
+import zlib
 from pathlib import Path
 from xml.etree import ElementTree
 
 from landfold.scenes.sensors.scene_files import SceneError
+
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, ValueError, RuntimeError)
+"""What zipfile raises for a damaged or encrypted archive."""
 
 MAX_BYTES = 16 * 2**20
 """The product metadata of Sentinel-2 is about 60 kB, the MTL of Landsat 20 kB."""

@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from landfold.geo.bands import SENTINEL2, STANDARD_NAMES, standard_name
 from landfold.geo.dataset import RasterError, open_dataset
 from landfold.scenes.sensors.band_files import sidecar_masks, with_masks
+from landfold.scenes.sensors.evidence import contradiction, pixel_size_m
 from landfold.scenes.sensors.scene_files import RASTER_SUFFIXES, BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 MASKS = {"SCL": "scl", "QA_PIXEL": "qa_pixel", "FMASK": "fmask"}
@@ -82,12 +83,17 @@ def _scene(path: Path, source: Path | str, order: list[str | None] | None, *, be
         with open_dataset(source) as dataset:
             counted = [i for i, c in enumerate(dataset.colorinterp, start=1) if c is not ColorInterp.alpha]
             described = [dataset.descriptions[i - 1] for i in counted]
+            colours = _colours([dataset.colorinterp[i - 1] for i in counted])
+            size = pixel_size_m(dataset)
     except RasterError as error:
         return None if beside_others else SceneFiles.faulty(path.stem, "unknown", path, str(error))
     own = _described(described)
     if not any(own) and (beside_others or (len(own) == 1 and len(order or ()) != 1)):
         return None
-    names = _names(path, described, own, order)
+    names = _names(path, described, own, colours, order)
+    called = [name.upper() for name in own if name and name.upper() in SENTINEL2]
+    if names is own and called and (message := contradiction(path.stem, called, [size])):
+        raise SceneError(message)
     bands, masks = _assign(path, dict(zip(counted, names, strict=True)))
     unnamed = [f"{i} ({text})" if text else str(i) for i, text in zip(counted, described, strict=True)]
     lost = [text for text, name in zip(unnamed, names, strict=True) if name is None]
@@ -106,13 +112,25 @@ def _described(descriptions: list[str | None]) -> list[str | None]:
     return [text if text.upper() in MASKS or standard_name(text) else None for text in texts]
 
 
+def _colours(kinds: list[ColorInterp]) -> list[str | None]:
+    """The standard name of each band that is marked as a colour, if red, green and blue all are."""
+    colours = {ColorInterp.red: "R", ColorInterp.green: "G", ColorInterp.blue: "B"}
+    return [colours.get(kind) for kind in kinds] if colours.keys() <= set(kinds) else [None] * len(kinds)
+
+
 def _names(
-    path: Path, described: list[str | None], own: list[str | None], order: list[str | None] | None
+    path: Path,
+    described: list[str | None],
+    own: list[str | None],
+    colours: list[str | None],
+    order: list[str | None] | None,
 ) -> list[str | None]:
     """The name of each band of a file, None for one to leave out."""
     if order is None or (len(order) != len(own) and all(own)):
         if not any(own):
             texts = f" ({', '.join(text or 'nothing' for text in described)})" if any(described) else ""
+            if any(colours):
+                texts = f" (their colours are marked as {', '.join(colour or 'none' for colour in colours)})"
             raise SceneError(
                 f"{path}: its {len(own)} bands carry no names that Landfold knows{texts}; say in ingest.band_order "
                 f"what they are, {len(own)} names in the order of the file, '-' for a band to leave out"
@@ -123,11 +141,17 @@ def _names(
             f"{path}: has {len(own)} bands, but ingest.band_order names {len(order)}; name each band of the file, "
             "'-' for one to leave out"
         )
-    for i, (said, asked) in enumerate(zip(own, order, strict=True), start=1):
+    for i, (said, colour, asked) in enumerate(zip(own, colours, order, strict=True), start=1):
         if said and asked and _meaning(said) != _meaning(asked):
             raise SceneError(
                 f"{path}: band {i} is described as {said}, but ingest.band_order says {asked}; correct the one that "
                 "is wrong"
+            )
+        if colour and asked and not said and _meaning(asked) != colour:
+            raise SceneError(
+                f"{path}: band {i} is marked as the colour {colour}, but ingest.band_order says {asked}; correct the "
+                "order, or the mark, which some programs give to the first bands of any 8-bit file (for example: "
+                "gdal_translate -co PHOTOMETRIC=MINISBLACK)"
             )
     return order
 

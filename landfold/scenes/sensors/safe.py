@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from landfold.geo.bands import SENTINEL2, Radiometry
-from landfold.scenes.sensors.metadata import MAX_BYTES, decode, number, parse_xml, read_text
+from landfold.scenes.sensors.metadata import ARCHIVE_ERRORS, MAX_BYTES, decode, number, parse_xml, read_text
 from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError, SceneFiles, date_in
 
 LEVELS = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
@@ -24,6 +24,8 @@ _QUANTIFICATION = {
     "L2A": ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE"),  # the second before baseline 02.07
 }
 _OFFSET = {"L1C": "RADIO_ADD_OFFSET", "L2A": "BOA_ADD_OFFSET"}
+_ALGORITHMS = {"MD5": "md5", "SHA3-256": "sha3_256"}
+"""Checksums of manifest.safe: their names in hashlib. SHA3-256 since baseline 04.00."""
 _IMAGE = re.compile(
     r"GRANULE/(?P<granule>[^/]+)/IMG_DATA/(?:.+/)?[^/]+_(?P<what>B\d\d|B8A|SCL)(?:_(?P<metres>\d+)m)?\.jp2"
 )
@@ -37,7 +39,7 @@ class _Product:
     metadata: str
     place: Path
     members: list[str]
-    text: Callable[[], str]
+    text: Callable[[str], str]  # of a member of metadata
     locate: Callable[[str], tuple[Path, str | None]]  # a member's file, and what GDAL opens if not that
 
 
@@ -95,7 +97,7 @@ def _in_folder(root: Path, files: list[Path]) -> _Product:
         metadata=metadata.name,
         place=root,
         members=[path.relative_to(root).as_posix() for path in files],
-        text=lambda: read_text(metadata),
+        text=lambda member: read_text(root / member),
         locate=lambda member: (root / member, None),
     )
 
@@ -105,7 +107,7 @@ def _in_archive(path: Path) -> list[_Product]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
-    except (zipfile.BadZipFile, OSError) as error:
+    except ARCHIVE_ERRORS as error:
         raise SceneError(f"{path}: cannot be read as a zip archive ({error}); fetch it again") from error
     return [_archived(path, PurePosixPath(name), names) for name in names if PurePosixPath(name).name in LEVELS]
 
@@ -114,9 +116,12 @@ def _archived(path: Path, metadata: PurePosixPath, names: list[str]) -> _Product
     root = metadata.parent
     prefix = "" if root == PurePosixPath() else f"{root}/"
 
-    def text() -> str:
-        with zipfile.ZipFile(path) as archive, archive.open(str(metadata)) as file:
-            return decode(file.read(MAX_BYTES + 1), f"{path}/{metadata}")
+    def text(member: str) -> str:
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(f"{prefix}{member}") as file:
+                return decode(file.read(MAX_BYTES + 1), f"{path}/{prefix}{member}")
+        except ARCHIVE_ERRORS as error:
+            raise SceneError(f"{path}: {prefix}{member} in it is damaged ({error}); fetch the archive again") from None
 
     return _Product(
         name=_name(root.name or path.stem),
@@ -137,7 +142,8 @@ def _scene_or_fault(product: _Product) -> SceneFiles:
 
 def _scene(product: _Product) -> SceneFiles:
     where = f"{product.place}: {product.metadata}"
-    root = parse_xml(product.text(), where)
+    root = parse_xml(product.text(product.metadata), where)
+    checksums = _checksums(product)
     level = LEVELS[product.metadata]
     baseline = _text(root, "PROCESSING_BASELINE") or "unknown"
     radiometry = _radiometry(root, level, baseline, where)
@@ -146,10 +152,10 @@ def _scene(product: _Product) -> SceneFiles:
     for what, member in _finest(product).items():
         path, source = product.locate(member)
         if what == "SCL":
-            masks.append(MaskFile("scl", path, source=source))
+            masks.append(MaskFile("scl", path, source=source, checksum=checksums.get(member)))
         else:
-            name = SENTINEL2[what]
-            bands[name] = BandFile(name, what, path, source=source, radiometry=radiometry(what), nodata=nodata)
+            own = {"radiometry": radiometry(what), "nodata": nodata, "checksum": checksums.get(member)}
+            bands[SENTINEL2[what]] = BandFile(SENTINEL2[what], what, path, source=source, **own)
     started = _text(root, "DATATAKE_SENSING_START") or _text(root, "PRODUCT_START_TIME")
     return SceneFiles(
         name=product.name,
@@ -160,6 +166,23 @@ def _scene(product: _Product) -> SceneFiles:
         masks=tuple(masks),
         processing={"level": level, "baseline": baseline},
     )
+
+
+def _checksums(product: _Product) -> dict[str, tuple[str, str]]:
+    """Algorithm and digest of each member that the product's manifest lists; {} where it has none."""
+    if "manifest.safe" not in product.members:
+        return {}
+    root = parse_xml(product.text("manifest.safe"), f"{product.place}: manifest.safe")
+    checksums = {}
+    for stream in root.iterfind(".//{*}byteStream"):
+        location, checksum = stream.find("{*}fileLocation"), stream.find("{*}checksum")
+        if location is None or checksum is None or not checksum.text:
+            continue
+        algorithm = _ALGORITHMS.get(checksum.get("checksumName", ""))
+        if algorithm:
+            member = location.get("href", "").removeprefix("./")
+            checksums[member] = (algorithm, checksum.text.strip().lower())
+    return checksums
 
 
 def _finest(product: _Product) -> dict[str, str]:

@@ -46,6 +46,7 @@ class BandFile(_Stored):
         source: what GDAL opens if not ``path``: a member of an archive, or a URL.
         radiometry: as the product's metadata gives it; None where the file's tags or the settings decide.
         nodata: as the product's metadata gives it; None where the file's tags or the settings decide.
+        checksum: algorithm of hashlib and hexadecimal digest, as the product gives them; None where it has none.
     """
 
     name: str
@@ -55,6 +56,7 @@ class BandFile(_Stored):
     source: str | None = None
     radiometry: Radiometry | None = None
     nodata: float | None = None
+    checksum: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class MaskFile(_Stored):
     path: Path
     index: int = 1
     source: str | None = None
+    checksum: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

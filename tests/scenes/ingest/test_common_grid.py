@@ -11,11 +11,13 @@ from landfold.core.settings import SettingsError
 from landfold.geo.crs import describe_crs
 from landfold.geo.dataset import RasterError
 from landfold.geo.grid import Grid, GridError
-from landfold.scenes.ingest import ingest_scene
+from landfold.scenes.ingest import ingest_scene, lattice_origin
 from landfold.scenes.sensors import find_scenes
 from landfold.scenes.sensors.scene_files import BandFile, MaskFile, SceneError
 from tests.factories import (
     CRS_UTM33,
+    ORIGIN_X,
+    ORIGIN_Y,
     centres,
     make_grid,
     small_scene,
@@ -174,7 +176,7 @@ def test_what_lies_outside_a_file_without_nodata_is_invalid(tmp_path):
     report, stored, valid, _ = ingest(tmp_path, scene, bands=["B"], crs_policy="reproject", nodata=None)
     assert 1150 < valid.sum() < 1250  # 30 x 40 px of 100 m2, turned
     assert (stored[0][valid] == 3000).all()
-    assert report["warnings"] == []
+    assert "nodata value" not in str(report["warnings"])
 
 
 def test_a_mask_goes_along_with_its_scene(tmp_path):
@@ -241,8 +243,8 @@ def test_two_crs_in_one_scene_are_refused(tmp_path, policy):
 
 def test_reproject_forgives_bands_an_edge_of_one_coarse_pixel(tmp_path):
     fine, coarse = make_grid(60, 80, 15.0), make_grid(31, 41, 30.0)
-    write_band(tmp_path / "raw" / "S_B02.tif", fine, np.full(fine.shape, 100, np.uint16))
-    write_band(tmp_path / "raw" / "S_B03.tif", coarse, np.full(coarse.shape, 200, np.uint16))
+    write_band(tmp_path / "raw" / "S_B.tif", fine, np.full(fine.shape, 100, np.uint16))
+    write_band(tmp_path / "raw" / "S_G.tif", coarse, np.full(coarse.shape, 200, np.uint16))
     _, stored, valid, source = ingest(tmp_path, bands=["B", "G"], crs_policy="reproject", resolution_m=15)
     assert source.grid.shape == (62, 82)
     np.testing.assert_array_equal(valid[:60, :80], True)
@@ -423,3 +425,52 @@ def test_a_raster_that_claims_absurd_sides_is_refused_before_anything_is_written
     with pytest.raises(GridError, match=r"huge_B02\.tif claims 300000 x 300 px, more than 200000 a side"):
         ingest_scene(scene, ingest_settings(bands=["B"]), CRS.from_epsg(32633), tmp_path / "out.tif")
     assert not (tmp_path / "out.tif").exists()
+
+
+def test_metres_of_the_scenes_own_crs_must_be_true_where_it_is_kept(tmp_path):
+    """Web Mercator is metric, but at 52 degrees its areas are 2.6 times too large."""
+    grid = Grid(CRS.from_epsg(3857), Affine(10, 0, 1_500_000, 0, -10, 6_850_000), 30, 40)
+    write_band(tmp_path / "raw" / "S_B02.tif", grid, DN)
+    message = r"where its own CRS EPSG:3857 shows areas 2\.\d+ times .* set ingest\.crs_policy: reproject"
+    refused(tmp_path, GridError, message, bands=["B"], crs_policy="keep")
+    assert ingest(tmp_path, bands=["B"], crs_policy="reproject")[2].any()
+
+
+def on_lattice(folder, name, x_m, *, size=30.0, place=None):
+    """A scene whose corner is so many metres east and north of the common origin."""
+    crs, transform = place or (CRS_UTM33, Affine(size, 0, ORIGIN_X + x_m, 0, -size, ORIGIN_Y + x_m))
+    grid = Grid(crs, transform, 20, 25)
+    path = write_band(folder / f"{name}.tif", grid, (np.arange(500).reshape(20, 25) * 7 + 1).astype(np.uint16))
+    return scene_of(BandFile("B", "B", path))
+
+
+def origin_of(*scenes, **changes):
+    return lattice_origin(scenes, ingest_settings(**{"bands": ["B"], "resolution_m": 30, **changes}), CRS_UTM33)
+
+
+def test_the_lattice_is_that_of_the_scenes_where_they_agree(tmp_path):
+    """Landsat's corners lie at 15 m of multiples of 30; its numbers stay, and scenes of other zones join them."""
+    landsat = [on_lattice(tmp_path, name, x_m) for name, x_m in (("a", 15.0), ("b", 615.0))]
+    other = on_lattice(tmp_path, "zone", 0, place=PLACES["another zone"])
+    origin = origin_of(*landsat, other, crs_policy="reproject")
+    assert origin == (15, 15)
+    options = {"bands": ["B"], "resolution_m": 30, "crs_policy": "reproject"}
+    for scene in (landsat[0], other):
+        target = tmp_path / "out" / "s.tif"
+        ingest_scene(scene, ingest_settings(**options), CRS_UTM33, target, origin=origin)
+        with rasterio.open(target) as dataset, rasterio.open(scene.bands["B"].path) as delivered:
+            assert (dataset.transform.c % 30, dataset.transform.f % 30) == (15, 15)
+            if scene is not other:
+                assert dataset.transform == delivered.transform
+                np.testing.assert_array_equal(dataset.read(), delivered.read())
+
+
+def test_scenes_that_disagree_or_are_of_other_pixels_leave_the_lattice_as_it_is(tmp_path):
+    landsat, shifted = on_lattice(tmp_path, "a", 15.0), on_lattice(tmp_path, "b", 20.0)
+    finer = on_lattice(tmp_path, "c", 5.0, size=10.0)
+    assert origin_of(landsat, shifted, crs_policy="reproject") == (0, 0)
+    assert origin_of(finer, crs_policy="reproject") == (0, 0)
+    assert origin_of(landsat, finer, crs_policy="reproject") == (15, 15)
+    assert origin_of(landsat, crs_policy="keep") == (0, 0)
+    landsat.bands["B"].path.write_bytes(b"II*")
+    assert origin_of(landsat, crs_policy="reproject") == (0, 0)

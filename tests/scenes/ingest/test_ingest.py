@@ -167,7 +167,8 @@ def test_a_check_tells_what_ingest_will_tell(tmp_path):
         report = ingest(tmp_path, scene, **options)[0]
         for one in [*report["bands"], *report["masks"]]:
             assert len(one.pop("sha256")) == 64
-        assert set(report) - set(found) == {"valid_fraction", "nodata_fraction", "cloud_fraction"}
+        of_pixels = {"valid_fraction", "nodata_fraction", "cloud_fraction", "nodata_px", "values"}
+        assert set(report) - set(found) == of_pixels
         assert found == {name: report[name] for name in found}
 
 

@@ -176,6 +176,7 @@ def test_a_product_without_its_mtl_is_one_fault_and_hides_no_other(tmp_path):
         ({"PRODUCT_CONTENTS": {"COLLECTION_NUMBER": "01"}}, r"collection 01, but Landfold reads Collection 2"),
         ({"PRODUCT_CONTENTS": None}, r"no collection number, but Landfold reads Collection 2"),
         ({"PRODUCT_CONTENTS": {"LANDSAT_PRODUCT_ID": ""}}, r"no LANDSAT_PRODUCT_ID; the file is truncated"),
+        ({"PRODUCT_CONTENTS": {"PROCESSING_LEVEL": "abc"}}, r"PROCESSING_LEVEL is 'abc'; expected L1TP, L1GT,"),
         ({"IMAGE_ATTRIBUTES": {"SENSOR_ID": "MSS"}}, r"MSS of LANDSAT_8; Landfold knows OLI"),
         ({"IMAGE_ATTRIBUTES": {"SPACECRAFT_ID": "LANDSAT_3"}}, r"OLI_TIRS of LANDSAT_3; Landfold knows OLI"),
         ({"LEVEL2_SURFACE_REFLECTANCE_PARAMETERS": None}, r"no group LEVEL2_SURFACE_REFLECTANCE_PARAMETERS"),

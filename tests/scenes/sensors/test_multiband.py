@@ -192,3 +192,35 @@ def test_a_raster_of_one_band_without_a_name_is_no_scene(tmp_path):
         find_scenes(tmp_path)
     found = find_scenes(tmp_path / "one", band_order=["N"])
     assert [indexes(scene) for scene in found] == [{"N": 1}]
+
+
+def picture(path, *, described=()):
+    """An 8-bit picture whose bands are marked as red, green and blue, and a fourth one."""
+    stack(path, [None] * 4)
+    with rasterio.open(path) as file:
+        profile = file.profile | {"dtype": "uint8", "photometric": "RGB", "alpha": "NO"}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(np.arange(4 * 192).reshape(4, 12, 16).astype("uint8"))
+        for i, text in enumerate(described, start=1):
+            file.set_band_description(i, text)
+    return path
+
+
+def test_a_colour_that_the_setting_contradicts_is_refused(tmp_path):
+    picture(tmp_path / "s.tif")
+    message = r"s\.tif: band 1 is marked as the colour R, but ingest\.band_order says B; correct the order, or the mark"
+    assert_fault(find_scenes(tmp_path, band_order=["B", "G", "R", "N"]), message)
+    [scene] = find_scenes(tmp_path, band_order=["R", "G", "B", "N"])
+    assert indexes(scene) == {"R": 1, "G": 2, "B": 3, "N": 4}
+    [scene] = find_scenes(tmp_path, band_order=["-", "G", "-", "N"])
+    assert indexes(scene) == {"G": 2, "N": 4}
+    assert_fault(
+        find_scenes(tmp_path), r"carry no names that Landfold knows \(their colours are marked as R, G, B, none"
+    )
+
+
+def test_a_description_says_more_than_a_colour(tmp_path):
+    """GDAL marks the first bands of 8-bit files so unless it is told not to."""
+    picture(tmp_path / "s.tif", described=["blue", "green", "red", "nir"])
+    [scene] = find_scenes(tmp_path)
+    assert indexes(scene) == {"B": 1, "G": 2, "R": 3, "N": 4}

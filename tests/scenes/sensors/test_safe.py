@@ -191,3 +191,19 @@ def test_an_archive_of_something_else_is_refused_where_no_scene_is_beside_it(tmp
         find_scenes(tmp_path)
     (tmp_path / "b" / "farm_N.tif").touch()
     assert find_scenes(tmp_path)[1].warnings == ["not understood, ignored: tiles.zip"]
+
+
+def test_no_damage_of_an_archive_is_a_traceback(tmp_path):
+    """Whatever bytes of its metadata, of its members' heads or of its directory are changed."""
+    content = zipped(write_safe(tmp_path / "product", files=FEW), tmp_path / "raw.zip").read_bytes()
+    scenes, refused = tmp_path / "scenes", 0
+    scenes.mkdir()
+    for at in range(0, len(content), len(content) // 80):
+        damaged = bytearray(content)
+        damaged[at : at + 3] = bytes(255 - byte for byte in damaged[at : at + 3])
+        (scenes / "p.zip").write_bytes(damaged)
+        try:
+            refused += any(scene.fault for scene in find_scenes(scenes))
+        except SceneError:
+            refused += 1
+    assert refused > 20
