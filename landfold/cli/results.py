@@ -116,8 +116,9 @@ def compare_results(base: Result, other: Result) -> dict[str, Any]:
         ``scores``: a headline score to ``{"base", "other", "difference", "over_folds"}``, the first two as in
         metrics/scores.json. ``difference`` is that of the pooled scores with its 95 % interval over zones,
         ``over_folds`` the mean of the folds' differences with its 95 % interval over folds; each is ``{"pooled", "low",
-        "high"}``, the ends None where there is no interval. ``over_folds`` is None where the folds differ;
-        ``per_fold``: rows ``{"fold", "repeat", unit, score: {"base", "other", "difference"}}``, empty where they do;
+        "high"}``, the ends None where there is no interval. ``difference`` is None where classes or zones differ,
+        ``over_folds`` where the folds do;
+        ``per_fold``: rows ``{"fold", "repeat", unit, score: {"base", "other", "difference"}}``, empty likewise;
         ``warnings``: sentences on what cannot be compared.
     """
     unit = base.unit if base.unit == other.unit else "patches"
@@ -128,7 +129,8 @@ def compare_results(base: Result, other: Result) -> dict[str, Any]:
         warnings.append("one network is of pixels, the other of patches: they are compared on patches")
     per_fold = [] if difference else _paired_folds(first["per_fold"], second["per_fold"], unit)
     # with repeats, zones are those of the first repeat, and the pooled score is the mean of all
-    by_zone = difference in (None, "folds") and base.scores["repeats"] == other.scores["repeats"] == 1
+    same_ground = difference in (None, "folds")
+    by_zone = same_ground and base.scores["repeats"] == other.scores["repeats"] == 1
     scores = {}
     for name in HEADLINE:
         a, b = first["headline"][name], second["headline"][name]
@@ -136,7 +138,7 @@ def compare_results(base: Result, other: Result) -> dict[str, Any]:
         scores[name] = {
             "base": a,
             "other": b,
-            "difference": _with_ends(b["pooled"] - a["pooled"], ends),
+            "difference": _with_ends(b["pooled"] - a["pooled"], ends) if same_ground else None,
             "over_folds": _over_folds([row[name]["difference"] for row in per_fold], base.scores["repeats"]),
         }
     return {
@@ -153,7 +155,7 @@ def compare_results(base: Result, other: Result) -> dict[str, Any]:
 
 _WARNINGS = {
     "classes": "the classes differ: the scores are not comparable",
-    "zones": "the zones differ, or what is scored in them: the scores are of other ground and are not paired",
+    "zones": "the zones differ, or what is scored in them: the scores are of other ground and not comparable",
     "folds": "the folds differ: the scores are not paired by fold",
 }
 

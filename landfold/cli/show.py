@@ -129,13 +129,17 @@ def _print_result(content: dict[str, Any], console: "Console") -> None:
 
 def _print_difference(content: dict[str, Any], console: "Console") -> None:
     base, other, unit, scores = (content[key] for key in ("base", "other", "unit", "scores"))
+    names = {
+        "base": base,
+        "other": other,
+        "difference": f"{other} minus {base}",
+        "over_folds": "mean over folds",
+    }
     rows = [
-        [base, *(_score(scores[name]["base"]) for name in _LABELS)],
-        [other, *(_score(scores[name]["other"]) for name in _LABELS)],
-        [f"{other} minus {base}", *(_score(scores[name]["difference"], signed=True) for name in _LABELS)],
+        [text, *(_score(scores[name][part], signed=part not in ("base", "other")) for name in _LABELS)]
+        for part, text in names.items()
+        if scores["accuracy"][part]
     ]
-    if content["per_fold"]:
-        rows.append(["mean over folds", *(_score(scores[name]["over_folds"], signed=True) for name in _LABELS)])
     _print_table(console, [f"{content['count']:,} {unit} of {content['zones']} zones", *_LABELS.values()], rows)
     if content["per_fold"]:
         parts = {"base": base, "other": other, "difference": "difference"}
@@ -156,10 +160,9 @@ def _verdict(content: dict[str, Any]) -> str:
     """Which is more accurate, by the interval over zones or else over folds."""
     if content["per_fold"] and not any(row["accuracy"]["difference"] for row in content["per_fold"]):
         return "The accuracy is the same in every fold."
-    accuracy = content["scores"]["accuracy"]
-    intervals = {"zones": accuracy["difference"], "folds": accuracy["over_folds"] or accuracy["difference"]}
-    for over, interval in intervals.items():
-        if interval["low"] is not None:
+    for over, part in (("zones", "difference"), ("folds", "over_folds")):
+        interval = content["scores"]["accuracy"][part]
+        if interval and interval["low"] is not None:
             better, worse = interval["low"] > 0, interval["high"] < 0
             word = "better than" if better else "worse than" if worse else "neither clearly better nor worse than"
             return (
