@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from landfold.cli.sweep import draw_experiments
+from landfold.core.settings import read
 from tests.projects import ROOT, TRAINER, Project, ran, small_project
 
 SCORER = '''"""What stage evaluate does for this test: tables of two folds with two zones each."""
@@ -46,6 +48,15 @@ def first_experiment() -> list[str]:
     section = (ROOT / "README.md").read_text("utf-8").partition("\n## A first experiment\n")[2].partition("\n## ")[0]
     (block,) = re.findall(r"^```\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
     return [line.partition("  #")[0].strip() for line in block.splitlines()]
+
+
+def test_its_settings_are_those_of_params_yaml() -> None:
+    params = ROOT / "params.yaml"
+    changes = re.findall(r"-S (\S+)", "\n".join(first_experiment()))
+    assert len(changes) == 3
+    for change in changes:
+        draw_experiments(params, [change], count=1)  # refuses what their owners refuse
+    assert read(params)["train"]["epochs"] == 10, "README asks whether three do as well as ten"
 
 
 @pytest.fixture(scope="module")
