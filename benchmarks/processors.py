@@ -1,8 +1,9 @@
 """Equal bytes on other processors: ``python -m benchmarks.processors [Haswell EPYC-Milan Skylake-Client]``.
 
 Takes steps of training with the default network on made-up pixels, and predicts by it and by a classical model through
-its module of torch; prints SHA-256 digests of what each step gives. With names of processors, the same runs under QEMU's user
-emulation of them (Debian's package qemu-user; minutes each), and what differs is said. Exit code 1 if anything does.
+its module of torch; prints SHA-256 digests of what each step gives. With names of processors, the same runs under
+QEMU's user emulation of them (Debian's package qemu-user; minutes each), and what differs is said. Exit code 1 if
+anything does.
 """
 
 import hashlib

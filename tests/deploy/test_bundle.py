@@ -75,7 +75,7 @@ def test_what_was_written_is_what_is_loaded(pristine):
     single = [Classifier(model.network, model.card) for model in bundle.models]
     windows = np.random.default_rng(0).random((3, 5, 8, 8), dtype=np.float32)
     mean = np.mean([model.probabilities(windows) for model in single], axis=0)
-    np.testing.assert_array_equal(bundle.probabilities(windows), scale(mean, 1.5, 0.05).astype(np.float32))
+    np.testing.assert_array_equal(bundle.probabilities(windows), scale(mean, 1.5, 0.05, 0.4).astype(np.float32))
     np.testing.assert_allclose(bundle.probabilities(windows).sum(axis=1), 1, rtol=1e-6)
     assert [model.card.fold for model in bundle.models] == [0, 1]
     assert bundle.models[1].card.fold_digest == bundle.card.fold_digests[1]

@@ -387,13 +387,14 @@ def test_the_stride_is_the_side_of_a_cell(tmp_path):
         assert raster.grid.transform @ (0, 0) == (factories.ORIGIN_X, factories.ORIGIN_Y)
 
 
-def calibration(temperature, share, least):
-    return {"temperature": temperature, "uniform_share": share, "least_probability": least}
+def calibration(temperature, share, least, unscaled=0.0):
+    shares = {"uniform_share": share, "unscaled_share": unscaled}
+    return {"temperature": temperature, "least_probability": least} | shares
 
 
 CALIBRATIONS = Calibrations(
     coverage=0.9,
-    folds=[calibration(0.5, 0.1, 0.2), calibration(2.0, 0.0, 0.3), calibration(1.0, 0.2, 0.9)],
+    folds=[calibration(0.5, 0.1, 0.2), calibration(2.0, 0.0, 0.3), calibration(0.6, 0.2, 0.9, 0.5)],
     ensemble=calibration(1.5, 0.05, 0.25),
 )
 
@@ -418,7 +419,9 @@ def test_each_zone_is_scaled_by_the_calibration_of_its_fold_and_no_class_changes
         for fold, fitted in enumerate([*CALIBRATIONS.folds, CALIBRATIONS.ensemble]):
             here = VALID & (chosen == (fold if fold < 3 else -1))
             power = probabilities[here].astype(np.float64) ** (1 / fitted.temperature)
-            scaled = (1 - fitted.uniform_share) * power / power.sum(axis=1, keepdims=True) + fitted.uniform_share / 3
+            power /= power.sum(axis=1, keepdims=True)
+            mixed = (1 - fitted.unscaled_share) * power + fitted.unscaled_share * probabilities[here]
+            scaled = (1 - fitted.uniform_share) * mixed + fitted.uniform_share / 3
             np.testing.assert_allclose(bands["confidence"][here], scaled.max(axis=1), atol=0.5 / STEPS + 1e-6)
             sets = np.maximum((scaled >= fitted.least_probability).sum(axis=1), 1)
             np.testing.assert_array_equal(bands["set_size"][here], sets)
