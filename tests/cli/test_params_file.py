@@ -46,15 +46,15 @@ def test_what_is_equal_is_not_touched(tmp_path):
 
 def test_comments_and_the_place_of_lines_are_kept(tmp_path):
     path = copy(tmp_path)
-    new = section("project", name="x: y") | section("patches", size_px=8) | section("ingest", bands=["B", "G"])
-    assert write_settings(path, new) == ["project.name", "patches.size_px", "ingest.bands"]
+    new = section("project", name="x: y") | section("patches", max_invalid=0.5) | section("ingest", bands=["B", "G"])
+    assert write_settings(path, new) == ["project.name", "patches.max_invalid", "ingest.bands"]
     assert changed_lines(path) == [
         "-  name: landfold-brandenburg  # the MLflow experiment",
         '+  name: "x: y"                # the MLflow experiment',
         "-  bands: [A, B, G, R, RE1, RE2, RE3, N, N2, WV, CIRRUS, S1, S2]",
         "+  bands: [B, G]",
-        "-  size_px: 16                 # side of a patch: what the network sees; a smaller scene is dropped, and counted",
-        "+  size_px: 8                  # side of a patch: what the network sees; a smaller scene is dropped, and counted",
+        "-  max_invalid: 0.20           # a patch with a larger share of nodata or cloud is dropped, and counted",
+        "+  max_invalid: 0.5            # a patch with a larger share of nodata or cloud is dropped, and counted",
     ]
     assert write_settings(path, new) == []
     assert leftovers(tmp_path) == []

@@ -109,7 +109,7 @@ def _is_block(value: Any) -> bool:
 
 
 def _last_line(own: CommentedMap | CommentedSeq, key: Any = None) -> tuple[list[Any], int]:
-    """The comments of the last line of a mapping or list, or of the value of a key, and the place of what follows it."""
+    """The comments of the last line of a mapping, a list or the value of a key, and the place of that beside it."""
     if key is None:
         key = list(own)[-1] if isinstance(own, CommentedMap) else len(own) - 1
     if _is_block(own[key]):
