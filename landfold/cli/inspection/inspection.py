@@ -266,9 +266,9 @@ class _Fitting:
     def _choose(self, ground: LabelledGrids) -> None:
         """Patches and zones; of a drafted section of labels, classes that no scene shows are left out."""
         own, unit = self.own, self.rules.labels.unit
-        whole = ground.labels.ground is None and not self.keeps_labels
-        patches = None if whole else own.get("patches")
-        zones = None if "origin_m" in self.left.get("zones", ()) else own.get("zones")
+        unfitted = "origin_m" in self.left.get("zones", ())  # patches and zones are those of the default data
+        patches = None if unfitted and ground.labels.ground is None else own.get("patches")
+        zones = None if unfitted else own.get("zones")
         try:
             pixels = ground.class_px() if unit == "pixel" else None
             trial, zones = choose(ground, pixels, patches, zones, self.raw)
@@ -290,8 +290,10 @@ class _Fitting:
         own, labels = self.own, self.own["labels"] if self.keeps_labels else self.draft.sections["labels"]
         unit, classes = (labels.unit, labels.names) if self.keeps_labels else (labels["unit"], list(labels["classes"]))
         sections = network_sections(unit, self.content)
-        if "export" in sections and self.chosen and self.chosen[0].ground.labels.ground is None:
-            sections["export"]["stride_px"] = self.chosen[0].settings.size_px  # one prediction for each patch
+        trial = self.chosen and self.chosen[0]
+        if trial and trial.ground.labels.ground is None and trial.settings != own.get("patches"):
+            export = dict(sections.get("export") or self.content["export"]) | {"stride_px": trial.settings.size_px}
+            sections["export"] = settings_section(export, {"stride_px": "one prediction for each patch"})
         if not (self.keeps_labels and "colours" in own):
             colours = colour_section(classes, own.get("colours"))
             if dict(colours) != self.content.get("colours"):

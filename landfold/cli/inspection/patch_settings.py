@@ -13,6 +13,7 @@ from landfold.core.errors import LandfoldError
 from landfold.core.settings import validate
 from landfold.folds.lists import CrossValidationFolds
 from landfold.folds.settings import ZoneSettings
+from landfold.folds.summary import fold_summary
 from landfold.folds.zones import Blocks
 from landfold.patches.settings import PatchSettings
 
@@ -45,8 +46,8 @@ def choose(
 ) -> tuple[PatchTrial, ZoneSettings]:
     """The user's settings where each class has a patch and the folds can be made, else others that come nearest.
 
-    In this order count: classes with a patch, whether there are folds, and, of zones that are not the user's, classes in
-    as many zones as there are folds. Without folds the zones stay the user's.
+    In this order count: classes with a patch, whether there are folds, and, of zones that are not the user's, classes
+    in as many zones as there are folds. Without folds the zones stay the user's.
 
     Args:
         ground: grids and labels.
@@ -102,6 +103,22 @@ def _folds(
         except LandfoldError:
             pass
     base = own.model_dump(mode="json") if own is not None and own.kind == "grid" else ZONES
+    best: tuple[int, CrossValidationFolds, ZoneSettings] | None = None
+    for settings in _block_settings(table, base):
+        try:
+            folds = fold_trial(table, settings, raw)
+        except LandfoldError:
+            continue
+        missing = sum("class_missing_train" in fold["flags"] for fold in fold_summary(folds)["folds"].values())
+        if best is None or missing < best[0]:
+            best = missing, folds, settings
+        if missing <= int((folds.table.groupby("label")["zone"].nunique() < 2).sum()):
+            break  # a class in one zone is missing where that is held out, whatever the folds
+    return best and best[1:]
+
+
+def _block_settings(table: geopandas.GeoDataFrame, base: dict[str, Any]) -> Iterator[ZoneSettings]:
+    """Square blocks for the patches: with the wanted folds, then without a buffer, then with fewer folds."""
     for k in range(base["k"], 1, -1):
         size, origin = _blocks(table, k)
         for buffer_m in dict.fromkeys((base["buffer_m"], 0)):
@@ -109,12 +126,7 @@ def _folds(
                 values = base | {"k": k, "folds": list(range(k * base["repeats"])), "block_size_m": size}
                 values |= {"origin_m": origin, "buffer_m": buffer_m, "assignment": assignment}
                 values["tries"] = base["tries"] if assignment == "balanced" else None
-                settings = validate(values, ZoneSettings, where="zones")
-                try:
-                    return fold_trial(table, settings, raw), settings
-                except LandfoldError:
-                    continue
-    return None
+                yield validate(values, ZoneSettings, where="zones")
 
 
 def _blocks(table: geopandas.GeoDataFrame, k: int) -> tuple[float, list[float]]:
@@ -132,14 +144,10 @@ def _blocks(table: geopandas.GeoDataFrame, k: int) -> tuple[float, list[float]]:
     for patches in sorted({round(n) for n in np.geomspace(1, most, BLOCK_SIZES)}, reverse=True):
         size = side * patches
         first = corner + side * np.floor((low - corner) / side + 1e-6)  # a corner of patches at the edge of the ground
-        origin = [_number(part) for part in (first % size).round(3)]
+        origin = (first % size).round(3).tolist()
         zones = table.assign(zone=Blocks(size, tuple(origin)).of(table))
         classes = int((zones.groupby("label")["zone"].nunique() >= k).sum())
         rank = (classes, min(zones["zone"].nunique(), ZONES_OF_FOLD * k))
         if best is None or rank > best[0]:
-            best = rank, _number(round(size, 3)), origin
+            best = rank, round(size, 3), origin
     return best[1], best[2]
-
-
-def _number(value: float) -> float | int:
-    return int(value) if float(value).is_integer() else float(value)

@@ -59,7 +59,7 @@ def show(inspection: Inspection, console: Console) -> None:
     if not proposal.commented:
         _print(console, "\nNo other settings are proposed.")
         return
-    _print(console, "\nProposed for params.yaml, in the place of the sections of these names (--write does)")
+    _print(console, "\nProposed for params.yaml, in the place of the sections of these names; --write puts them there")
     if proposal.unknown:
         _print(console, '  Fill in what is "?", then inspect again: what depends on it is not judged yet.')
     if inspection.labels is None:

@@ -122,7 +122,14 @@ def normalize_section(own: NormalizeSettings | None, smallest_px: int) -> Commen
 
 def settings_section(values: Mapping[str, Any], comments: Mapping[str, str]) -> CommentedMap:
     """A section of plain values, with comments for some of them."""
-    return commented((name, value, comments.get(name, "")) for name, value in values.items())
+    return commented((name, _whole(value), comments.get(name, "")) for name, value in values.items())
+
+
+def _whole(value: Any) -> Any:
+    """Whole numbers without a point, as params.yaml has them."""
+    if isinstance(value, list):
+        return [_whole(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _plain(value: Any) -> Any:
