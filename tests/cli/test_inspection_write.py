@@ -170,9 +170,9 @@ def test_why_a_class_has_no_patch_and_smaller_cores_are_proposed(tmp_path):
     found = inspect(tmp_path / "raw", own(tmp_path, **zones))
     (message,) = [f.message for f in found.warnings if f.about == "patches"]
     assert message == (
-        "no patch of class pond: the largest of its polygons in the scenes has 35 px, and a core of 16 x 16 px needs 128 "
-        "px of one class (patches.core_px, patches.min_purity); lower patches.core_px, merge the class with another, or "
-        "move its values to labels.exclude"
+        "no patch of class pond: the largest of its polygons in the scenes has 35 px, and a core of 16 x 16 px needs "
+        "128 px of one class (patches.core_px, patches.min_purity); lower patches.core_px, merge the class with "
+        "another, or move its values to labels.exclude"
     )
     pond = next(row for row in found.trial.classes() if row["class"] == "pond")
     assert pond == {

@@ -27,6 +27,9 @@ ZONES: dict[str, Any] = dict.fromkeys(ZoneSettings.model_fields) | {
 CORES_PX = (8, 4, 2)
 """Sides of smaller cores that are tried, for classes without a patch."""
 
+MAX_WINDOWS = 1_000_000
+"""Smaller cores are not tried where there would be more of them; a Sentinel-2 tile has 470,000 of 16 px."""
+
 MAX_WHOLE_PX = 64
 """Largest side of a patch of a scene that has one class as a whole: that of EuroSAT's tiles."""
 
@@ -87,7 +90,8 @@ def _patch_settings(ground: LabelledGrids, own: PatchSettings | None, *, of_pixe
         base |= {"size_px": size, "core_px": size, "stride_px": size}
     yield validate(base, PatchSettings, where="patches")
     for core in CORES_PX:
-        if core < base["core_px"]:
+        windows = sum(grid.height * grid.width for grid in ground.grids.values()) // core**2
+        if core < base["core_px"] and windows <= MAX_WINDOWS:
             size = core if of_pixels else max(core, min(base["size_px"], smallest))
             size -= (size - core) % 2
             yield validate(base | {"size_px": size, "core_px": core, "stride_px": core}, PatchSettings, where="patches")

@@ -11,10 +11,9 @@ from rich.table import Table
 
 from landfold.cli.inspection.inspection import Inspection
 from landfold.cli.inspection.label_contents import LabelView
-from landfold.cli.inspection.patch_trial import PatchTrial
+from landfold.cli.inspection.patch_presentation import patch_data, show_patches
 from landfold.cli.inspection.scene_headers import SceneView
 from landfold.cli.inspection.verdict import Finding
-from landfold.folds.summary import fold_summary
 from landfold.geo.bands import STANDARD_NAMES
 
 MAX_ROWS = 20
@@ -46,7 +45,7 @@ def show(inspection: Inspection, console: Console) -> None:
     if inspection.labels is not None:
         _show_labels(inspection.labels, console)
     if inspection.trial is not None:
-        _show_patches(inspection.trial, console)
+        show_patches(inspection.trial, console)
     if inspection.refusals:
         _show_findings("Would be refused", inspection.refusals, inspection, console)
     else:
@@ -78,7 +77,7 @@ def report_data(inspection: Inspection) -> dict[str, Any]:
         "taken": inspection.taken,
         "scenes": [_scene_data(inspection, view) for view in inspection.scenes],
         "labels": None if inspection.labels is None else _label_data(inspection.labels),
-        "patches": None if inspection.trial is None else _patch_data(inspection.trial),
+        "patches": None if inspection.trial is None else patch_data(inspection.trial),
         "refusals": [asdict(finding) for finding in inspection.refusals],
         "warnings": [asdict(finding) for finding in inspection.warnings],
         "not_checked": list(NOT_CHECKED),
@@ -125,58 +124,6 @@ def _label_data(view: LabelView) -> dict[str, Any]:
         "others": [path.name for path in view.others],
         "fault": view.fault,
     }
-
-
-def _patch_data(trial: PatchTrial) -> dict[str, Any]:
-    folds = None if trial.folds is None else fold_summary(trial.folds)
-    return {
-        **trial.settings.model_dump(),
-        "scenes": {"cut": len(trial.ground.grids), "all": trial.ground.scenes},
-        "windows": trial.patches.windows,
-        "kept": len(trial.patches.table),
-        "dropped": trial.patches.dropped,
-        "classes": trial.classes(),
-        "folds": folds,
-    }
-
-
-def _show_patches(trial: PatchTrial, console: Console) -> None:
-    """Patches, why windows were dropped, classes and folds."""
-    patches, size = trial.patches, trial.settings
-    part = "" if trial.ground.complete else f" in {len(trial.ground.grids)} of {trial.ground.scenes} scenes"
-    dropped = ", ".join(f"{count} {reason}" for reason, count in patches.dropped.items() if count)
-    _print(
-        console,
-        f"\nPatches of {size.size_px} px, core {size.core_px} px, every {size.stride_px} px{part}: "
-        f"{len(patches.table)} of {_count(patches.windows, 'window')}{f'; dropped: {dropped}' if dropped else ''}",
-    )
-    rows = trial.classes()
-    titles = {
-        "class": "class",
-        "polygons": "polygons",
-        "large_enough": f"of {trial.needed_px} px or more",
-        "largest_px": "largest px",
-        "pixels": "labelled px",
-        "patches": "patches",
-        "zones": "zones",
-    }
-    shown = [name for name in titles if name in rows[0]]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in shown:
-        table.add_column(titles[name], justify="left" if name == "class" else "right", overflow="fold")
-    for row in rows[:MAX_VALUES]:
-        table.add_row(*(str(row[name]) for name in shown))
-    console.print(Padding(table, (0, 0, 0, 2)), markup=False, highlight=False)
-    if len(rows) > MAX_VALUES:
-        _print(console, f"  and {len(rows) - MAX_VALUES} more classes; --json has them all")
-    if trial.folds is not None:
-        summary = fold_summary(trial.folds)
-        counts = [fold["validation"] for fold in summary["folds"].values()]
-        span = " to ".join(map(str, dict.fromkeys((min(counts), max(counts)))))
-        _print(
-            console,
-            f"  {_count(summary['zones'], 'zone')} in {summary['k']} folds, which validate {span} patches each",
-        )
 
 
 def _show_scenes(inspection: Inspection, console: Console) -> None:
