@@ -67,14 +67,15 @@ def run(options: argparse.Namespace) -> int:
     from landfold.cli.inspection.presentation import report_data, show
 
     params = options.params or (PARAMS if options.write or PARAMS.is_file() else None)
-    inspection = inspect(options.path, params)
+    inspection, changed, written = inspect(options.path, params), [], None
     if options.write:
-        written = write(inspection, params)
-        if written:
-            inspection = inspect(options.path, params)
-        print(f"{params}: " + (f"changed {', '.join(written)}" if written else "nothing to change"), file=sys.stderr)
+        changed = write(inspection, params)
+        if changed:
+            written, inspection = inspection.proposal, inspect(options.path, params)
+        print(f"{params}: " + (f"changed {', '.join(changed)}" if changed else "nothing to change"), file=sys.stderr)
     if options.json:
-        print(json.dumps(report_data(inspection), indent=2, ensure_ascii=False), flush=True)
+        data = report_data(inspection) | {"changed": changed}
+        print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
     else:
-        show(inspection, Console(width=None if sys.stdout.isatty() else WIDTH))
+        show(inspection, Console(width=None if sys.stdout.isatty() else WIDTH), written=written)
     return 0 if inspection.taken else 1

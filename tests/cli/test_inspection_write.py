@@ -1,5 +1,6 @@
 """`landfold inspect --write`: from files to zones without an edit by hand, and what it says of patches and folds."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -100,6 +101,21 @@ def test_from_files_to_zones_without_an_edit(tmp_path, stage, capsys):
     assert params.indices.names == ["NDVI", "NDWI"]
     assert params.card.licence == "scenes: licence not stated; labels fields.gpkg: licence not stated"
     assert params.project.name == f"landfold-{tmp_path.name[:40]}"
+
+
+def test_what_was_written_is_shown_with_its_comments_and_told_to_programs(tmp_path, stage, capsys):
+    project(tmp_path)
+    assert main(["inspect", "data/raw", "--write"]) == 0
+    output = capsys.readouterr().out
+    assert "Written to params.yaml, without these comments" in output
+    assert "nodata: 0                   # check: no scene has a nodata value" in output
+    assert main(["inspect", "data/raw", "--write", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["changed"] == []
+    shutil.copy(REPOSITORY, "params.yaml")
+    assert main(["inspect", "data/raw", "--write", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert "labels.classes" in data["changed"]
+    assert data["proposal"] == {"sections": {}, "yaml": ""}
 
 
 def test_tiles_whose_bands_have_no_names_need_their_order_alone(tmp_path, stage, capsys):

@@ -12,6 +12,7 @@ from rich.table import Table
 from landfold.cli.inspection.inspection import Inspection
 from landfold.cli.inspection.label_contents import LabelView
 from landfold.cli.inspection.patch_presentation import patch_data, show_patches
+from landfold.cli.inspection.proposal import Proposal
 from landfold.cli.inspection.scene_headers import SceneView
 from landfold.cli.inspection.verdict import Finding
 from landfold.geo.bands import STANDARD_NAMES
@@ -36,8 +37,11 @@ _KINDS = {
 }
 
 
-def show(inspection: Inspection, console: Console) -> None:
-    """Print an inspection in sections, as wide as the console; the proposed sections of params.yaml as they are."""
+def show(inspection: Inspection, console: Console, *, written: Proposal | None = None) -> None:
+    """Print an inspection in sections, as wide as the console; sections of params.yaml as they are.
+
+    ``written`` is what has been put into the file before, which is then shown, and no proposal.
+    """
     by = "the settings proposed below" if inspection.judged_by == "proposal" else f"your {inspection.judged_by}"
     _print(console, f"{inspection.path}: {_KINDS[inspection.place.kind]}\njudged by {by}")
     if inspection.scenes:
@@ -54,11 +58,12 @@ def show(inspection: Inspection, console: Console) -> None:
         _show_findings("Warnings", inspection.warnings, inspection, console)
     _print(console, "\nNot checked")
     _show_list(NOT_CHECKED, console)
-    proposal = inspection.proposal
+    proposal = written or inspection.proposal
     if not proposal.commented:
         _print(console, "\nNo other settings are proposed.")
         return
-    _print(console, "\nProposed for params.yaml, in the place of the sections of these names; --write puts them there")
+    title = "Proposed for params.yaml, in the place of the sections of these names; --write puts them there"
+    _print(console, f"\n{'Written to params.yaml, without these comments' if written else title}")
     if proposal.unknown:
         _print(console, '  Fill in what is "?", then inspect again: what depends on it is not judged yet.')
     if inspection.labels is None:
