@@ -26,6 +26,7 @@ from landfold.cli.inspection.proposal import INDICES, NORMALIZE
 from landfold.core import settings
 from landfold.params import read_params
 from tests.cli.test_inspection import report_text
+from tests.cli.test_your_data import bands_and_points, landsat, safe, two_zones
 from tests.factories import (
     CRS_UTM33,
     ORIGIN_X,
@@ -101,6 +102,18 @@ def test_from_files_to_zones_without_an_edit(tmp_path, stage, capsys):
     assert params.indices.names == ["NDVI", "NDWI"]
     assert params.card.licence == "scenes: licence not stated; labels fields.gpkg: licence not stated"
     assert params.project.name == f"landfold-{tmp_path.name[:40]}"
+
+
+@pytest.mark.parametrize("build", [safe, landsat, bands_and_points, two_zones], ids=lambda build: build.__name__)
+def test_deliveries_of_other_kinds_go_to_zones_without_an_edit(build, tmp_path, stage, capsys):
+    build(tmp_path / "data/raw")
+    shutil.copy(REPOSITORY, tmp_path / "params.yaml")
+    assert written(capsys)[0] == 0
+    assert written(capsys) == (0, "params.yaml: nothing to change")
+    for module in TO_ZONES:
+        stage(module)
+    folds = read_json(Path("metrics/folds.json"))["folds"]
+    assert not any("class_missing_train" in fold["flags"] for fold in folds.values())
 
 
 def test_what_was_written_is_shown_with_its_comments_and_told_to_programs(tmp_path, stage, capsys):

@@ -122,8 +122,12 @@ def _folds(
 
 
 def _block_settings(table: geopandas.GeoDataFrame, base: dict[str, Any]) -> Iterator[ZoneSettings]:
-    """Square blocks for the patches: with the wanted folds, then without a buffer, then with fewer folds."""
-    for k in range(base["k"], 1, -1):
+    """Square blocks for the patches: with the wanted folds, then without a buffer, then with fewer folds.
+
+    There are no more folds than patches of the largest class, which could not be stratified over them.
+    """
+    largest = int(table["label"].value_counts().max())
+    for k in range(min(base["k"], largest), 1, -1):
         size, origin = _blocks(table, k)
         for buffer_m in dict.fromkeys((base["buffer_m"], 0)):
             for assignment in dict.fromkeys((base["assignment"], "group")):
