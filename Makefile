@@ -51,7 +51,7 @@ ui: $(READY)     ## MLflow on 127.0.0.1, PORT=5000
 	@python -m landfold.tracking.ui $(PORT)
 
 report: $(READY) ## scores in the terminal, plots as one HTML page in dvc_plots/
-	cat metrics/summary.json
+	landfold show
 	dvc plots show
 
 docs: $(READY)   ## write the scores of metrics/ into README.md and docs/

@@ -14,7 +14,7 @@ from joblib import Parallel, delayed
 from scipy.spatial import cKDTree
 from sklearn.ensemble import RandomForestClassifier
 
-from landfold.accuracy.next_labels import choose, measure_ranks
+from landfold.accuracy.next_labels import choose, measure_ranks, scores
 from landfold.folds.lists import read_assignment, read_fold
 from landfold.maps.applicability import Applicability
 from landfold.params import read_params
@@ -55,12 +55,19 @@ def squares(labelled: pandas.DataFrame, hidden: pandas.DataFrame, names: list[st
         used = parts != member
         fitted = forest(seed, values[used], labelled["number"].to_numpy()[used])
         own[:, fitted.classes_] = fitted.predict_proba(others)
-    differs = probabilities.argmax(axis=2) != probabilities.mean(axis=0).argmax(axis=1)
+    mean = probabilities.mean(axis=0)
+    differs, largest = probabilities.argmax(axis=2) != mean.argmax(axis=1), np.sort(mean, axis=1)[:, -2:]
     sides = [pandas.Series(np.where(parts == i, "validation", "train"), index=labelled.index) for i in range(COMMITTEE)]
     area = Applicability.of(labelled[names], labelled["label"].to_numpy(), sides, size_px=1)
     near = cKDTree(labelled[["x", "y"]]).query(hidden[["x", "y"]])[0]
-    measures = {"dissimilarity": area.dissimilarity(others), "disagreement": differs.mean(axis=0), "distance_m": near}
-    return pandas.DataFrame(measures)
+    return pandas.DataFrame(
+        {
+            "dissimilarity": area.dissimilarity(others),
+            "disagreement": differs.mean(axis=0),
+            "distance_m": near,
+            "margin": largest[:, 1] - largest[:, 0],
+        }
+    )
 
 
 def trial(table: pandas.DataFrame, names: list[str], sides: np.ndarray, block_m: float, seed: int) -> list[np.ndarray]:
@@ -69,7 +76,7 @@ def trial(table: pandas.DataFrame, names: list[str], sides: np.ndarray, block_m:
     train, held_out = table[sides == "train"], table[sides == "validation"]
     kept = hide(train, block_m, random)
     labelled, hidden = train[kept], train[~kept]
-    score = measure_ranks(squares(labelled, hidden, names, seed)).mean(axis=1).to_numpy()
+    score = scores(measure_ranks(squares(labelled, hidden, names, seed)))
     places = hidden["x"].to_numpy(), hidden["y"].to_numpy()
     by_score = choose(score, *places, points=ADDED, spacing_m=SPACING_M)
     chosen = {"none": [], "random": random.choice(len(hidden), len(by_score), replace=False), "next": by_score}

@@ -38,7 +38,13 @@ def held_out(params: Params, fold: int, seed: int) -> HeldOutPredictions:
         tempfile.TemporaryDirectory() as scratch,
         distributed(train, params.machine.device, fold=fold) as fabric,
         read_examples(
-            files, train, lambda channels: card_of(params, files, channels), fabric, params.machine, Path(scratch)
+            files,
+            params.model,
+            train,
+            lambda channels: card_of(params, files, channels),
+            fabric,
+            params.machine,
+            Path(scratch),
         ) as (examples, card),
     ):
         return train_fold(examples, card, train, fabric).predictions

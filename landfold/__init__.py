@@ -5,9 +5,19 @@ scikit-learn; `audit_folds` measures how optimistic random folds are; `load_clas
 model folder. Each is imported when it is first used. docs/library.md has an example.
 """
 
+import os
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+# The same instructions on every x86-64 processor with AVX2, so that results are the same bytes: otherwise torch and the
+# libraries below it take wider ones where there are any, which round differently. They are read when torch is loaded.
+for _name, _value in (
+    ("ATEN_CPU_CAPABILITY", "avx2"),
+    ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+    ("OPENBLAS_CORETYPE", "Haswell"),
+):
+    os.environ.setdefault(_name, _value)
 
 _MODULE_OF = {
     "FoldWarning": "landfold.library.folds",

@@ -11,7 +11,8 @@ Refuses: a fold that is missing, stale, predicts other patches or pixels than it
 
 from pathlib import Path
 
-from landfold.core.files import write_json, writing
+from landfold.core.files import read_json, write_json, writing
+from landfold.scores.intervals import Draws
 from landfold.scores.pixels import read_pixels
 from landfold.scores.predictions import read_predictions
 from landfold.scores.sentences import accuracy_sentence, lead_sentence, optimism_sentence, rounded_text
@@ -29,7 +30,8 @@ def main(params: Params) -> str:
     audit = Path("data/audit")
     pool = read_predictions(models, random, folds, patches=Path("data/patches.parquet"), baseline=audit)
     pixels = read_pixels(models, random, folds, pool.classes, audit)
-    scores = score_tables(pool, pixels, coverage=params.evaluate.coverage)
+    draws = {unit: Draws(**parts) for unit, parts in read_json(audit / "spread.json").items()}
+    scores = score_tables(pool, pixels, coverage=params.evaluate.coverage, draws=draws)
     summary = score_summary(pool, scores)
     with writing(PREDICTIONS) as temporary:
         pool.table.to_parquet(temporary, index=False)

@@ -68,7 +68,7 @@ def main(params: Params) -> str:
             write_json(folder / "applicability.json", area.summary() | {"scenes": shares})
         if export.mosaic != "none" and len(maps) > 1:
             acquired = {name: reports.get(name, {}).get("acquired") for name in maps}
-            tags = lineage_tags({"MODEL_SHA256": models.sha256}, export, card)
+            tags = lineage_tags(models.tags, export, card)
             write_mosaic(folder, acquired, export.mosaic, models.legend, crs=crs, cell_m=cell_m, tags=tags)
     line = f"{len(scenes)} scenes mapped in cells of {cell_m:g} m"
     if not area:

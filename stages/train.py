@@ -45,7 +45,7 @@ def main(params: Params) -> str:
         distributed(params.train, params.machine.device, fold=fold) as fabric,
         Checkpoint(states if fabric.is_global_zero else None) as checkpoint,
         _observers(params, fold, random=is_random, first=fabric.is_global_zero) as (callbacks, live),
-        read_examples(files, params.train, described, fabric, params.machine, states) as (examples, card),
+        read_examples(files, params.model, params.train, described, fabric, params.machine, states) as (examples, card),
     ):
         trained = train_fold(examples, card, params.train, fabric, checkpoint=checkpoint, callbacks=callbacks)
         if fabric.is_global_zero:

@@ -53,7 +53,8 @@ def launcher(*libraries: str) -> Path:
             f'exec "{sys.executable}" -SEs "{forkserver.__file__}" {program} "$@"\n'
         )
         (folder / program).chmod(0o755)
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet"}
+    arithmetic = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
+    quiet = arithmetic | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet"}
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_", "AWS_"))
     }

@@ -95,7 +95,7 @@ def make_bundle(
     }  # fmt: skip
     export = settings.read(REPOSITORY / "params.yaml")["export"]
     export |= {"stride_px": None if card.model.of_pixels else STRIDE_PX}
-    fitted = {"temperature": 1.5, "uniform_share": 0.05, "least_probability": 0.2}
+    fitted = {"temperature": 1.5, "uniform_share": 0.05, "unscaled_share": 0.4, "least_probability": 0.2}
     scores = dict(zip(("pooled", "low", "high"), accuracy, strict=True))
     folder.mkdir(parents=True)
     write_bundle(

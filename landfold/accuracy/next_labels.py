@@ -1,10 +1,12 @@
 """Where to label next: squares of a map, ranked by how little its model knows of them.
 
-A square is scored by up to three measures: the dissimilarity of its ground to the training patches (Meyer and Pebesma
-2021, https://doi.org/10.1111/2041-210X.13650), the share of the networks that disagree with their mean (query by
-committee, Seung et al. 1992, https://doi.org/10.1145/130385.130417), and its distance to the nearest label. Each is
-taken as a rank among all squares, so that units do not matter, and the score is the mean of the ranks. Points are taken
-from the highest score down, none closer to another than the spacing.
+A square has four measures: the dissimilarity of its ground to the training patches (Meyer and Pebesma 2021,
+https://doi.org/10.1111/2041-210X.13650), the share of the networks that disagree with their mean (query by committee,
+Seung et al. 1992, https://doi.org/10.1145/130385.130417), its distance to the nearest label, and the margin between the
+probabilities of its first two classes (margin sampling, Scheffer et al. 2001, https://doi.org/10.1007/3-540-44816-0_31).
+Each is taken as a rank among all squares, so that units do not matter. Half of the score is the rank of a small margin,
+half the mean of the three others: ``python -m benchmarks.next`` compares it with chance. Points are taken from the
+highest score down, none closer to another than the spacing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,8 +36,9 @@ MEASURES = {
     "dissimilarity": "unlike the training patches",
     "disagreement": "the networks disagree",
     "distance_m": "far from labels",
+    "margin": "two classes are about as probable",
 }
-"""What a square is scored by, and the words for one that is high."""
+"""What a square is scored by, and the words for one whose rank is high."""
 
 OF_OTHERS = ("_ensemble_class.tif", "mosaic_class.tif")
 """Class rasters in a folder of maps that are of the same ground as those of the scenes."""
@@ -53,8 +56,8 @@ class MapLayers:
     """The rasters of one scene's map that tell what its model does not know."""
 
     classes: Path
-    disagreement: Path
-    dissimilarity: Path
+    confidence: Path
+    applicability: Path
 
     @classmethod
     def of(cls, classes: Path) -> "MapLayers":
@@ -99,7 +102,7 @@ def write_next(
     """Write the places to label next as a GeoPackage with a layer of points, the first to be labelled first.
 
     Its columns are rank, scene, class (of most cells of the square), score, dissimilarity, disagreement, distance_m,
-    reason, x and y.
+    margin, reason, x and y.
 
     Args:
         maps: in one CRS, in metres.
@@ -132,21 +135,25 @@ def write_next(
     if squares.empty:
         raise NextError(f"{labels}: all squares of the maps are labelled")
     ranks = measure_ranks(squares)
-    score = ranks.mean(axis=1).to_numpy()
+    score = scores(ranks)
     x, y = squares.geometry.x.to_numpy(), squares.geometry.y.to_numpy()
     chosen = choose(score, x, y, points=points, spacing_m=spacing_m)
     table = squares.iloc[chosen].reset_index(drop=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     table = table.assign(score=score[chosen], reason=reasons(ranks.iloc[chosen]), x=x[chosen], y=y[chosen])
-    write_geopackage(
-        target, {"next": table.round({"score": 4, "dissimilarity": 4, "disagreement": 4, "distance_m": 1})}
-    )
+    write_geopackage(target, {"next": table.round(dict.fromkeys(("score", *MEASURES), 4) | {"distance_m": 1})})
     return table
 
 
 def measure_ranks(squares: pandas.DataFrame) -> pandas.DataFrame:
-    """The share of the squares that lie below each, ties halved, for every one of `MEASURES`."""
-    return (squares[list(MEASURES)].rank() - 0.5) / len(squares)
+    """The share of the squares that lie below each, or above its margin, ties halved, for every one of `MEASURES`."""
+    high = squares[list(MEASURES)].assign(margin=-squares["margin"])
+    return (high.rank() - 0.5) / len(squares)
+
+
+def scores(ranks: pandas.DataFrame) -> np.ndarray:
+    """Half the rank of the margin, half the mean of the others: (square,), 0 to 1."""
+    return ((ranks["margin"] + ranks.drop(columns="margin").mean(axis=1)) / 2).to_numpy()
 
 
 def reasons(ranks: pandas.DataFrame) -> list[str]:
@@ -183,7 +190,8 @@ def read_squares(layers: MapLayers) -> geopandas.GeoDataFrame:
     """The squares of a map of which at least half of the cells have a class.
 
     Returns:
-        ``scene``, ``class`` of most cells, and means of ``dissimilarity`` and ``disagreement``, at the centres.
+        ``scene``, ``class`` of most cells, and means of ``dissimilarity``, ``disagreement`` and ``margin``, at their
+        centres.
 
     Raises:
         NextError: layers of other grids, or without the band that is needed.
@@ -191,13 +199,12 @@ def read_squares(layers: MapLayers) -> geopandas.GeoDataFrame:
     """
     with ExitStack() as stack:
         classes = stack.enter_context(ClassMap.open(layers.classes))
-        measures = {
-            "dissimilarity": stack.enter_context(Raster.open(layers.dissimilarity)),
-            "disagreement": stack.enter_context(Raster.open(layers.disagreement)),
-        }
+        confidence = stack.enter_context(Raster.open(layers.confidence))
+        applicability = stack.enter_context(Raster.open(layers.applicability))
+        measures = {"dissimilarity": applicability, "disagreement": confidence, "margin": confidence}
         for name, raster in measures.items():
             if name not in raster.names:
-                raise NextError(f"{raster.dataset.name}: no band {name}; map the scene again with this Landfold")
+                raise NextError(f"{raster.dataset.name}: no band {name}; map the scene with margin in export.layers")
             difference = raster.grid.difference(classes.grid)
             if difference:
                 raise NextError(f"{raster.dataset.name}: another grid than {layers.classes}: {difference}")

@@ -5,16 +5,16 @@ regression, is scored under several partitions of the zones and several random d
 added to the intervals of the scores under spatial and under random folds.
 """
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from landfold.folds.split import random_assignment
 from landfold.pixels.folds import FoldPixels
 from landfold.pixels.rows import PixelRows, collect, draw, trainable, usable_pixels
 from landfold.scores.metrics import HEADLINE, confusions, rounded
@@ -43,12 +43,10 @@ def spread(features: np.ndarray, labels: np.ndarray, zones: np.ndarray, *, k: in
         seed: of the partitions and deals.
     """
     numbers = np.unique(labels.astype(str), return_inverse=True)[1]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The least populated class")
-        return {
-            "partitions": _deviations(features, numbers, zones.astype(str), k, seed),
-            "deals": _deviations(features, numbers, None, k, seed),
-        }
+    return {
+        "partitions": _deviations(features, numbers, zones.astype(str), k, seed),
+        "deals": _deviations(features, numbers, None, k, seed),
+    }
 
 
 def _deviations(
@@ -66,9 +64,11 @@ def _deviations(
 
 
 def _folds(labels: np.ndarray, zones: np.ndarray | None, k: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    # StratifiedGroupKFold gives much the same folds for any seed
-    kind = StratifiedKFold if zones is None else GroupKFold
-    splits = kind(k, shuffle=True, random_state=seed).split(labels, labels, zones)
+    if zones is None:
+        folds = random_assignment(labels, np.zeros(len(labels), dtype=bool), k, seed=(seed,))
+        splits = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(k)]
+    else:  # StratifiedGroupKFold gives much the same folds for any seed
+        splits = GroupKFold(k, shuffle=True, random_state=seed).split(labels, labels, zones)
     return (split for split in splits if len(split[1]) and len(set(labels[split[0]].tolist())) > 1)
 
 

@@ -118,7 +118,8 @@ def _inner_folds(
     features: np.ndarray, labels: np.ndarray, zones: np.ndarray, *, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows to learn from and rows to score, for each inner fold; none where zones or classes are too few."""
-    parts = min(PARTS, len(set(zones.tolist())))
+    largest = int(np.unique(labels, return_counts=True)[1].max())
+    parts = min(PARTS, len(set(zones.tolist())), largest)
     if parts < 2:
         return []
     random = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from landfold import __version__
-from landfold.cli import accuracy, deploy, doctor, inspect, predict, sweep
+from landfold.cli import accuracy, deploy, doctor, inspect, predict, show, sweep
 from landfold.cli import next as next_labels
 from landfold.core.errors import LandfoldError
 
@@ -38,6 +38,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"landfold {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (inspect, doctor, sweep, accuracy, next_labels, predict, deploy):
+    for module in (inspect, doctor, show, sweep, accuracy, next_labels, predict, deploy):
         module.add(commands)
     return parser

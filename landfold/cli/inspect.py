@@ -12,8 +12,9 @@ WIDTH = 100
 
 _ABOUT = """\
 Show what Landfold recognises at PATH, before any run: scenes with their sensor, date, CRS, grid, bands
-and masks; labels with their classes; what would be refused and why; and sections of params.yaml that
-fit, ready to paste. Nothing is written."""
+and masks; labels with their classes; the patches of each class and the folds that they make; what would
+be refused and why; and sections of params.yaml that fit, where yours do not. Without --write nothing is
+written."""
 
 _EPILOG = """\
 PATH is one of
@@ -25,6 +26,7 @@ Exit code: 0 if all of it would be taken; 1 if something would be refused, or PA
 
 examples:
   landfold inspect data/raw
+  landfold inspect data/raw --write
   landfold inspect ~/Downloads/S2A_MSIL2A_20221005T115411_N0400_R023_T29UNU_20221005T164454.SAFE
   landfold inspect data/raw --json > inspection.json"""
 
@@ -47,6 +49,12 @@ def add(commands: Any) -> None:
         "proposed settings)",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="put the proposed settings into params.yaml (or the file of --params), whose comments and other settings "
+        "stay, and judge by them; a second time changes nothing more",
+    )
     parser.set_defaults(run=run)
 
 
@@ -55,12 +63,19 @@ def run(options: argparse.Namespace) -> int:
     # imported here, since GDAL and geopandas take a second that --help does not need
     from rich.console import Console
 
-    from landfold.cli.inspection import inspect
+    from landfold.cli.inspection import inspect, write
     from landfold.cli.inspection.presentation import report_data, show
 
-    inspection = inspect(options.path, options.params or (PARAMS if PARAMS.is_file() else None))
+    params = options.params or (PARAMS if options.write or PARAMS.is_file() else None)
+    inspection, changed, written = inspect(options.path, params), [], None
+    if options.write:
+        changed = write(inspection, params)
+        if changed:
+            written, inspection = inspection.proposal, inspect(options.path, params)
+        print(f"{params}: " + (f"changed {', '.join(changed)}" if changed else "nothing to change"), file=sys.stderr)
     if options.json:
-        print(json.dumps(report_data(inspection), indent=2, ensure_ascii=False), flush=True)
+        data = report_data(inspection) | {"changed": changed}
+        print(json.dumps(data, indent=2, ensure_ascii=False), flush=True)
     else:
-        show(inspection, Console(width=None if sys.stdout.isatty() else WIDTH))
+        show(inspection, Console(width=None if sys.stdout.isatty() else WIDTH), written=written)
     return 0 if inspection.taken else 1

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 _NEXT = """\
-Find the places of a map where labels would help its model most: ground that is unlike the training patches, where
-its networks disagree, far from what is labelled. The three are ranked over squares of some 160 m, and the mean of the
-ranks is the score; no two points are closer than the spacing."""
+Find the places of a map where labels would help its model most: where two classes are about as probable, the networks
+disagree, the ground is unlike the training patches, and labels are far. The four are ranked over squares of some 160 m:
+half of the score is the first, half the mean of the others. No two points are closer than the spacing."""
 
 _EPILOG = """\
 MAPS are folders of maps or files SCENE_class.tif, with SCENE_confidence.tif and SCENE_applicability.tif beside them,
-as `dvc repro` and `landfold predict` write them with export.applicability: true.
+as `dvc repro` and `landfold predict` write them with export.applicability: true and margin in export.layers.
 
-The GeoPackage has the points in the CRS of the maps: rank (1 first), class (as mapped), score, the three measures,
+The GeoPackage has the points in the CRS of the maps: rank (1 first), class (as mapped), score, the four measures,
 reason, x and y. Digitize what you find there, add it to the labels, and run `dvc repro`.
 
 examples:

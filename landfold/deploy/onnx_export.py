@@ -54,9 +54,10 @@ class Ensemble(nn.Module):
         mean = torch.stack([torch.softmax(scores, dim=1) for scores in self._scores(windows)]).mean(dim=0)
         if self.calibration is None:
             return mean
-        share = self.calibration.uniform_share
-        scaled = torch.softmax(mean.clamp(min=CLIP).log() / self.calibration.temperature, dim=1)
-        return (1 - share) * scaled + share / len(self.card.classes)
+        temperature, uniform, unscaled = self.calibration.scaling
+        logits = mean.clamp(min=CLIP).log()
+        mixed = (1 - unscaled) * torch.softmax(logits / temperature, dim=1) + unscaled * torch.softmax(logits, dim=1)
+        return (1 - uniform) * mixed + uniform / len(self.card.classes)
 
     def _scores(self, windows: torch.Tensor) -> list[torch.Tensor]:
         """Class scores by each network."""
@@ -161,7 +162,7 @@ def check(content: bytes, models: Sequence[Classifier], calibration: Calibration
         expected = np.mean([model.probabilities(windows) for model in models], axis=0)
         if calibration is not None:
             by_class = np.moveaxis(expected, 1, -1)
-            expected = np.moveaxis(scale(by_class, calibration.temperature, calibration.uniform_share), -1, 1)
+            expected = np.moveaxis(scale(by_class, *calibration.scaling), -1, 1)
         (result,) = session.run(["probabilities"], {"windows": windows})
         if result.shape != expected.shape:
             raise OnnxError(f"onnxruntime gives shape {result.shape}, torch {expected.shape}; nothing is written")

@@ -2,9 +2,9 @@
 
 The tags of every raster say what it was made from: ``MODEL_SHA256`` and ``STATISTICS_SHA256`` (of the scene's
 statistics), ``PARAMS_SHA256`` of the settings that decide its numbers, with those of the network and its training,
-``CODE_SHA256`` of the code, and ``LANDFOLD_VERSION``; a class raster has ``SIEVE_PX`` too. The git commit is in no
-file: DVC hashes the files, and the commit itself holds those hashes. The digest of the code stands for it, and dvc.lock
-connects both.
+``CODE_SHA256`` of the code, ``LANDFOLD_VERSION`` and ``ARITHMETIC``, what computed it; a class raster has ``SIEVE_PX``
+too. The git commit is in no file: DVC hashes the files, and the commit holds those hashes. The digest of the code
+stands for it, and dvc.lock connects both.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +28,7 @@ from landfold.maps.polygons import write_polygons
 from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
 from landfold.network.card import ModelCard
+from landfold.network.model import arithmetic
 from landfold.pixels.calibration import Calibrations
 
 MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "classical", "network", "maps")
@@ -109,6 +110,11 @@ class MapModels:
         return self.classifiers[0].card
 
     @property
+    def tags(self) -> dict[str, str]:
+        """What says of a map by which weights and which arithmetic it was made."""
+        return {"MODEL_SHA256": self.sha256, "ARITHMETIC": arithmetic(self.classifiers[0].device)}
+
+    @property
     def legend(self) -> dict[str, tuple[int, int, int]]:
         """Name to colour of every class, in the order of the models' outputs."""
         return dict(zip(self.card.classes, self.colours, strict=True))
@@ -157,9 +163,9 @@ def write_scene_map(
         InferenceError: see `landfold.maps.inference.predict_windows`.
     """
     cloud = "unknown" if scene.cloud_fraction is None else f"{scene.cloud_fraction:g}"
-    tags = lineage_tags(
-        {"MODEL_SHA256": models.sha256, "STATISTICS_SHA256": scene.statistics_sha256}, settings, models.card
-    ) | {"CLOUD_FRACTION": cloud}
+    tags = lineage_tags(models.tags | {"STATISTICS_SHA256": scene.statistics_sha256}, settings, models.card) | {
+        "CLOUD_FRACTION": cloud
+    }
     grid = map_grid(scene.raster.grid, settings.stride_px)
     main = MapFiles(folder / scene.name, grid, models.legend, settings.layers, settings.sieve_px, tags)
     maps = [main, replace(main, stem=folder / f"{scene.name}_ensemble")] if models.held_out else [main]

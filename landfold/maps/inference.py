@@ -38,6 +38,8 @@ class WindowClassifier(Protocol):
     """What predicts windows: `landfold.network.model.Classifier`, or anything with its card and this method."""
 
     card: ModelCard
+    device: str
+    """what computes: cpu or cuda"""
 
     def probabilities(self, windows: np.ndarray) -> np.ndarray:
         """(n, channel, size_px, size_px) float32 in [0, 1] to (n, class) float32."""

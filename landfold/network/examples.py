@@ -11,7 +11,7 @@ from landfold.network.dataset import shared_windows
 from landfold.network.fold import FoldExamples
 from landfold.network.patch_examples import PatchExamples
 from landfold.network.pixel_examples import SurroundingsExamples
-from landfold.network.settings import MachineSettings, TrainSettings
+from landfold.network.settings import MachineSettings, ModelSettings, TrainSettings
 from landfold.network.window_examples import WindowExamples
 from landfold.pixels.folds import FoldFiles
 from landfold.pixels.rows import LabelledScenes
@@ -20,6 +20,7 @@ from landfold.pixels.rows import LabelledScenes
 @contextmanager
 def read_examples(
     files: FoldFiles,
+    model: ModelSettings,
     train: TrainSettings,
     card_of: Callable[[list[str]], ModelCard],
     fabric: Fabric,
@@ -30,6 +31,7 @@ def read_examples(
 
     Args:
         files: of the fold.
+        model: section ``model``.
         train: section ``train``.
         card_of: gives the card of a network of these channels.
         fabric: as `landfold.network.distributed.launch` returns it.
@@ -37,14 +39,14 @@ def read_examples(
         scratch: folder for a temporary file of what is too large for memory.
     """
     table = files.table()
+    if not model.of_pixels:
+        with shared_windows(fabric, table, files.normalized, machine.cache_gb, scratch) as (windows, channels):
+            card = card_of(channels)
+            yield PatchExamples(table, windows, card, train), card
+        return
     scenes = LabelledScenes.of(files.normalized, files.data / "labels")
-    card = card_of(scenes.channels)
-    if card.model.by_features:
-        yield SurroundingsExamples(files.pixels(table, scenes), card, train), card
-        return
-    if card.model.kind == "segmentation":
-        pixels, cache_gb = files.pixels(table, scenes), machine.cache_gb
-        yield WindowExamples(pixels, card, train, cache_gb=cache_gb, scratch=scratch), card
-        return
-    with shared_windows(fabric, table, files.normalized, machine.cache_gb, scratch) as (windows, _):
-        yield PatchExamples(table, windows, card, train), card
+    card, pixels = card_of(scenes.channels), files.pixels(table, scenes)
+    if model.by_features:
+        yield SurroundingsExamples(pixels, card, train), card
+    else:
+        yield WindowExamples(pixels, card, train, cache_gb=machine.cache_gb, scratch=scratch), card

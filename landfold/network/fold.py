@@ -14,7 +14,7 @@ from torch import nn
 from landfold.network.callbacks import TrainingCallbacks
 from landfold.network.card import ModelCard
 from landfold.network.checkpoints import Checkpoint, training_fingerprint
-from landfold.network.model import Classifier, build
+from landfold.network.model import REPRODUCIBLE, Classifier, arithmetic, build
 from landfold.network.settings import TrainSettings
 from landfold.network.training import FoldData, fit
 
@@ -89,6 +89,10 @@ def train_fold(
         ModelError: the network or its pretrained weights do not fit; see `build`.
     """
     callbacks = callbacks if callbacks and fabric.is_global_zero else TrainingCallbacks()
+    if (own := arithmetic(str(fabric.device))) != REPRODUCIBLE:
+        callbacks.on_notice(
+            f"fold {card.fold}: computed by {own}; the last digits of results differ from those by {REPRODUCIBLE}"
+        )
     present = set(np.unique(examples.data.train.targets).tolist())
     absent = [name for i, name in enumerate(card.classes) if i not in present]
     if absent:

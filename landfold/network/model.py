@@ -41,6 +41,17 @@ def pick_device(wanted: str) -> str:
     return "cuda" if available and wanted != "cpu" else "cpu"
 
 
+REPRODUCIBLE = "cpu AVX2"
+"""What `arithmetic` says where results are the same bytes on all machines."""
+
+
+def arithmetic(device: str) -> str:
+    """What computes on a device, and decides the last digits: ``cpu AVX2``, or the name of a GPU."""
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+
+
 def build(settings: ModelSettings, channels: list[str], classes: int, *, size_px: int | None = None) -> nn.Module:
     """The network with a first convolution for the named channels and one output for each class.
 

@@ -96,8 +96,10 @@ class _TrainingRun:
         network = sync_batch_norm(fabric, network)
         self.network, self.data, self.settings = network, data, settings
         self.fabric, self.checkpoint = fabric, checkpoint
+        # on a CPU, the roots of the other implementation are MKL's, whose last digits depend on the processor's maker
+        fused = fabric.device.type == "cpu"
         self.adamw = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=fused
         )
         compiled = torch.compile(network) if settings.compile else network
         self.model, self.optimizer = fabric.setup(compiled, self.adamw)

@@ -17,6 +17,10 @@ TEMPERATURES = (0.05, 20.0)
 """Bounds of the temperature: beyond them a network would have to be wrong about its confidence by a factor of 20."""
 
 
+SCALING = ("temperature", "uniform_share", "unscaled_share")
+"""Fields of `Calibration` that scale probabilities, in the order in which `scale` takes them."""
+
+
 class Calibration(Settings):
     """How probabilities are scaled, and which classes are in a prediction set."""
 
@@ -24,8 +28,15 @@ class Calibration(Settings):
     """above 1 less confident, below 1 more"""
     uniform_share: float = Field(ge=0, lt=1)
     """weight of the uniform distribution: errors that no confidence foresees"""
+    unscaled_share: float = Field(ge=0, lt=1)
+    """weight of the probabilities as they are in what is left beside the uniform share"""
     least_probability: float = Field(ge=0, le=1)
     """a class is in a prediction set if its scaled probability is at least this"""
+
+    @property
+    def scaling(self) -> tuple[float, ...]:
+        """What `scale` takes."""
+        return tuple(getattr(self, name) for name in SCALING)
 
 
 class Calibrations(Settings):
@@ -45,7 +56,7 @@ class Calibrations(Settings):
             probabilities: of a fold's network, or the mean of all.
             folds: (...) the fold whose network it is, -1 for the mean.
         """
-        return scale(probabilities, self._of("temperature", folds), self._of("uniform_share", folds))
+        return scale(probabilities, *(self._of(name, folds) for name in SCALING))
 
     def sets(self, scaled: np.ndarray, folds: np.ndarray | int = -1) -> np.ndarray:
         """The classes that are in the prediction sets of scaled probabilities, (..., class) bool; see `scale`."""
@@ -68,17 +79,22 @@ def read_calibrations(path: Path) -> Calibrations:
 
 
 def scale(
-    probabilities: np.ndarray, temperature: float | np.ndarray, uniform_share: float | np.ndarray = 0.0
+    probabilities: np.ndarray,
+    temperature: float | np.ndarray,
+    uniform_share: float | np.ndarray = 0.0,
+    unscaled_share: float | np.ndarray = 0.0,
 ) -> np.ndarray:
-    """Softmax of the logits divided by the temperature, mixed with the uniform distribution: (..., class) float64.
+    """Ensemble temperature scaling: (..., class) probabilities to (..., class) float64.
 
-    Ensemble temperature scaling without its third part, the unscaled probabilities (Zhang et al. 2020, Mix-n-Match,
-    https://proceedings.mlr.press/v119/zhang20k.html); with a share of 0 temperature scaling (Guo et al. 2017,
-    https://arxiv.org/abs/1706.04599). The logarithm of a probability is its logit but for a constant, which the
-    softmax cancels. The order of the classes stays, except that those under `CLIP` become equal.
+    The softmax of the logits divided by the temperature is mixed with the probabilities as they are, and that with
+    the uniform distribution (Zhang et al. 2020, Mix-n-Match, https://proceedings.mlr.press/v119/zhang20k.html); with
+    shares of 0 it is temperature scaling (Guo et al. 2017, https://arxiv.org/abs/1706.04599). The logarithm of a
+    probability is its logit but for a constant, which the softmax cancels. The order of the classes stays, except that
+    those under `CLIP` become equal.
     """
     logits = np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), CLIP))
-    return (1 - uniform_share) * softmax(logits / temperature, axis=-1) + uniform_share / logits.shape[-1]
+    mixed = (1 - unscaled_share) * softmax(logits / temperature, axis=-1) + unscaled_share * softmax(logits, axis=-1)
+    return (1 - uniform_share) * mixed + uniform_share / logits.shape[-1]
 
 
 def prediction_sets(scaled: np.ndarray, least_probability: float | np.ndarray) -> np.ndarray:

@@ -12,15 +12,21 @@ import numpy as np
 import pandas
 from scipy.optimize import minimize
 
-from landfold.pixels.calibration import CLIP, TEMPERATURES, Calibration, Calibrations, scale
+from landfold.pixels.calibration import CLIP, SCALING, TEMPERATURES, Calibration, Calibrations, scale
 from landfold.scores.intervals import headline_scores
 from landfold.scores.metrics import confusions, rounded
 
 BINS = 15
 """Bins of equal width of the confidence, as in Guo et al. (2017), https://arxiv.org/abs/1706.04599."""
 
-MOST_UNIFORM = 0.9
-"""Bound of the share of the uniform distribution."""
+MOST_OTHER = 0.9
+"""Bound of the shares of the uniform distribution and of the unscaled probabilities."""
+
+STARTS = ((0.0, 0.01, 0.0), (-0.7, 0.01, 0.5))
+"""Where the search begins: logarithm of the temperature and both shares. Half of each is often best."""
+
+FIT_ROWS = 20_000
+"""Rows that are fitted on, at most."""
 
 DIGITS = 6
 """Of what is fitted."""
@@ -100,22 +106,29 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(np.average((bins["accuracy"] - bins["confidence"]).abs(), weights=bins["count"]))
 
 
-def fit(probabilities: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Temperature and uniform share of the least log loss, see `landfold.pixels.calibration.scale`.
+def fit(probabilities: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+    """Temperature, uniform and unscaled share of the least log loss, see `landfold.pixels.calibration.scale`.
 
-    They are 1 and 0 where nothing is better, or where there is nothing to fit.
+    They are 1, 0 and 0 where nothing is better, or where there is nothing to fit. Of more than `FIT_ROWS` rows, every
+    second, third or later one is taken.
     """
     if not len(truth):
-        return 1.0, 0.0
+        return 1.0, 0.0, 0.0
+    rows = slice(None, None, -(-len(truth) // FIT_ROWS))
 
     def loss(point: np.ndarray) -> float:
-        return log_loss(scale(probabilities, np.exp(point[0]), point[1]), truth)
+        return log_loss(scale(probabilities[rows], np.exp(point[0]), *point[1:]), truth[rows])
 
-    start, bounds = np.array([0.0, 0.01]), [tuple(np.log(TEMPERATURES)), (0, MOST_UNIFORM)]
-    best = minimize(loss, start, method="L-BFGS-B", bounds=bounds)
-    if best.fun >= loss(np.zeros(2)):
-        return 1.0, 0.0
-    return float(np.exp(best.x[0]).clip(*TEMPERATURES).round(DIGITS)), float(best.x[1].round(DIGITS))
+    bounds = [tuple(np.log(TEMPERATURES)), (0, MOST_OTHER), (0, MOST_OTHER)]
+    found = [minimize(loss, np.array(start), method="L-BFGS-B", bounds=bounds) for start in STARTS]
+    best = min(found, key=lambda each: each.fun)
+    if best.fun >= loss(np.zeros(3)):
+        return 1.0, 0.0, 0.0
+    temperature, *shares = best.x
+    return (
+        float(np.exp(temperature).clip(*TEMPERATURES).round(DIGITS)),
+        *(float(share.round(DIGITS)) for share in shares),
+    )
 
 
 def calibrate(probabilities: np.ndarray, truth: np.ndarray, coverage: float) -> Calibration:
@@ -124,12 +137,11 @@ def calibrate(probabilities: np.ndarray, truth: np.ndarray, coverage: float) -> 
     The threshold of the sets is the split conformal one (Sadinle et al. 2019): with predictions that are exchangeable
     with these, sets hold the true class at least as often as ``coverage`` says.
     """
-    temperature, uniform_share = fit(probabilities, truth)
-    own = np.sort(_of_truth(scale(probabilities, temperature, uniform_share), truth))
+    scaling = fit(probabilities, truth)
+    own = np.sort(_of_truth(scale(probabilities, *scaling), truth))
     below = int(round((1 - coverage) * (len(own) + 1), 6))
     return Calibration(
-        temperature=temperature,
-        uniform_share=uniform_share,
+        **dict(zip(SCALING, scaling, strict=True)),
         least_probability=round(float(own[below - 1]), DIGITS) if below else 0.0,
     )
 

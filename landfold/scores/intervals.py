@@ -18,6 +18,8 @@ again. How often it holds is measured by ``python -m benchmarks.coverage``.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import hypot
 
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit  # many times faster than the same of scipy.stats
@@ -38,6 +40,28 @@ _AGREE = 1e-10
 
 ScoreWithInterval = dict[str, float]
 """``pooled``, ``low`` and ``high``, rounded to 4 digits."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Standard deviations of the headline scores, by name, that zones cannot show; `landfold.audit.spread` has them.
+
+    Attributes:
+        partitions: over ways to put the zones together into folds.
+        deals: over random deals of the patches or pixels.
+    """
+
+    partitions: Mapping[str, float] = field(default_factory=dict)
+    deals: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def both(self) -> dict[str, float]:
+        """Of the difference of a score under random and one under spatial folds."""
+        return {name: hypot(deviation, self.deals.get(name, 0.0)) for name, deviation in self.partitions.items()}
+
+
+NO_DRAWS = Draws()
+"""Where the spread was not measured."""
 
 
 def zone_sizes(confusions: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ Pixels of one zone resemble each other even more than its patches do, and a clas
 An interval is therefore one over zones, as for patches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,15 @@ import pandas
 
 from landfold.pixels.counts import RANDOM_PIXELS, ZONES
 from landfold.scores.calibration import calibration_scores
-from landfold.scores.intervals import ScoreWithInterval, compare, effective_zones, headline_scores, zone_sizes
+from landfold.scores.intervals import (
+    NO_DRAWS,
+    Draws,
+    ScoreWithInterval,
+    compare,
+    effective_zones,
+    headline_scores,
+    zone_sizes,
+)
 from landfold.scores.metrics import HEADLINE, rounded
 from landfold.scores.pixels import BASELINE, RANDOM_SPLITS, HeldOutPixels
 from landfold.scores.tables import class_scores, comparison_rows, zone_summary
@@ -21,13 +29,16 @@ LEAST_PIXELS = 1000
 """A zone with fewer labelled pixels is not called the worst: they may be of a single polygon."""
 
 
-def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, *, coverage: float = 0.9) -> dict[str, Any]:
+def pixel_scores(
+    pixels: HeldOutPixels, by_zone: pandas.DataFrame, *, coverage: float = 0.9, draws: Draws = NO_DRAWS
+) -> dict[str, Any]:
     """What metrics/scores.json holds of pixels: see the docstring of `landfold.scores.summary`.
 
     Args:
         pixels: the counts.
         by_zone: `landfold.scores.tables.zone_scores` of the patches, whose ``distance_m`` the zones have.
         coverage: share of the prediction sets that are to hold the true class.
+        draws: what other partitions and deals would change; it widens intervals.
     """
     zones = pixels.zone_confusions(pixels.spatial)
     of_zones = _zone_table(pixels, by_zone)
@@ -35,7 +46,7 @@ def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, *, coverage: 
         "count": int(zones[0].sum()),
         "zones": len(zones[0]),
         "effective_zones": round(effective_zones(zone_sizes(zones[0])), 1),
-        "headline": _headline(zones),
+        "headline": _headline(zones, draws.partitions),
         "confusion": sum(counts.sum(axis=0) for counts in zones).tolist(),
         "per_class": _class_scores(zones, pixels.classes),
         "per_fold": _fold_rows(pixels),
@@ -44,8 +55,8 @@ def pixel_scores(pixels: HeldOutPixels, by_zone: pandas.DataFrame, *, coverage: 
         "boundary": _part_scores(pixels, boundary=True),
         "interior": _part_scores(pixels, boundary=False),
         "calibration": calibration_scores(pixels.sample, coverage),
-        "splits": {_key(split): _split_scores(pixels, split) for split in pixels.splits()},
-        "comparisons": _comparisons(pixels),
+        "splits": {_key(split): _split_scores(pixels, split, draws) for split in pixels.splits()},
+        "comparisons": _comparisons(pixels, draws),
     } | _baseline(pixels)
 
 
@@ -78,9 +89,9 @@ def _key(split: str) -> str:
     return split.replace(" ", "_")
 
 
-def _headline(zones: Sequence[np.ndarray]) -> dict[str, ScoreWithInterval]:
+def _headline(zones: Sequence[np.ndarray], extra_sd: Mapping[str, float] | None = None) -> dict[str, ScoreWithInterval]:
     """Headline scores of the (zone, class, class) counts of each repeat, averaged over repeats; see `_average`."""
-    return _average([headline_scores(counts) for counts in zones])
+    return _average([headline_scores(counts, extra_sd) for counts in zones])
 
 
 def _average(repeats: Sequence[dict[str, ScoreWithInterval]]) -> dict[str, Any]:
@@ -142,12 +153,13 @@ def _part_scores(pixels: HeldOutPixels, *, boundary: bool) -> dict[str, Any]:
     return {"pixels": number} | _headline(zones)
 
 
-def _split_scores(pixels: HeldOutPixels, split: str) -> dict[str, Any]:
+def _split_scores(pixels: HeldOutPixels, split: str, draws: Draws) -> dict[str, Any]:
+    extra_sd = draws.deals if split in RANDOM_SPLITS else draws.partitions
     number = int(pixels.zone_confusions(pixels.of_split(split))[0].sum())
-    return {"pixels": number} | _headline(pixels.zone_confusions(pixels.comparable(split)))
+    return {"pixels": number} | _headline(pixels.zone_confusions(pixels.comparable(split)), extra_sd)
 
 
-def _comparisons(pixels: HeldOutPixels) -> list[dict[str, Any]]:
+def _comparisons(pixels: HeldOutPixels, draws: Draws) -> list[dict[str, Any]]:
     """The network less its baseline, and each random split less the spatial one, paired over the zones."""
     spatial = pixels.zone_confusions(pixels.spatial)
     pairs = [
@@ -160,6 +172,9 @@ def _comparisons(pixels: HeldOutPixels) -> list[dict[str, Any]]:
         pairs.insert(0, ("over_baseline", "network", BASELINE, baseline, spatial))
     rows = []
     for comparison, of, against, firsts, seconds in pairs:
-        repeats = [compare(first[:, None], second[:, None]) for first, second in zip(firsts, seconds, strict=True)]
+        extra_sd = draws.both if of in RANDOM_SPLITS else {}
+        repeats = [
+            compare(first[:, None], second[:, None], extra_sd) for first, second in zip(firsts, seconds, strict=True)
+        ]
         rows += comparison_rows(comparison, of, against, tuple(map(_average, zip(*repeats, strict=True))))
     return rows

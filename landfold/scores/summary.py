@@ -10,6 +10,7 @@ With repeats a score is pooled within each repeat and then averaged; counts are 
 ``baseline``: what the network is compared with: its ``name`` in words, and its headline scores on the same patches.
 ``patches``, ``zones``, ``effective_zones``, ``repeats``: numbers; ``zones`` are those of the first repeat, over which
 intervals are taken, and ``effective_zones`` how many of equal size would average as well: unequal zones count for less.
+``random``: headline scores under random folds; null where the network was not trained under them.
 ``headline``: score name (accuracy, balanced_accuracy, macro_f1) to ``{"pooled", "low", "high"}``.
 ``pooled``: plain numbers: weighted_f1, top2, log_loss, brier, ece, quantity_disagreement, allocation_disagreement.
 ``kappa``: ``{"value", "caveat"}``, the caveat one or two sentences to print beside it.
@@ -57,13 +58,14 @@ each class at a boundary and inside.
 random_pixels, each against zones.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas
 
 from landfold.scores.calibration import calibration_scores, log_loss, probability_scores, top_accuracy
-from landfold.scores.intervals import FEW_ZONES, effective_zones, headline_scores, zone_sizes
+from landfold.scores.intervals import FEW_ZONES, NO_DRAWS, Draws, effective_zones, headline_scores, zone_sizes
 from landfold.scores.metrics import (
     HEADLINE,
     KAPPA_CAVEAT,
@@ -112,7 +114,7 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any]) -> dict[st
         difference = {"pooled": row["difference"], "low": row["low"], "high": row["high"]}
         summary.setdefault(row["comparison"], {})[row["score"]] = difference
     if "gap" in summary:
-        summary["random"] = headline_scores(pool.zone_confusions("predicted_random"))
+        summary["random"] = tables["random"]
     if len(pool.test):
         counts = pool.confusions_of_test()
         summary["test"] = headline_scores(counts) | {"patches": len(pool.test), "zones": len(counts)}
@@ -122,7 +124,11 @@ def score_summary(pool: OutOfFoldPredictions, tables: dict[str, Any]) -> dict[st
 
 
 def score_tables(
-    pool: OutOfFoldPredictions, pixels: HeldOutPixels | None = None, *, coverage: float = 0.9
+    pool: OutOfFoldPredictions,
+    pixels: HeldOutPixels | None = None,
+    *,
+    coverage: float = 0.9,
+    draws: Mapping[str, Draws] | None = None,
 ) -> dict[str, Any]:
     """What metrics/scores.json holds: see the module's docstring.
 
@@ -130,18 +136,27 @@ def score_tables(
         pool: the predictions of patches.
         pixels: those of a network of pixels.
         coverage: share of the prediction sets that are to hold the true class.
+        draws: of ``patches`` and ``pixels``, what other partitions and deals would change; it widens intervals.
     """
-    tables = _patch_tables(pool, pixels, coverage)
+    draws = draws or {}
+    tables = _patch_tables(pool, pixels, coverage, draws.get("patches", NO_DRAWS))
     if pixels is not None:
-        tables["pixels"] = pixel_scores(pixels, zone_scores(pool), coverage=coverage)
+        tables["pixels"] = pixel_scores(
+            pixels, zone_scores(pool), coverage=coverage, draws=draws.get("pixels", NO_DRAWS)
+        )
     return tables
 
 
-def _patch_tables(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None, coverage: float) -> dict[str, Any]:
+def _patch_tables(
+    pool: OutOfFoldPredictions, pixels: HeldOutPixels | None, coverage: float, draws: Draws
+) -> dict[str, Any]:
     zones = pool.zone_confusions()
     by_repeat = zones.sum(axis=0)
     by_zone = zone_scores(pool)
     calibration = calibration_scores(pool.held_out, coverage)
+    random = None
+    if "predicted_random" in pool.table:
+        random = headline_scores(pool.zone_confusions("predicted_random"), draws.deals)
     return {
         "classes": pool.classes,
         "baseline": {"name": pool.baseline} | headline_scores(pool.zone_confusions("predicted_baseline")),
@@ -149,7 +164,7 @@ def _patch_tables(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None, cove
         "zones": len(zones),
         "effective_zones": round(effective_zones(zone_sizes(zones)), 1),
         "repeats": len(by_repeat),
-        "headline": headline_scores(zones),
+        "headline": headline_scores(zones, draws.partitions),
         "pooled": _plain_scores(pool, by_repeat),
         "kappa": {"value": defined(kappa(by_repeat).mean()), "caveat": KAPPA_CAVEAT},
         "confusion": pool.confusion().tolist(),
@@ -157,7 +172,8 @@ def _patch_tables(pool: OutOfFoldPredictions, pixels: HeldOutPixels | None, cove
         "per_fold": _per_fold(pool, calibration["fitted"]["folds"]),
         "per_zone": by_zone.to_dict("records"),
         "zone_summary": zone_summary(by_zone, "patches", LEAST_PATCHES),
-        "comparisons": comparisons(pool),
+        "random": random,
+        "comparisons": comparisons(pool, draws),
         "calibration": calibration,
         "warnings": _warnings(pool, pixels),
     }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas
 
-from landfold.scores.intervals import compare, leave_one_out, share_interval
+from landfold.scores.intervals import Draws, compare, leave_one_out, share_interval
 from landfold.scores.metrics import Score, f1, precision, predicted, ratio, recall, rounded, support
 from landfold.scores.predictions import OutOfFoldPredictions
 
@@ -131,16 +131,16 @@ def comparison_rows(
     ]
 
 
-def comparisons(pool: OutOfFoldPredictions) -> list[dict[str, Any]]:
+def comparisons(pool: OutOfFoldPredictions, draws: Draws) -> list[dict[str, Any]]:
     """Paired differences, one row a pair and headline score: see ``comparisons`` in `landfold.scores.summary`."""
     spatial = pool.zone_confusions()
-    pairs = [("over_baseline", "network", "baseline", pool.zone_confusions("predicted_baseline"), spatial)]
+    pairs = [("over_baseline", "network", "baseline", pool.zone_confusions("predicted_baseline"), spatial, {})]
     if "predicted_random" in pool.table:
-        pairs.append(("gap", "random", "zoned", spatial, pool.zone_confusions("predicted_random")))
+        pairs.append(("gap", "random", "zoned", spatial, pool.zone_confusions("predicted_random"), draws.both))
     return [
         row
-        for comparison, of, against, first, second in pairs
-        for row in comparison_rows(comparison, of, against, compare(first, second))
+        for comparison, of, against, first, second, extra_sd in pairs
+        for row in comparison_rows(comparison, of, against, compare(first, second, extra_sd))
     ]
 
 

@@ -14,6 +14,7 @@ from landfold.accuracy.next_labels import (
     measure_ranks,
     read_squares,
     reasons,
+    scores,
     write_next,
 )
 from landfold.cli import main
@@ -25,7 +26,7 @@ SHAPE = (70, 100)
 """Of a map with cells of 40 m: squares of 4 cells, the last row of 2."""
 
 
-def write_map(folder, scene="s", *, ensemble=True, x_px=0, crs=factories.CRS_UTM33, crop=0):
+def write_map(folder, scene="s", *, ensemble=True, x_px=0, crs=factories.CRS_UTM33, crop=0, margin=True):
     """A map with fields in the west, whose dissimilarity grows to the south and disagreement to the east."""
     grid = factories.make_grid(*SHAPE, 40.0, x_px=x_px, crs=crs)
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -37,9 +38,15 @@ def write_map(folder, scene="s", *, ensemble=True, x_px=0, crs=factories.CRS_UTM
     nodata = np.where(classes == 0, np.nan, 1)
     kind = "_ensemble" if ensemble else ""
     layers = {
-        f"{kind}_confidence": {"confidence": 0.5 * nodata, "disagreement": columns / 100 * nodata},
+        f"{kind}_confidence": {
+            "confidence": 0.5 * nodata,
+            "disagreement": columns / 100 * nodata,
+            "margin": (1 - columns / 100) * nodata,
+        },
         f"{kind}_applicability": {"dissimilarity": rows / 70 * nodata, "applicable": nodata},
     }
+    if not margin:
+        layers[f"{kind}_confidence"].pop("margin")
     for name, bands in layers.items():
         values = {band: part.astype(np.float32)[: SHAPE[0] - crop] for band, part in bands.items()}
         own = factories.make_grid(SHAPE[0] - crop, SHAPE[1], 40.0, x_px=x_px, crs=crs)
@@ -68,6 +75,7 @@ def test_squares_have_the_class_of_most_cells_and_the_means_of_those_with_data(f
     whole = (y > 320) | (x > 320)
     np.testing.assert_allclose(squares["disagreement"][whole], (column / 100)[whole], atol=1e-6)
     np.testing.assert_allclose(squares["dissimilarity"][whole], (row / 70)[whole], atol=1e-6)
+    np.testing.assert_allclose(squares["margin"][whole], 1 - (column / 100)[whole], atol=1e-6)
     assert list(squares["class"]) == ["field" if west else "water" for west in x <= 2000]
     assert set(squares["scene"]) == {"s"}
 
@@ -85,10 +93,22 @@ def test_points_are_far_from_labels_and_from_each_other_and_the_best_comes_first
     apart = shapely.distance(places[:, None], places) + np.where(np.eye(12), 1e9, 0)
     assert apart.min() >= 700
     first = found.iloc[0]
-    assert (first["class"], first["dissimilarity"] > 0.9, first["disagreement"] > 0.4) == ("water", True, True)
+    assert (first["class"], first["dissimilarity"] > 0.9, first["disagreement"] > 0.9) == ("water", True, True)
+    assert first["margin"] < 0.1
+    near = squares_of(folder)
+    ranks = measure_ranks(near)
+    expected = ranks["margin"] / 2 + (ranks["dissimilarity"] + ranks["disagreement"] + ranks["distance_m"]) / 6
+    assert first["score"] == pytest.approx(expected.max(), abs=1e-4)
     box = factories.box(3000, 0, 4000, 1000)
     np.testing.assert_allclose(found["distance_m"], shapely.distance(places, box), atol=0.1)
     assert (found["distance_m"] > 0).all()
+
+
+def squares_of(folder):
+    """The squares that are not labelled, with their distance to the label."""
+    squares = read_squares(MapLayers.of(folder / "s_class.tif"))
+    squares["distance_m"] = squares.distance(factories.box(3000, 0, 4000, 1000))
+    return squares[squares["distance_m"] > 0]
 
 
 def test_labels_in_another_crs_are_the_same_labels(folder):
@@ -113,10 +133,10 @@ def test_a_label_moves_the_points_away(folder):
 
 def test_the_ensemble_is_taken_before_the_plain_layers(folder):
     found = MapLayers.of(folder / "s_class.tif")
-    assert found.disagreement.name == "s_ensemble_confidence.tif"
+    assert found.confidence.name == "s_ensemble_confidence.tif"
     write_map(folder, "new", ensemble=False)
     found = MapLayers.of(folder / "new_class.tif")
-    assert (found.disagreement.name, found.dissimilarity.name) == ("new_confidence.tif", "new_applicability.tif")
+    assert (found.confidence.name, found.applicability.name) == ("new_confidence.tif", "new_applicability.tif")
 
 
 def test_a_folder_has_each_scene_once(folder):
@@ -143,9 +163,11 @@ def test_ranks_do_not_depend_on_units_and_reasons_name_what_is_high():
     ranks = measure_ranks(squares)
     assert ranks["dissimilarity"].tolist() == pytest.approx((np.arange(20) + 0.5) / 20)
     pandas.testing.assert_frame_equal(measure_ranks(squares * 7), ranks)
+    assert scores(ranks)[0] == pytest.approx((0.975 + (0.025 + 0.025 + 0.975) / 3) / 2)
     words = reasons(ranks)
     assert words[19] == "unlike the training patches, the networks disagree"
-    assert words[0] == words[5] == "far from labels"
+    assert words[0] == "far from labels, two classes are about as probable"
+    assert ranks["margin"].tolist() == ranks["dissimilarity"].tolist()[::-1]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +188,7 @@ def test_ranks_do_not_depend_on_units_and_reasons_name_what_is_high():
             lambda f: (f / "next.gpkg").write_text("mine"),
             r"next\.gpkg: exists, or is no GeoPackage; give -o a new name",
         ),
+        (lambda f: write_map(f, margin=False), r"s_ensemble_confidence\.tif: no band margin; .*export\.layers"),
         (lambda f: (f / "labels.gpkg").unlink(), r"labels\.gpkg: not"),
         (lambda f: write_labels(f / "labels.gpkg", (-99, -99, 9999, 9999)), "all squares of the maps are labelled"),
     ],

@@ -34,3 +34,10 @@ def test_as_few_zones_as_folds_have_one_partition():
     features, labels, zones = problem(0.5)
     few = np.char.mod("%d", zones.astype(int) % 3)
     assert spread(features, labels, few, k=3, seed=0)["partitions"]["accuracy"] == 0
+
+
+def test_classes_with_fewer_rows_than_folds_are_dealt_all_the_same():
+    features, labels, zones = problem(0.5)
+    few = slice(None, None, 60)
+    found = spread(features[few], np.arange(len(labels[few])) // 2, zones[few], k=4, seed=0)
+    assert all(np.isfinite(list(part.values())).all() for part in found.values())

@@ -64,3 +64,9 @@ def test_every_candidate_learns(candidate):
 
 def test_names_are_unique():
     assert len({candidate.name for candidate in CANDIDATES}) == len(CANDIDATES)
+
+
+def test_classes_of_one_row_each_leave_the_first():
+    features, _, zones = rows()
+    chosen = fit_best(features[::60], np.arange(8), zones[::60], seed=0, candidates=[TREE, CONSTANT])
+    assert (chosen.name, chosen.scores) == ("tree", {})

@@ -94,7 +94,14 @@ def test_no_error_of_any_command_waits_for_torch_or_mlflow(tmp_path):
     )
     lines = [
         *("doctor", "inspect nowhere", "sweep a=1", "sweep -n 1 a=1", "predict x -m nowhere -o maps"),
-        *("serve -m nowhere", "onnx -m nowhere -o x.onnx", "register -m nowhere", "accuracy nowhere.tif nowhere.csv"),
+        *(
+            "show",
+            "show nowhere",
+            "serve -m nowhere",
+            "onnx -m nowhere -o x.onnx",
+            "register -m nowhere",
+            "accuracy nowhere.tif nowhere.csv",
+        ),
     ]
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -75,7 +75,7 @@ def test_what_was_written_is_what_is_loaded(pristine):
     single = [Classifier(model.network, model.card) for model in bundle.models]
     windows = np.random.default_rng(0).random((3, 5, 8, 8), dtype=np.float32)
     mean = np.mean([model.probabilities(windows) for model in single], axis=0)
-    np.testing.assert_array_equal(bundle.probabilities(windows), scale(mean, 1.5, 0.05).astype(np.float32))
+    np.testing.assert_array_equal(bundle.probabilities(windows), scale(mean, 1.5, 0.05, 0.4).astype(np.float32))
     np.testing.assert_allclose(bundle.probabilities(windows).sum(axis=1), 1, rtol=1e-6)
     assert [model.card.fold for model in bundle.models] == [0, 1]
     assert bundle.models[1].card.fold_digest == bundle.card.fold_digests[1]
@@ -91,7 +91,7 @@ def test_what_was_written_of_pixels_is_what_is_loaded(tmp_path, kind, size_px, c
     found = bundle.probabilities(windows)
     assert found.shape == (2, 3, core_px, core_px)
     mean = np.mean([model.probabilities(windows) for model in made], axis=0)
-    scaled = scale(np.ascontiguousarray(np.moveaxis(mean, 1, -1)), 1.5, 0.05).astype(np.float32)
+    scaled = scale(np.ascontiguousarray(np.moveaxis(mean, 1, -1)), 1.5, 0.05, 0.4).astype(np.float32)
     np.testing.assert_array_equal(found, np.moveaxis(scaled, -1, 1))
     assert [model.card for model in bundle.models] == [model.card for model in made]
     assert (bundle.card.unit, bundle.card.patch_px) == ("pixel", 8)

@@ -16,6 +16,7 @@ from landfold.maps.export import ExportError, MapModels, NormalizedScene, write_
 from landfold.maps.files import STEPS
 from landfold.maps.inference import InferenceError
 from landfold.maps.settings import ExportSettings
+from landfold.network.model import REPRODUCIBLE
 from landfold.patches.features import cell_features, feature_names
 from landfold.pixels.calibration import Calibrations
 from tests import factories
@@ -47,6 +48,7 @@ class Known:
         self.card = make_card(
             channels=["row", "column"], bands=["row", "column"], classes=names, size_px=1, core_px=1, fold=fold, k=k
         )
+        self.device = "cpu"
         self.table = table.astype(np.float32)
 
     def probabilities(self, windows: np.ndarray) -> np.ndarray:
@@ -134,6 +136,7 @@ def test_every_raster_is_a_valid_cog_on_the_maps_grid_with_its_lineage(written):
         assert LINEAGE.items() <= tags.items()
         assert tags["CLOUD_FRACTION"] == "unknown"
         assert (tags["LANDFOLD_VERSION"], len(tags["CODE_SHA256"]), len(tags["PARAMS_SHA256"])) == (__version__, 64, 64)
+        assert tags["ARITHMETIC"] == REPRODUCIBLE, "of every x86-64 with AVX2, whatever else it has"
 
 
 def test_every_number_is_that_of_the_probabilities(written):
@@ -338,6 +341,8 @@ def write_scene(path, *, height=70, width=92, names=("R", "G", "B"), corner=1):
 class Fixed:
     """A classifier of a fold whose probabilities follow the column in the centre of the window."""
 
+    device = "cpu"
+
     def __init__(self, fold: int, table: list[list[float]]) -> None:
         self.card = make_card(channels=["R", "G", "B"], classes=CLASSES, size_px=16, fold=fold)
         self.table = np.array(table, dtype=np.float32)
@@ -382,13 +387,14 @@ def test_the_stride_is_the_side_of_a_cell(tmp_path):
         assert raster.grid.transform @ (0, 0) == (factories.ORIGIN_X, factories.ORIGIN_Y)
 
 
-def calibration(temperature, share, least):
-    return {"temperature": temperature, "uniform_share": share, "least_probability": least}
+def calibration(temperature, share, least, unscaled=0.0):
+    shares = {"uniform_share": share, "unscaled_share": unscaled}
+    return {"temperature": temperature, "least_probability": least} | shares
 
 
 CALIBRATIONS = Calibrations(
     coverage=0.9,
-    folds=[calibration(0.5, 0.1, 0.2), calibration(2.0, 0.0, 0.3), calibration(1.0, 0.2, 0.9)],
+    folds=[calibration(0.5, 0.1, 0.2), calibration(2.0, 0.0, 0.3), calibration(0.6, 0.2, 0.9, 0.5)],
     ensemble=calibration(1.5, 0.05, 0.25),
 )
 
@@ -413,7 +419,9 @@ def test_each_zone_is_scaled_by_the_calibration_of_its_fold_and_no_class_changes
         for fold, fitted in enumerate([*CALIBRATIONS.folds, CALIBRATIONS.ensemble]):
             here = VALID & (chosen == (fold if fold < 3 else -1))
             power = probabilities[here].astype(np.float64) ** (1 / fitted.temperature)
-            scaled = (1 - fitted.uniform_share) * power / power.sum(axis=1, keepdims=True) + fitted.uniform_share / 3
+            power /= power.sum(axis=1, keepdims=True)
+            mixed = (1 - fitted.unscaled_share) * power + fitted.unscaled_share * probabilities[here]
+            scaled = (1 - fitted.uniform_share) * mixed + fitted.uniform_share / 3
             np.testing.assert_allclose(bands["confidence"][here], scaled.max(axis=1), atol=0.5 / STEPS + 1e-6)
             sets = np.maximum((scaled >= fitted.least_probability).sum(axis=1), 1)
             np.testing.assert_array_equal(bands["set_size"][here], sets)

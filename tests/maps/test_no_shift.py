@@ -260,6 +260,8 @@ def test_labels_of_another_crs_land_on_the_right_pixels(run):
 class Compass:
     """A classifier that reads where the centre of its window is and tells the colour of the checkerboard there."""
 
+    device = "cpu"
+
     def __init__(self, run, size_px):
         self.card = make_card(channels=["N", "G", "NDWI"], classes=list(CLASSES), size_px=size_px, core_px=size_px)
         self.run = run

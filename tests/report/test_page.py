@@ -86,7 +86,7 @@ def contents(classes=("water", "farm"), *, scenes=1, folds=2, repeats=1, zones=4
             "after": {"log_loss": 0.93, "brier": 0.43, "ece": 0.06},
             "fitted": {
                 "coverage": 0.9,
-                "ensemble": {"temperature": 1.42, "uniform_share": 0.07, "least_probability": 0.06},
+                "ensemble": {"temperature": 1.42, "uniform_share": 0.07, "unscaled_share": 0.3},
                 "folds": [],
             },
             "reliability": bins,
@@ -395,7 +395,7 @@ def test_pixels_come_before_patches(rendered):
         "400 pixels",
         "87.0\u00a0% of the pixels correctly where these are held out at random (macro F1 0.87), 83.0\u00a0% where "
         "patches are (0.83), and 61.0\u00a0% where zones are (0.61).",
-        "over all folds they are 1.42 and 0.07. The maps hold the calibrated probabilities.",
+        "over all folds the three are 1.42, 0.30 and 0.07. The maps hold the calibrated probabilities.",
         "hold it in 0.89 (0.84 to 0.93) of held-out zones, with 2.47 classes on average",
         "Expected calibration error of pixels0.070.06",
         "Expected calibration error of patches0.110.06",

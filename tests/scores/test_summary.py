@@ -8,7 +8,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import cohen_kappa_score, f1_score, log_loss
 
-from landfold.scores.intervals import effective_zones, headline_scores
+from landfold.scores.intervals import Draws, effective_zones, headline_scores
 from landfold.scores.predictions import OutOfFoldPredictions
 from landfold.scores.summary import score_summary, score_tables
 
@@ -56,7 +56,7 @@ def test_all_that_the_docstring_names_is_there_and_is_json():
             "confusion",
             "per_class",
         ),
-        *("per_fold", "per_zone", "zone_summary", "comparisons", "calibration", "warnings"),
+        *("per_fold", "per_zone", "zone_summary", "random", "comparisons", "calibration", "warnings"),
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -191,3 +191,25 @@ def test_summary_holds_pool_interval_and_population_spread_over_folds():
     assert accuracy["low"] < accuracy["pooled"] < accuracy["high"]
     assert list(summary["zoned"]["f1"]) == CLASSES
     assert (summary["patches"], summary["zones"]) == (240, 12)
+
+
+def test_what_other_partitions_and_deals_would_change_widens_intervals():
+    pooled = pool()
+    narrow, wide = (
+        score_tables(pooled, draws={"patches": Draws(*({"accuracy": deviation} for deviation in pair))})
+        for pair in ((0.0, 0.0), (0.03, 0.04))
+    )
+
+    def below(score: dict[str, float], value: str = "pooled") -> float:
+        return score[value] - score["low"]
+
+    for name, deviation in (("headline", 0.03), ("random", 0.04)):
+        before, after = narrow[name]["accuracy"], wide[name]["accuracy"]
+        assert before["pooled"] == after["pooled"]
+        assert below(after) == pytest.approx(np.hypot(below(before), 1.96 * deviation), abs=2e-4)
+        assert narrow[name]["macro_f1"] == wide[name]["macro_f1"]
+    before, after = (
+        next(row for row in found["comparisons"] if row["comparison"] == "gap") for found in (narrow, wide)
+    )
+    expected = np.hypot(below(before, "difference"), 1.96 * 0.05)
+    assert below(after, "difference") == pytest.approx(expected, abs=2e-4)

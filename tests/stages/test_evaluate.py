@@ -1,5 +1,6 @@
 import json
 import sys
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -78,6 +79,7 @@ def project(tmp_path, monkeypatch):
     predicted = table["label"].where(~wrong, "water")
     baseline = table[["patch", "label", "fold"]].assign(repeat=0, predicted_zoned=predicted, zoned_m=table["x"] % 1000)
     baseline.to_parquet("data/audit/baseline.parquet", index=False)
+    write_json(Path("data/audit/spread.json"), {"patches": {"partitions": {}, "deals": {}}})
     return tmp_path
 
 

@@ -16,11 +16,11 @@ WIDTH = 100
 COMMENT_COLUMN = 30
 
 
-class _Representer(RoundTripRepresenter):
+class Representer(RoundTripRepresenter):
     """As usual, but ``null`` is written out, as in params.yaml."""
 
 
-_Representer.add_representer(
+Representer.add_representer(
     type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
 )
 
@@ -30,7 +30,7 @@ def commented(entries: Iterable[tuple[str, Any, str]], *, depth: int = 1) -> Com
     mapping = CommentedMap()
     for name, value, comment in entries:
         key = _scalar(name)
-        mapping[key] = value if isinstance(value, CommentedMap) else _flow(value)
+        mapping[key] = value if isinstance(value, CommentedMap) else flow(value)
         row = f"{'  ' * depth}{key}: {json.dumps(value, ensure_ascii=False)}"
         if not comment:
             continue
@@ -45,7 +45,7 @@ def commented(entries: Iterable[tuple[str, Any, str]], *, depth: int = 1) -> Com
 def yaml_text(sections: Mapping[str, CommentedMap]) -> str:
     """The sections as text, with an empty line between them."""
     writer, parts = YAML(), []
-    writer.Representer, writer.width = _Representer, 10_000
+    writer.Representer, writer.width = Representer, 10_000
     for name, content in sections.items():
         stream = io.StringIO()
         writer.dump({name: content}, stream)
@@ -53,10 +53,14 @@ def yaml_text(sections: Mapping[str, CommentedMap]) -> str:
     return "\n".join(parts)
 
 
-def _flow(value: Any) -> Any:
-    """Lists on one line, and text in quotes where a reader of YAML could take it for something else."""
+def flow(value: Any) -> Any:
+    """Lists and mappings on one line, and text in quotes where a reader of YAML could take it for something else."""
+    if isinstance(value, dict):
+        items = CommentedMap((flow(key), flow(part)) for key, part in value.items())
+        items.fa.set_flow_style()
+        return items
     if isinstance(value, list):
-        items = CommentedSeq(_flow(item) for item in value)
+        items = CommentedSeq(flow(item) for item in value)
         items.fa.set_flow_style()
         return items
     return _scalar(value) if isinstance(value, str) else value

@@ -11,6 +11,7 @@ import pandas
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
+from landfold.cli.inspection.raster_names import value_names
 from landfold.cli.inspection.scene_headers import crs_name
 from landfold.core.errors import LandfoldError
 from landfold.geo.dataset import open_dataset, reading
@@ -56,6 +57,7 @@ class LabelView:
         unit: what ``values`` counts: polygons, points, pixels or scenes.
         path: the file; None for classes by folder.
         values: how often each value occurs that may become a class.
+        names: of the values of a raster, where a table beside it has them.
         grid: of a raster with a CRS.
         others: files that may be labels as well.
         fault: why the values are not known; None if they are.
@@ -72,6 +74,7 @@ class LabelView:
     attributes: tuple[Attribute, ...] = ()
     all_attributes: tuple[str, ...] = ()
     values: Counter[str] = field(default_factory=Counter)
+    names: dict[str, str] = field(default_factory=dict)
     grid: Grid | None = None
     others: tuple[Path, ...] = ()
     fault: str | None = None
@@ -171,12 +174,12 @@ def _raster(path: Path, layer: str | None) -> LabelView:
             bands = [kind for kind in dataset.colorinterp if kind != ColorInterp.alpha]
             if len(bands) != 1:
                 return replace(view, fault=f"{len(bands)} bands; expected one, of class values")
-            values = _pixel_values(path, dataset)
+            values, names = _pixel_values(path, dataset), value_names(path, dataset.tags(1))
     except LandfoldError as error:
         return LabelView("raster", "pixels", path, fault=str(error))
     if values is None:
         return replace(view, fault=f"more than {MAX_PIXEL_VALUES} distinct values, which are no classes")
-    return replace(view, values=values)
+    return replace(view, values=values, names=names)
 
 
 def _pixel_values(path: Path, dataset: Any) -> Counter[str] | None:

@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from landfold.cli.inspection.inspection import Inspection
 from landfold.cli.inspection.label_contents import LabelView
+from landfold.cli.inspection.patch_presentation import patch_data, show_patches
+from landfold.cli.inspection.proposal import Proposal
 from landfold.cli.inspection.scene_headers import SceneView
-from landfold.cli.inspection.verdict import Finding, Inspection
+from landfold.cli.inspection.verdict import Finding
 from landfold.geo.bands import STANDARD_NAMES
 
 MAX_ROWS = 20
@@ -23,7 +26,7 @@ MAX_VALUES = 40
 
 NOT_CHECKED = (
     "damaged pixels, and the share of valid ones (ingest.min_valid), which takes reading all of them",
-    "whether each class keeps a labelled pixel or a patch (labels.unit, patches, zones), which takes cutting them",
+    "what nodata and clouds hide: the patches are counted as if all pixels held data",
 )
 
 _KINDS = {
@@ -34,14 +37,19 @@ _KINDS = {
 }
 
 
-def show(inspection: Inspection, console: Console) -> None:
-    """Print an inspection in sections, as wide as the console; the proposed sections of params.yaml as they are."""
+def show(inspection: Inspection, console: Console, *, written: Proposal | None = None) -> None:
+    """Print an inspection in sections, as wide as the console; sections of params.yaml as they are.
+
+    ``written`` is what has been put into the file before, which is then shown, and no proposal.
+    """
     by = "the settings proposed below" if inspection.judged_by == "proposal" else f"your {inspection.judged_by}"
     _print(console, f"{inspection.path}: {_KINDS[inspection.place.kind]}\njudged by {by}")
     if inspection.scenes:
         _show_scenes(inspection, console)
     if inspection.labels is not None:
         _show_labels(inspection.labels, console)
+    if inspection.trial is not None:
+        show_patches(inspection.trial, console)
     if inspection.refusals:
         _show_findings("Would be refused", inspection.refusals, inspection, console)
     else:
@@ -50,12 +58,19 @@ def show(inspection: Inspection, console: Console) -> None:
         _show_findings("Warnings", inspection.warnings, inspection, console)
     _print(console, "\nNot checked")
     _show_list(NOT_CHECKED, console)
-    _print(console, "\nProposed for params.yaml, in the place of the sections of these names")
-    if '"?' in inspection.proposal.text:
+    proposal = written or inspection.proposal
+    if not proposal.commented:
+        _print(console, "\nNo other settings are proposed.")
+        return
+    title = "Proposed for params.yaml, in the place of the sections of these names; --write puts them there"
+    _print(console, f"\n{'Written to params.yaml, without these comments' if written else title}")
+    if proposal.unknown:
         _print(console, '  Fill in what is "?", then inspect again: what depends on it is not judged yet.')
+    if inspection.labels is None:
+        _print(console, "  labels: none were found")
     if inspection.place.kind != "delivery":
         _print(console, "  For a run, put scenes below data/raw/scenes and labels below data/raw/labels.")
-    console.print(f"\n{inspection.proposal.text.rstrip()}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"\n{proposal.text.rstrip()}", soft_wrap=True, markup=False, highlight=False)
 
 
 def report_data(inspection: Inspection) -> dict[str, Any]:
@@ -67,6 +82,7 @@ def report_data(inspection: Inspection) -> dict[str, Any]:
         "taken": inspection.taken,
         "scenes": [_scene_data(inspection, view) for view in inspection.scenes],
         "labels": None if inspection.labels is None else _label_data(inspection.labels),
+        "patches": None if inspection.trial is None else patch_data(inspection.trial),
         "refusals": [asdict(finding) for finding in inspection.refusals],
         "warnings": [asdict(finding) for finding in inspection.warnings],
         "not_checked": list(NOT_CHECKED),

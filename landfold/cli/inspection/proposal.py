@@ -19,28 +19,50 @@ from landfold.geo.lattice import pixels_across
 from landfold.geo.settings import ProjectSettings
 from landfold.maps.colours import ColourSettings
 from landfold.patches.labels import LabelSettings
-from landfold.scenes.settings import IngestSettings
+from landfold.scenes.indices import MissingBandError, check_bands
+from landfold.scenes.settings import IngestSettings, NormalizeSettings
+
+INDICES = ("NDVI", "NDWI", "NDBI")
+NORMALIZE = {"low_percentile": 2, "high_percentile": 98, "min_valid_px": 1000}
+"""Those of the repository's params.yaml; tests compare them."""
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """Sections of params.yaml as data and as commented text; a model is None where a "?" keeps it from loading."""
+class Draft:
+    """Sections ``project``, ``ingest`` and ``labels`` that fit the files; a model is None where a "?" keeps it out."""
 
-    sections: dict[str, Any]
-    text: str
+    sections: dict[str, CommentedMap]
     project: ProjectSettings | None
     ingest: IngestSettings | None
     labels: LabelSettings | None
 
 
-def propose(
-    views: Sequence[SceneView],
-    labels: LabelView | None,
-    *,
-    name: str,
-    order: list[str | None] | None,
-    own: Mapping[str, Any],
-) -> Proposal:
+@dataclass(frozen=True)
+class Proposal:
+    """Sections of params.yaml that the user's file has otherwise, or all where there is none.
+
+    ``commented`` has them with comments, ``sections`` as plain data, and ``text`` as it is printed.
+    """
+
+    commented: dict[str, CommentedMap]
+
+    @property
+    def sections(self) -> dict[str, Any]:
+        """Plain data."""
+        return _plain(self.commented)
+
+    @property
+    def text(self) -> str:
+        """Text to paste."""
+        return yaml_text(self.commented)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether a value is one that only the user can know."""
+        return f'"{UNKNOWN}' in self.text
+
+
+def draft(views: Sequence[SceneView], labels: LabelView | None, *, name: str, order: list[str | None] | None) -> Draft:
     """Settings under which as many scenes and labels as possible are accepted.
 
     Args:
@@ -48,23 +70,66 @@ def propose(
         labels: the labels; None if there are none.
         name: of the project.
         order: the band order of the user's settings; it is kept where it fits.
-        own: the user's settings; the network's are kept where they go with the labels.
     """
-    commented_sections: dict[str, CommentedMap] = {}
+    sections: dict[str, CommentedMap] = {}
     if views:
-        commented_sections["project"], commented_sections["ingest"] = scene_sections(views, name, order)
+        sections["project"], sections["ingest"] = scene_sections(views, name, order)
     if labels is not None:
-        commented_sections["labels"] = _labels(labels, views)
-        commented_sections |= _networks(commented_sections["labels"]["unit"], own)
-        commented_sections["colours"] = _colours(list(commented_sections["labels"]["classes"]))
-    sections = _plain(commented_sections)
-    return Proposal(
+        sections["labels"] = _labels(labels, views)
+    plain = _plain(sections)
+    return Draft(
         sections,
-        yaml_text(commented_sections) + ("\n# labels: none were found\n" if labels is None else ""),
-        _model(sections, "project", ProjectSettings),
-        _model(sections, "ingest", IngestSettings),
-        _model(sections, "labels", LabelSettings),
+        _model(plain, "project", ProjectSettings),
+        _model(plain, "ingest", IngestSettings),
+        _model(plain, "labels", LabelSettings),
     )
+
+
+def without_classes(section: CommentedMap, names: Sequence[str], reason: str) -> CommentedMap:
+    """Section ``labels`` with the values of some classes in ``exclude``, for a reason that stands beside them."""
+    values = [value for name in names for value in section["classes"].pop(name)]
+    excluded = [*section["exclude"], *values]
+    section["exclude"] = commented([("exclude", excluded, "")])["exclude"]
+    section.ca.items.pop("exclude", None)
+    section.yaml_set_comment_before_after_key("exclude", before=f"{reason}: {', '.join(names)}", indent=2)
+    return section
+
+
+def index_section(own: Sequence[str] | None, bands: Sequence[str]) -> CommentedMap | None:
+    """Section ``indices`` with those of the user, or the usual ones, that the bands allow; None if it is the user's."""
+    allowed, without = [], []
+    for name in INDICES if own is None else own:
+        try:
+            check_bands([name], bands)
+            allowed.append(name)
+        except MissingBandError:
+            without.append(name)
+    if own is not None and not without:
+        return None
+    return commented([("names", allowed, f"without {', '.join(without)}, whose bands are absent" if without else "")])
+
+
+def normalize_section(own: NormalizeSettings | None, smallest_px: int) -> CommentedMap | None:
+    """Section ``normalize`` for scenes of which the smallest has so many pixels; None if the user's fits."""
+    values = NORMALIZE if own is None else own.model_dump()
+    if values["min_valid_px"] <= smallest_px and own is not None:
+        return None
+    fitting = min(values["min_valid_px"], max(1, smallest_px // 10))
+    comment = f"the smallest scene has {smallest_px} pixels" if fitting < values["min_valid_px"] else ""
+    entries = values | {"min_valid_px": fitting}
+    return commented((name, value, comment * (name == "min_valid_px")) for name, value in entries.items())
+
+
+def settings_section(values: Mapping[str, Any], comments: Mapping[str, str]) -> CommentedMap:
+    """A section of plain values, with comments for some of them."""
+    return commented((name, _whole(value), comments.get(name, "")) for name, value in values.items())
+
+
+def _whole(value: Any) -> Any:
+    """Whole numbers without a point, as params.yaml has them."""
+    if isinstance(value, list):
+        return [_whole(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _plain(value: Any) -> Any:
@@ -109,7 +174,7 @@ def _resampling(view: LabelView, scenes: Sequence[SceneView]) -> tuple[str, str]
     return "mode", "nearest | mode"
 
 
-def _networks(unit: str, own: Mapping[str, Any]) -> dict[str, CommentedMap]:
+def network_sections(unit: str, own: Mapping[str, Any]) -> dict[str, CommentedMap]:
     """The sections that go with ``labels.unit``, where the user's do not."""
     if fits(unit, own):
         return {}
@@ -142,18 +207,25 @@ def _attribute(view: LabelView) -> tuple[str, str]:
 
 
 def _classes(view: LabelView) -> CommentedMap:
-    entries = []
-    for value, count in view.values.items():
-        name = value if value[:1].isalpha() else f"class_{value}"
-        entries.append((name, [value], f"{count} {view.unit if count != 1 else view.unit.removesuffix('s')}"))
+    """A class for each value, or for all values of one name; named by the value where the file has no names."""
+    merged: dict[str, list[str]] = {}
+    for value in view.values:
+        merged.setdefault(view.names.get(value) or (value if value[:1].isalpha() else f"class_{value}"), []).append(
+            value
+        )
+    counts = [sum(view.values[value] for value in values) for values in merged.values()]
+    entries = [
+        (name, values, f"{count} {view.unit if count != 1 else view.unit.removesuffix('s')}")
+        for (name, values), count in zip(merged.items(), counts, strict=True)
+    ]
     for number in range(len(entries) + 1, 3):
         entries.append((UNKNOWN * number, [UNKNOWN * number], "Landfold needs two classes"))
     return commented(entries, depth=2)
 
 
-def _colours(classes: list[str]) -> CommentedMap:
-    """The colours that the classes would have without the section."""
-    rgb = ColourSettings().rgb(classes)
+def colour_section(classes: list[str], own: ColourSettings | None) -> CommentedMap:
+    """The user's colours of classes, and those that the others would have without the section."""
+    rgb = (own or ColourSettings()).rgb(classes)
     return commented(
         (name, "#{:02x}{:02x}{:02x}".format(*colour), "") for name, colour in zip(classes, rgb, strict=True)
     )

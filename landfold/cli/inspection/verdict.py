@@ -1,30 +1,32 @@
-"""What a delivery holds, and what the stages would refuse of it under given or proposed settings."""
+"""What the stages would refuse of a delivery under some settings, and what the user should know."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from landfold.cli.inspection.label_contents import LabelView, read_label_contents
-from landfold.cli.inspection.proposal import Proposal, default_name, propose
-from landfold.cli.inspection.scene_headers import SceneView, read_headers
+from landfold.cli.inspection.label_contents import LabelView
+from landfold.cli.inspection.patch_trial import PatchTrial, fold_trial
+from landfold.cli.inspection.scene_headers import SceneView
 from landfold.cli.inspection.scene_settings import least_demanding_settings
-from landfold.core import settings
 from landfold.core.errors import LandfoldError
+from landfold.folds.settings import ZoneSettings
+from landfold.folds.summary import fold_summary, fold_warnings
 from landfold.geo.settings import ProjectSettings
-from landfold.patches.delivery import Delivery, InspectionError, explore, isolate_file
-from landfold.patches.labels import LabelError, LabelSettings, check_ground, read_labels
+from landfold.patches.cut import classes_without_patch
+from landfold.patches.delivery import Delivery, InspectionError
+from landfold.patches.labels import LabelError, Labels, LabelSettings, check_ground, read_labels
 from landfold.scenes.indices import MissingBandError, check_bands
 from landfold.scenes.ingest import check_scene
 from landfold.scenes.settings import IndexSettings, IngestSettings
 
-SECTIONS = {"project": ProjectSettings, "ingest": IngestSettings, "indices": IndexSettings, "labels": LabelSettings}
-"""The sections of params.yaml that decide what is refused."""
-
 
 @dataclass(frozen=True)
 class Finding:
-    """A refusal or a warning: ``about`` (scene, labels, indices, settings or delivery), which one, and the message."""
+    """A refusal or a warning, and the name of the scene or file that it is about.
+
+    ``about`` is scene, labels, indices, patches, zones, settings or delivery.
+    """
 
     about: str
     name: str | None
@@ -32,99 +34,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """The content of a delivery, and the verdict under the settings ``judged_by``: a file, or the proposal."""
-
-    path: Path
-    place: Delivery
-    judged_by: str
-    scenes: list[SceneView]
-    labels: LabelView | None
-    refusals: list[Finding]
-    warnings: list[Finding]
-    proposal: Proposal
-
-    @property
-    def taken(self) -> bool:
-        """Whether nothing would be refused."""
-        return not self.refusals
-
-    def refused(self, scene: str) -> bool:
-        """Whether a scene would be refused."""
-        return any(finding.about == "scene" and finding.name == scene for finding in self.refusals)
-
-
-def inspect(path: Path, params: Path | None = None) -> Inspection:
-    """Read the headers of scenes and the contents of labels, and judge them by the settings in ``params``.
-
-    Without ``params``, or for a section of it that does not load, the proposed settings judge.
-
-    Raises:
-        InspectionError: if there is nothing to inspect at the path.
-    """
-    content, own, faults = _own_settings(params)
-    with isolate_file(path) as folder:
-        ingest: IngestSettings | None = own.get("ingest")
-        delivery = explore(
-            folder,
-            band_order=ingest.band_order if ingest else None,
-            mask_file=ingest.mask_file if ingest else None,
-        )
-        scenes = [read_headers(scene) for scene in delivery.scenes]
-        asked: LabelSettings | None = own.get("labels")
-        labels = read_label_contents(delivery, kind=asked and asked.kind, layer=asked and asked.layer)
-        name = own["project"].name if "project" in own else default_name(path)
-        proposal = propose(scenes, labels, name=name, order=ingest.band_order if ingest else None, own=content)
-        rules = _Rules(
-            own.get("project", proposal.project),
-            own.get("ingest", proposal.ingest),
-            own.get("labels", proposal.labels),
-        )
-        verdict = _Verdict(rules)
-        verdict.refuse("settings", faults, name=str(params))
-        verdict.refuse("delivery", delivery.faults)
-        verdict.judge_scenes(scenes)
-        verdict.judge_labels(delivery, scenes, labels)
-        if scenes:
-            verdict.judge_indices(own.get("indices"), own.get("ingest"))
-
-        def named(message: str) -> str:
-            """The message with the path that was asked about, where links in another folder were read."""
-            return message if folder == path else message.replace(str(folder), str(path.parent))
-
-        return Inspection(
-            path,
-            delivery,
-            str(params) if own else "proposal",
-            scenes,
-            labels and replace(labels, fault=labels.fault and named(labels.fault)),
-            [replace(finding, message=named(finding.message)) for finding in verdict.refusals],
-            [replace(finding, message=named(finding.message)) for finding in verdict.warnings],
-            proposal,
-        )
-
-
-def _own_settings(params: Path | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """The content of a file, the sections of it that load, and the faults of the others."""
-    if params is None:
-        return {}, {}, []
-    loaded, faults = {}, []
-    try:
-        content = settings.read(params)
-    except settings.SettingsError as error:
-        return {}, {}, [str(error)]
-    for section, model in SECTIONS.items():
-        try:
-            if section not in content:
-                raise settings.SettingsError(f"{params}: section '{section}' is missing")
-            loaded[section] = settings.validate(content[section], model, where=f"{params}: {section}")
-        except settings.SettingsError as error:
-            faults.append(str(error))
-    return content, loaded, faults
-
-
-@dataclass(frozen=True)
-class _Rules:
+class Rules:
     """The settings by which to judge; None for a section that is unknown."""
 
     project: ProjectSettings | None
@@ -139,17 +49,27 @@ class _Rules:
 
 
 @dataclass
-class _Verdict:
+class Verdict:
     """Refusals and warnings so far."""
 
-    rules: _Rules
+    rules: Rules
     refusals: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
+    labels: Labels | None = None
+    """those that were read and taken"""
+    unlisted: bool = False
+    """whether the labels hold values that the settings do not list"""
+
+    def count(self, about: str) -> int:
+        """How many refusals are about something."""
+        return sum(finding.about == about for finding in self.refusals)
 
     def refuse(self, about: str, messages: Iterable[str], name: str | None = None) -> None:
+        """Add refusals about something, of one name where it has one."""
         self.refusals += [Finding(about, name, message) for message in messages]
 
     def warn(self, about: str, messages: Iterable[str], name: str | None = None) -> None:
+        """Add warnings, as `refuse`."""
         self.warnings += [Finding(about, name, message) for message in messages]
 
     def judge_indices(self, indices: IndexSettings | None, ingest: IngestSettings | None) -> None:
@@ -161,6 +81,7 @@ class _Verdict:
             self.refuse("indices", [str(error)])
 
     def judge_scenes(self, views: Sequence[SceneView]) -> None:
+        """Refuse what ingest refuses before it reads pixels, and add its warnings."""
         accepted: dict[Any, list[str]] = {}
         for view in views:
             name, key = view.scene.name, self.rules.equivalence_key(view)
@@ -184,7 +105,19 @@ class _Verdict:
             raise InspectionError(f"scene {scene.name}: cannot be judged before each '?' of the proposal is filled in")
         return check_scene(scene, rules.ingest, rules.project.metric_crs)["warnings"]
 
+    @staticmethod
+    def read(delivery: Delivery, asked: LabelSettings) -> Labels:
+        """The labels of a delivery under some settings.
+
+        Raises:
+            LandfoldError: what stage patches refuses of them.
+        """
+        return read_labels(
+            delivery.labels_root, asked, scenes=delivery.scenes_root or Path(), find=lambda _: delivery.scenes
+        )
+
     def judge_labels(self, delivery: Delivery, scenes: Sequence[SceneView], view: LabelView | None) -> None:
+        """Refuse what stage patches refuses of the labels, and add its warnings; they are read into ``labels``."""
         asked = self.rules.labels
         if view is not None and view.others:
             names = ", ".join(path.name for path in view.others)
@@ -200,14 +133,13 @@ class _Verdict:
             self.refuse("labels", [where + message])
             return
         try:
-            labels = read_labels(
-                delivery.labels_root, asked, scenes=delivery.scenes_root or Path(), find=lambda _: delivery.scenes
-            )
+            labels = self.labels = self.read(delivery, asked)
             if grids := {v.scene.name: v.grid for v in scenes if v.grid is not None}:
                 crs = next(v.crs for v in scenes if v.crs is not None)
                 check_ground(labels, grids, self.rules.project.metric_crs if self.rules.project else crs)
         except LandfoldError as error:
             self.refuse("labels", [f"{error}{_other_kind(view, asked)}"])
+            self.labels = None
             return
         self.warn("labels", labels.warnings)
         if view is not None and view.kind == asked.kind:
@@ -226,7 +158,41 @@ class _Verdict:
             try:
                 asked.numbers(values, view.path)
             except LabelError as error:
+                self.unlisted = True
                 self.warn("labels", [f"{error}; it is refused where a {asked.unit} meets it"])
+
+    def judge_patches(self, trial: PatchTrial, zones: ZoneSettings | None, raw: Path) -> PatchTrial:
+        """Refuse classes without what their labels must have, and zones without folds; the trial with its folds."""
+        if not trial.ground.complete:
+            return trial
+        names, table = trial.ground.labels.names, trial.patches.table
+        try:
+            classes_without_patch(table, names)
+        except LandfoldError as error:
+            self.refuse("patches", [str(error)])
+            return trial
+        if trial.pixels is None:
+            self.refuse("patches", trial.absent())
+        else:
+            lost = [name for name in names if not trial.pixels[name]]
+            fix = "bring labels of it, or move its values to labels.exclude"
+            self.refuse("labels", [f"no pixel of a scene has a label of class {name}; {fix}" for name in lost])
+            self.warn("patches", [text for text in trial.absent() if not text.startswith(_prefixes(lost))])
+        if zones is None:
+            return trial
+        try:
+            folds = fold_trial(table, zones, raw)
+        except LandfoldError as error:
+            self.refuse("zones", [str(error)])
+            return trial
+        flagged = {fold: part["flags"] for fold, part in fold_summary(folds)["folds"].items() if part["flags"]}
+        self.warn("zones", fold_warnings(folds, zones))
+        self.warn("zones", [f"fold {fold}: {', '.join(flags)}" for fold, flags in flagged.items()])
+        return replace(trial, folds=folds)
+
+
+def _prefixes(classes: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"no patch of class {name}:" for name in classes)
 
 
 def _other_kind(view: LabelView | None, asked: LabelSettings) -> str:
