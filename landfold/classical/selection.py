@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas
 from sklearn.base import ClassifierMixin
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
@@ -90,8 +91,11 @@ def fit_best(
         labels: (row,) numbers of classes.
         zones: (row,) names of zones.
         seed: of the models, the inner folds and the rows that candidates are compared on.
-        candidates: the models to choose from; the first where there are too few zones to compare.
+        candidates: the models to choose from; the first where there are too few zones to compare. Where all rows are
+            of one class, none of them: that class is predicted.
     """
+    if len(np.unique(labels)) == 1:
+        return ChosenModel("the only class", DummyClassifier(strategy="most_frequent").fit(features, labels), {})
     scores = compare(candidates, features, labels, zones, seed=seed)
     best = max(candidates, key=lambda candidate: scores.get(candidate.name, 0.0))
     return ChosenModel(best.name, best.make(seed).fit(features, labels), scores)

@@ -28,7 +28,6 @@ from landfold.maps.polygons import write_polygons
 from landfold.maps.settings import ExportSettings
 from landfold.maps.stac import write_item
 from landfold.network.card import ModelCard
-from landfold.network.model import arithmetic
 from landfold.pixels.calibration import Calibrations
 
 MAP_ROOMS = ("core", "geo", "patches", "folds", "pixels", "classical", "network", "maps")
@@ -112,6 +111,8 @@ class MapModels:
     @property
     def tags(self) -> dict[str, str]:
         """What says of a map by which weights and which arithmetic it was made."""
+        from landfold.network.model import arithmetic  # torch takes seconds to import
+
         return {"MODEL_SHA256": self.sha256, "ARITHMETIC": arithmetic(self.classifiers[0].device)}
 
     @property

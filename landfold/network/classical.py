@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -145,6 +146,8 @@ def _arrays(model: ClassifierMixin) -> dict[str, np.ndarray]:
         return _boosting(model)
     if hasattr(model, "estimators_"):
         return _forest(model)
+    if isinstance(model, DummyClassifier):
+        return {"bias": np.zeros(1)}
     scaler, last = model[0], model[-1]
     if not isinstance(last, LogisticRegression):
         raise TypeError(f"no form in torch for {type(last).__name__}")

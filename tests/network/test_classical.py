@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from landfold.classical.selection import CANDIDATES
+from landfold.classical.selection import CANDIDATES, fit_best
 from landfold.network.classical import ClassicalNetwork
 
 FEATURES = 12
@@ -57,3 +57,12 @@ def test_pixels_side_by_side_have_the_scores_of_rows():
     rows = torch.from_numpy(features[:60])
     images = rows.reshape(2, 5, 6, FEATURES).permute(0, 3, 1, 2)
     assert torch.equal(network.scores(images).permute(0, 2, 3, 1).reshape(60, 3), network(rows))
+
+
+def test_one_class_alone_is_always_predicted():
+    features, _ = problem([0, 1])
+    chosen = fit_best(features, np.full(len(features), 2), np.full(len(features), "zone"), seed=0)
+    network = ClassicalNetwork(FEATURES, 4)
+    network.take(chosen.model)
+    found = torch.softmax(network(torch.from_numpy(features)), dim=1)
+    assert (found[:, 2] == 1).all()

@@ -53,20 +53,21 @@ def test_writes_a_fold_and_the_same_again_from_a_file(tmp_path, here, kind):
     folder = prepared(tmp_path, kind)
     here(folder)
     fold_0 = folder / "models/k2/fold_0"
-    assert sorted(path.name for path in fold_0.iterdir()) == WRITTEN
+    compared = ["candidates.csv"] if kind == "classical" else []
+    assert sorted(path.name for path in fold_0.iterdir()) == sorted(WRITTEN + compared)
     first = factories.tree(folder / "models")
     project_again(folder, machine__cache_gb=0)
     here(folder)
     assert factories.tree(folder / "models") == first
     card = Classifier.load(fold_0).card
-    assert (card.size_px, card.core_px) == {"segmentation": (16, 8), "surroundings": (68, 64)}[kind]
+    assert (card.size_px, card.core_px) == {"segmentation": (16, 8)}.get(kind, (68, 64))
     pixels = pandas.read_parquet(fold_0 / "pixels.parquet")
     table = pandas.read_parquet(folder / "data/folds/k2/fold_0.parquet")
     assert set(pixels["zone"]) == set(table["zone"][table["side"] == "validation"])
     assert factories.leftovers(tmp_path) == states(folder) == []
 
 
-@pytest.mark.parametrize("kind", sorted(MODELS))
+@pytest.mark.parametrize("kind", ["segmentation", "surroundings"])
 def test_two_processes_train_and_write_once(tmp_path, kind):
     folder = prepared(tmp_path, kind, train__devices=2)
     process = finished(start(folder, COMMAND))

@@ -41,10 +41,10 @@ def write_settings(path: Path, sections: Mapping[str, CommentedMap]) -> list[str
     settings.read(path)
     target = path.resolve()  # of a link, the file that it leads to is replaced, not the link
     text = target.read_bytes().decode("utf-8")
-    yaml = YAML()
-    yaml.Representer, yaml.width, yaml.preserve_quotes = Representer, 10_000, True
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(text.replace("\r\n", "\n"))
+    parser = YAML()
+    parser.Representer, parser.width, parser.preserve_quotes = Representer, 10_000, True
+    parser.indent(mapping=2, sequence=4, offset=2)
+    document = parser.load(text.replace("\r\n", "\n"))
     changed: list[str] = []
     for name, values in sections.items():
         if isinstance(document.get(name), CommentedMap):
@@ -58,7 +58,7 @@ def write_settings(path: Path, sections: Mapping[str, CommentedMap]) -> list[str
         raise ParamsFileError(f"{path}: may not be written; change its permissions, or name another file by --params")
     with writing(target) as temporary:
         with temporary.open("w", encoding="utf-8", newline="\r\n" if "\r\n" in text else "\n") as stream:
-            yaml.dump(document, stream)
+            parser.dump(document, stream)
         shutil.copymode(target, temporary)
     return changed
 

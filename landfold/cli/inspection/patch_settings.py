@@ -83,7 +83,7 @@ def choose(
 
 def _patch_settings(ground: LabelledGrids, own: PatchSettings | None, *, of_pixels: bool) -> Iterator[PatchSettings]:
     """The user's patches, then smaller ones; with labels of pixels patches are their cores and do not overlap."""
-    base = PATCHES if own is None else own.model_dump()
+    base = dict(PATCHES) if own is None else own.model_dump()
     smallest = min(min(grid.shape) for grid in ground.grids.values())
     if ground.labels.ground is None and own is None:  # one class for each whole scene
         size = max(2, min(MAX_WHOLE_PX, smallest - smallest % 2))
