@@ -650,7 +650,7 @@ def test_the_data_hold_what_the_text_tells(tmp_path):
     ]
     assert data["labels"]["values"] == {"crop": 1, "lake": 1}
     assert data["refusals"] == []
-    assert {warning["about"] for warning in data["warnings"]} == {"scene", "zones"}
+    assert {warning["about"] for warning in data["warnings"]} == {"scene"}
     assert [(row["class"], row["polygons"]) for row in data["patches"]["classes"]] == [("crop", 1), ("lake", 1)]
     assert data["patches"]["kept"] == data["patches"]["windows"] - sum(data["patches"]["dropped"].values())
 
